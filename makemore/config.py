@@ -1,0 +1,100 @@
+"""Config: everything that decides one training run, as one flat, frozen, validated record."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# The corpus lays this many boundary symbols before each word, so every shorter context is a window of the same stream.
+MAX_BLOCK_SIZE = 32
+
+
+class Config(BaseModel):
+    """A training run. The defaults are those of the lecture: 200,000 steps of SGD on an 11,897-parameter model.
+
+    Raises:
+        ValidationError: a value is out of range, or a key is unknown; `read_config` turns it into one sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    lr: Annotated[float, Field(gt=0)] = 0.1  # peak learning rate
+    block_size: Annotated[int, Field(ge=1, le=MAX_BLOCK_SIZE)] = 3  # context length in characters
+    n_embd: Annotated[int, Field(ge=1)] = 10  # features of a character's embedding
+    n_hidden: Annotated[int, Field(ge=1)] = 200  # tanh units
+    batch_size: Annotated[int, Field(ge=1)] = 32  # examples a step
+    max_steps: Annotated[int, Field(ge=1)] = 200_000  # optimizer steps
+    eval_interval: Annotated[int, Field(ge=1)] = 10_000  # steps between evaluations; the last step is evaluated too
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Literal["constant", "step", "cosine"] = "step"  # step: lr / 10 from half of max_steps
+    weight_decay: Annotated[float, Field(ge=0)] = (
+        0.0  # decoupled: each step scales the weights by 1 - lr * weight_decay
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of hidden units silenced in a training step
+    direct: bool = False  # Bengio's direct connections from the embeddings to the output
+    init: Literal["lecture", "kaiming"] = "lecture"  # lecture: every parameter standard normal
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2147483647  # of the initial weights, the batches and the dropout
+
+    def replace(self, **changes: Any) -> Config:
+        """This config with some fields changed, validated again."""
+        return Config(**{**self.model_dump(), **changes})
+
+    def to_toml(self, **tables: dict[str, Any]) -> str:
+        """The TOML that `read_config` reads back; `tables` are written after it, for example `origin={...}`."""
+        return tomli_w.dumps({"config": self.model_dump(), **tables})
+
+
+def parse_config(fields: dict[str, Any], where: str) -> Config:
+    """Validate `fields`; `where` names their source in the message.
+
+    Raises:
+        ValueError: one sentence that names the source, the key, the rule and, for an unknown key, the nearest valid one.
+    """
+    try:
+        return Config(**fields)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {'; '.join(_sentence(e) for e in error.errors())}.") from None
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """The tables of a config file.
+
+    Raises:
+        ValueError: the file is missing, unreadable or not TOML, or has no [config] table; one sentence.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give the path of a TOML file with a [config] table.") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8 text; give the path of a TOML file with a [config] table.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}.") from None
+    if not isinstance(tables.get("config"), dict):
+        raise ValueError(f"{path}: has no [config] table; put the fields under a line that says [config].")
+    return tables
+
+
+def read_config(path: Path | str) -> Config:
+    """Read the [config] table of a TOML file.
+
+    Raises:
+        ValueError: as `read_toml` and `parse_config`.
+    """
+    return parse_config(read_toml(path)["config"], str(path))
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg']}, but got {error['input']!r}"
+    nearest = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]}" if nearest else f"the fields are {', '.join(Config.model_fields)}"
+    return f"{key} is not a field of Config; {hint}"

@@ -1,0 +1,85 @@
+"""The character-level MLP of Bengio et al. 2003, in plain torch: the truth that the engines are held against."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from makemore.config import Config
+
+
+def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each parameter, in the order in which they are drawn and laid out in memory."""
+    T, E, H, V = config.block_size, config.n_embd, config.n_hidden, vocab_size
+    shapes: dict[str, tuple[int, ...]] = {"C": (V, E), "W1": (T * E, H), "b1": (H,), "W2": (H, V), "b2": (V,)}
+    return {**shapes, "Wd": (T * E, V)} if config.direct else shapes
+
+
+def n_params(config: Config, vocab_size: int) -> int:
+    """Number of trained values."""
+    return sum(math.prod(shape) for shape in parameter_shapes(config, vocab_size).values())
+
+
+class MLP(nn.Module):
+    """Embedding, one tanh layer, logits: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), Bengio et al. 2003, eq. 1.
+
+    The parameters C (V, E), W1 (T*E, H), b1 (H,), W2 (H, V), b2 (V,) and, with `direct`, Wd (T*E, V) are views of one
+    flat float32 vector, `flat`, in that order: what changes `flat` changes the model, and no copy is needed.
+
+    Args:
+        generator: draws the initial weights; by default one seeded by `config.seed`, so that a config alone decides
+            them. The global generator is never used.
+    """
+
+    C: nn.Parameter
+    W1: nn.Parameter
+    b1: nn.Parameter
+    W2: nn.Parameter
+    b2: nn.Parameter
+    Wd: nn.Parameter
+
+    def __init__(self, config: Config, vocab_size: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        shapes = parameter_shapes(config, vocab_size)
+        self.flat = torch.empty(n_params(config, vocab_size))
+        views = self.flat.split([math.prod(shape) for shape in shapes.values()])
+        for (name, shape), view in zip(shapes.items(), views, strict=True):
+            self.register_parameter(name, nn.Parameter(view.view(shape)))
+        self._draw(generator or torch.Generator().manual_seed(config.seed))
+
+    @torch.no_grad()
+    def _draw(self, generator: torch.Generator) -> None:
+        kaiming = self.config.init == "kaiming"
+        fan_in = self.config.block_size * self.config.n_embd
+        # He et al. 2015 with the gain 5/3 of tanh; a small W2 keeps the first loss near ln V.
+        scale = {"C": 1.0, "W1": (5 / 3) / fan_in**0.5, "b1": 0.0, "W2": 0.01, "b2": 0.0, "Wd": 0.01}
+        for name, parameter in self.named_parameters():
+            if kaiming and scale[name] == 0.0:
+                parameter.zero_()
+                continue
+            parameter.normal_(generator=generator)
+            if kaiming:
+                parameter.mul_(scale[name])
+
+    def hidden(self, X: Tensor) -> Tensor:
+        """The tanh units (B, H) for contexts (B, T) int64."""
+        return torch.tanh(self.C[X].flatten(1) @ self.W1 + self.b1)
+
+    def forward(self, X: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Logits (B, V) for contexts (B, T) int64.
+
+        Args:
+            keep: (B, H) what each hidden unit is multiplied by, for dropout: 0 or 1 / (1 - dropout).
+        """
+        emb = self.C[X].flatten(1)  # (B, T*E)
+        h = torch.tanh(emb @ self.W1 + self.b1)  # (B, H)
+        logits = (h if keep is None else h * keep) @ self.W2 + self.b2  # (B, V)
+        return logits + emb @ self.Wd if self.config.direct else logits
+
+    def loss(self, X: Tensor, Y: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats per character of targets (B,) int64."""
+        return F.cross_entropy(self(X, keep), Y)

@@ -1,0 +1,27 @@
+"""The learning rate of each step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from makemore.config import Config
+
+WARMUP = 0.05  # share of max_steps that the cosine schedule rises over
+
+
+def lr_at(config: Config, steps: np.ndarray) -> np.ndarray:
+    """Learning rates (S,) float32 of steps (S,), counted from 0.
+
+    constant: lr. step: lr, then lr / 10 from half of max_steps (the lecture's). cosine: a linear rise over the first 5%
+    of max_steps, then half a cosine down to 0 (Loshchilov & Hutter 2017, eq. 5, one period).
+    """
+    steps = np.asarray(steps, np.float64)
+    if config.schedule == "constant":
+        factor = np.ones_like(steps)
+    elif config.schedule == "step":
+        factor = np.where(2 * steps < config.max_steps, 1.0, 0.1)
+    else:
+        warmup = max(1, round(WARMUP * config.max_steps))
+        progress = np.clip((steps - warmup) / max(1, config.max_steps - warmup), 0, 1)
+        factor = np.minimum((steps + 1) / warmup, 0.5 * (1 + np.cos(np.pi * progress)))
+    return (config.lr * factor).astype(np.float32)
