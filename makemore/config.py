@@ -53,7 +53,7 @@ def parse_config(fields: dict[str, Any], where: str) -> Config:
     """Validate `fields`; `where` names their source in the message.
 
     Raises:
-        ValueError: one sentence that names the source, the key, the rule and, for an unknown key, the nearest valid one.
+        ValueError: one sentence: the source, the key, the rule and, for an unknown key, the nearest valid one.
     """
     try:
         return Config(**fields)

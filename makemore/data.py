@@ -196,10 +196,10 @@ class Examples:
         return torch.from_numpy(X.astype(np.int64)), torch.from_numpy(Y.astype(np.int64))
 
     def distinct(self, block_size: int) -> Distinct:
-        """The different contexts of the split, each with its targets and how often each follows. Made once a block size.
+        """The different contexts of the split, each with its targets and how often each follows; made once.
 
-        Names repeat themselves: at block size 3 the 22,655 dev examples of the lecture hold 2,965 different contexts, so
-        an exact mean over the split needs that many forward passes only.
+        Names repeat themselves: at block size 3 the lecture's 22,655 dev examples hold 2,965 different contexts, and an
+        exact mean over the split needs no more forward passes than that.
         """
         if block_size not in self._distinct:
             rows = np.empty((len(self), block_size + 1), ">u2")  # big-endian, so that bytes sort as numbers

@@ -1,8 +1,8 @@
 """Random draws as pure functions of (seed, step, index), so that every engine sees the same batches.
 
-A generator with a state would tie a draw to all draws before it, and to the device that made them. Here draw i of step s
-is a hash of a key and i: a model's batches and dropout do not depend on its neighbours, on where it trains, or on
-when it was stopped and taken up again, and a kernel computes them where it needs them.
+A generator with a state would tie a draw to all draws before it, and to the device that made them. Here draw i of
+step s is a hash of a key and i: a model's batches and dropout do not depend on its neighbours, on where it trains, or
+on when it was stopped and taken up again, and a kernel computes them where it needs them.
 
 The hash is "lowbias32" (Chris Wellons, Prospecting for Hash Functions, 2018): two multiplications and three shifts of
 32-bit words, which vectorise on a CPU and can be written in torch. These numpy functions are the reference; the

@@ -75,11 +75,36 @@ class TrainResult:
         return min(self.history, key=lambda point: point.dev_loss)
 
 
+@dataclass(frozen=True)
+class Envelope:
+    """The largest model that a batched engine can hold; smaller ones stand in it padded by zeros.
+
+    Attributes:
+        direct: whether room is kept for direct connections.
+        dropout: whether dropout is drawn at all.
+    """
+
+    block_size: int
+    n_embd: int
+    n_hidden: int
+    batch_size: int
+    direct: bool = False
+    dropout: bool = False
+
+    @classmethod
+    def around(cls, *configs: Config) -> Envelope:
+        """The smallest envelope that holds all of these."""
+        sizes = {
+            name: max(getattr(c, name) for c in configs) for name in ("block_size", "n_embd", "n_hidden", "batch_size")
+        }
+        return cls(**sizes, direct=any(c.direct for c in configs), dropout=any(c.dropout > 0 for c in configs))
+
+
 class Engine(Protocol):
     """Slots that train models, each on its own clock.
 
-    A model's result depends on its config, the corpus and the kind of device only: not on its slot, on its neighbours or on when it
-    was admitted. Engines are driven from one thread.
+    A model's result depends on its config, the corpus and the kind of device only: not on its slot, on its neighbours
+    or on when it was admitted. Engines are driven from one thread.
     """
 
     @property
@@ -97,8 +122,9 @@ class Engine(Protocol):
     def advance(self) -> list[tuple[int, Outcome]]:
         """Train until at least one model is at its next evaluation; return (slot, outcome) of those that are.
 
-        Evaluations fall on multiples of the config's eval_interval and on max_steps. A model that is at max_steps, diverged or failed
-        stays in its slot, and does not train, until it is removed. Returns an empty list when no model has steps left.
+        Evaluations fall on multiples of the config's eval_interval and on max_steps. A model that is at max_steps,
+        diverged or failed stays in its slot, and does not train, until it is removed. Returns an empty list when no
+        model has steps left.
         """
 
     def remove(self, slot: int) -> TrainResult:
