@@ -1,0 +1,51 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from makemore.data import Corpus, Examples, Vocab, load_corpus, split_words
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Thirty words are enough for a split (24 / 3 / 3) and small enough to check by hand.
+WORDS = (
+    "emma olivia ava isabella sophia charlotte mia amelia harper evelyn abigail emily elizabeth mila ella "
+    "avery sofia camila aria scarlett victoria madison luna grace chloe penelope layla riley zoey nora"
+).split()
+
+
+@pytest.fixture(scope="session")
+def words() -> list[str]:
+    return list(WORDS)
+
+
+@pytest.fixture(scope="session")
+def small_corpus() -> Corpus:
+    """A corpus of the thirty words: 24 in train, 3 in dev."""
+    vocab, split = Vocab.of(WORDS), split_words(WORDS)
+    return Corpus(vocab, Examples.of(split.train, vocab), Examples.of(split.dev, vocab), "0" * 64, "thirty words")
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    """The embedded names."""
+    return load_corpus()
+
+
+@pytest.fixture(scope="session")
+def lecture_names() -> Path:
+    """The lecture's own file of names, which the project does not carry."""
+    path = Path(os.environ.get("MAKEMORE_LECTURE_NAMES", ROOT.parent / "shared" / "data" / "lecture" / "names.txt"))
+    if not path.exists():
+        pytest.skip(f"the lecture's names.txt is not at {path}; set MAKEMORE_LECTURE_NAMES to its path")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    torch.set_num_threads(1)
