@@ -36,8 +36,8 @@ def _parse_words(raw: bytes, path: Path | str | None) -> list[str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8, one word a line.") from None
+        number = raw[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8, one word a line.") from None
     # Not splitlines(): that also breaks lines at form feeds and at Unicode separators, which may stand inside a word.
     lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     for number, line in enumerate(lines, 1):
@@ -68,9 +68,14 @@ class Vocab:
 
     Args:
         characters: every character but the boundary, in the order of their codes from 1.
+
+    Raises:
+        ValueError: there are more characters than 16 bits can number.
     """
 
     def __init__(self, characters: Sequence[str]) -> None:
+        if len(characters) >= 2**16:
+            raise ValueError(f"{len(characters)} different characters are too many; a vocabulary holds up to 65,535.")
         self.symbols = (BOUNDARY, *characters)
         self._codes = {symbol: code for code, symbol in enumerate(self.symbols)}
 

@@ -23,6 +23,16 @@ def n_params(config: Config, vocab_size: int) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(config, vocab_size).values())
 
 
+def _allocate(n: int) -> Tensor:
+    try:
+        return torch.empty(n)
+    except RuntimeError as error:  # torch has no class of its own for a CPU that is out of memory
+        if "allocate memory" not in str(error):
+            raise
+        size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
+        raise ValueError(f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size.") from None
+
+
 class MLP(nn.Module):
     """Embedding, one tanh layer, logits: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), Bengio et al. 2003, eq. 1.
 
@@ -32,6 +42,9 @@ class MLP(nn.Module):
     Args:
         generator: draws the initial weights; by default one seeded by `config.seed`, so that a config alone decides
             them. The global generator is never used.
+
+    Raises:
+        ValueError: the model does not fit into memory; one sentence.
     """
 
     C: nn.Parameter
@@ -45,7 +58,7 @@ class MLP(nn.Module):
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         shapes = parameter_shapes(config, vocab_size)
-        self.flat = torch.empty(n_params(config, vocab_size))
+        self.flat = _allocate(n_params(config, vocab_size))
         views = self.flat.split([math.prod(shape) for shape in shapes.values()])
         for (name, shape), view in zip(shapes.items(), views, strict=True):
             self.register_parameter(name, nn.Parameter(view.view(shape)))
