@@ -1,0 +1,127 @@
+"""A trained model as one safetensors file: the weights, and beside them everything needed to use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from makemore.config import parse_config
+from makemore.data import Vocab
+from makemore.model import MLP, parameter_shapes
+
+FORMAT = "makemore-mlp/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        model: on the CPU; its config is `model.config`.
+        metadata: what else was given to `save_checkpoint`: losses, where the data came from.
+    """
+
+    model: MLP
+    vocab: Vocab
+    metadata: dict[str, Any]
+
+
+def save_checkpoint(path: Path | str, model: MLP, vocab: Vocab, **metadata: Any) -> Path:
+    """Write a model, its config and its vocabulary to one file; the same input gives the same bytes.
+
+    The file appears whole or not at all: it is written beside its place and moved there. Missing folders are made.
+
+    Args:
+        metadata: JSON values to keep with the model, for example dev_loss=2.17.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the path cannot be written, or the metadata is not JSON; one sentence.
+    """
+    path = Path(path)
+    fields = {"format": FORMAT, "config": model.config.model_dump(), "vocab": "".join(vocab.symbols[1:]), **metadata}
+    try:
+        texts = {key: json.dumps(value, allow_nan=False, ensure_ascii=False) for key, value in fields.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the metadata cannot be kept as JSON ({error}).") from None
+    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    _write_whole(path, _sort_header(safetensors.torch.save(tensors, texts)))
+    return path
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read what `save_checkpoint` wrote. No code in the file is run: the format holds numbers and text only.
+
+    Raises:
+        ValueError: the file is missing or cut short, is no checkpoint of this project, or its parts contradict each
+            other; one sentence that names the file.
+    """
+    path = Path(path)
+    tensors, texts = _read(path)
+    try:
+        fields = {key: json.loads(text) for key, text in sorted(texts.items())}
+    except json.JSONDecodeError:
+        fields = {}
+    if fields.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: is not a checkpoint of this project (its format is not {FORMAT!r}).")
+    config_fields, characters = fields.pop("config", None), fields.pop("vocab", None)
+    if not isinstance(config_fields, dict) or not isinstance(characters, str):
+        raise ValueError(f"{path}: lacks its config or its vocabulary; the file was changed after it was saved.")
+    config, vocab = parse_config(config_fields, str(path)), Vocab(characters)
+    if len(set(vocab.symbols)) != len(vocab):
+        raise ValueError(f"{path}: its vocabulary holds a character twice; the file was changed after it was saved.")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    expected = parameter_shapes(config, len(vocab))
+    if shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+        raise ValueError(f"{path}: its config asks for float32 weights {expected}, but it holds {shapes}.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError(f"{path}: a weight is not finite; the file is damaged.")
+    model = MLP(config, len(vocab))
+    model.load_state_dict(tensors)
+    return Checkpoint(model, vocab, fields)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; give the path of a checkpoint.") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: is cut short, or is no safetensors file ({error}).") from None
+
+
+def _sort_header(raw: bytes) -> bytes:
+    """Order the header's keys: safetensors writes metadata in an order that changes from process to process."""
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned to 8 bytes
+    return len(header).to_bytes(8, "little") + header + raw[end:]
+
+
+def _write_whole(path: Path, raw: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); give another path.") from None
