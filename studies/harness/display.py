@@ -1,0 +1,161 @@
+"""What a study shows in the terminal: progress while it runs, the best trials and the next commands at its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from studies.harness.records import TrialRecord, dev_loss, ranked
+
+if TYPE_CHECKING:
+    from studies.harness.launch import StudyArgs
+
+LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
+
+
+@contextmanager
+def live(study: optuna.Study, total: int, max_steps: int) -> Iterator[Callable[[TrialRecord], None]]:
+    """Show progress on standard error while the block runs; yields what takes each trial's record."""
+    console = Console(stderr=True)
+    show = _Tally(study, total, max_steps)
+    if not console.is_terminal:
+        yield lambda record: show.line(record, console)
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[tally]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(study.study_name, total=total, completed=show.done, tally="")
+
+        def on_event(record: TrialRecord) -> None:
+            show.add(record)
+            progress.update(task, completed=show.done, tally=show.text())
+
+        yield on_event
+
+
+class _Tally:
+    """Counts outcomes, so that no event has to read the storage."""
+
+    def __init__(self, study: optuna.Study, total: int, max_steps: int) -> None:
+        trials = study.get_trials(deepcopy=False)
+        self.counts = {state: sum(t.state.name == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
+        self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
+        self.total, self.max_steps, self.steps = total, max_steps, 0
+        self.begun = self.shown = time.monotonic()
+        self.last_step: dict[int, int] = {}
+
+    @property
+    def done(self) -> int:
+        return sum(self.counts.values())
+
+    def add(self, record: TrialRecord) -> None:
+        step = record.points[-1].step if record.points else 0
+        self.steps += step - self.last_step.get(record.number, 0)
+        self.last_step[record.number] = step
+        if record.points:
+            self.best = min(self.best, record.points[-1].dev_loss)
+        if record.state in self.counts:
+            self.counts[record.state] += 1
+
+    def text(self) -> str:
+        rate = self.steps / max(1e-9, time.monotonic() - self.begun)
+        pruned, failed = self.counts["PRUNED"], self.counts["FAIL"]
+        return f"{pruned} pruned, {failed} failed, best dev {self.best:.4f}, {rate:,.0f} steps/s"
+
+    def line(self, record: TrialRecord, console: Console) -> None:
+        self.add(record)
+        if time.monotonic() - self.shown >= LINE_EVERY or self.done == self.total:
+            self.shown = time.monotonic()
+            console.print(f"{self.done}/{self.total} trials, {self.text()}", highlight=False, soft_wrap=True)
+
+
+def trials_table(trials: list[FrozenTrial], title: str) -> Table:
+    """A table of trials with their searched parameters, in the order given."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for heading in ("trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"):
+        table.add_column(heading, justify="left" if heading == "state" else "right")
+    for trial in trials:
+        summary = trial.user_attrs.get("summary", {})
+        values = [summary.get("best_step"), summary.get("metrics", {}).get("n_params"), trial.state.name.lower()]
+        row = [trial.number, dev_loss(trial), summary.get("train_loss"), *(trial.params.get(n) for n in names), *values]
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> None:
+    """The best trials, the counts and the next commands; on standard error with --json, so that stdout ends on JSON."""
+    console = Console(stderr=args.json)
+    best = ranked(study.get_trials(deepcopy=False))[:5]
+    if best:
+        console.print(trials_table(best, f"Best {len(best)} of {outcome['trials']} trials of study {args.study}"))
+    counts = f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed"
+    console.print(f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.")
+    if outcome["trials"] < args.trials:
+        console.print(f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.")
+    if best:
+        print_next(
+            console,
+            ("compare the trials in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
+            ("export the best config", "experiments/export.py", [args.study, *store_flags(args)]),
+        )
+
+
+def print_not_sent(args: StudyArgs, left: int, error: str) -> None:
+    """Say what MLflow does not have, and how to send it."""
+    command = shell_command("studies/doctor.py", [args.study, *store_flags(args), "--repair"])
+    print(
+        f"MLflow does not have {left} runs of this study; they wait in mlruns/outbox ({error or 'no answer'}).\n"
+        f"Send them when it is back: {command}",
+        file=sys.stderr,
+    )
+
+
+def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
+    """Commands that can be pasted, each with what it is for."""
+    console.print("\nNext:", style="bold")
+    for purpose, script, arguments in steps:
+        console.print(f"  {shell_command(script, arguments)}  [dim]# {purpose}[/dim]", highlight=False, soft_wrap=True)
+
+
+def store_flags(args: Any, *, storage: bool = True) -> list[str]:
+    """The flags that lead another script to the same stores."""
+    flags = ["--storage", args.storage] if storage and args.storage else []
+    return [*flags, "--tracking-uri", args.tracking_uri] if args.tracking_uri else flags
+
+
+def shell_command(script: str, arguments: list[str]) -> str:
+    """A command that runs a script of this project with this interpreter, as short as it can be from this folder."""
+    python, root = Path(sys.executable), Path(__file__).parents[2]
+    found = shutil.which("python")
+    if found and Path(found).parent == python.parent:
+        shown = "python"
+    else:
+        shown = str(python.relative_to(Path.cwd())) if python.is_relative_to(Path.cwd()) else str(python)
+    return shlex.join([shown, os.path.relpath(root / script), *arguments])

@@ -1,0 +1,222 @@
+"""One launch of a study script: its flags, its set-up, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import TrialState
+
+from makemore.config import Config
+from makemore.data import Corpus, load_corpus
+from makemore.engines import make_engine, resolve_device
+from studies.harness import display
+from studies.harness.coordinator import Coordinator, counts
+from studies.harness.records import dev_loss, ranked
+from studies.harness.recovery import recover
+from studies.harness.report import write_study_files
+from studies.harness.spaces import Space, envelope
+from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, without_password
+from studies.harness.study import open_study, shown
+from studies.harness.tracking import Tracker, connect, get_experiment
+
+PATIENCE = 30.0  # seconds without progress after which what MLflow does not take stays in the outbox
+GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
+NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
+
+
+@dataclass
+class StudyArgs:
+    """The flags that every study script has."""
+
+    names: Path | None = None
+    """File of words, one a line, UTF-8; the embedded names if not given."""
+    trials: int = 32
+    """Trials that the study shall have in the end; those it has already count."""
+    steps: int = 5000
+    """Optimizer steps of each trial."""
+    workers: int | None = None
+    """Models trained at once; the number of cores, or 256 on a GPU, if not given."""
+    seed: int | None = None
+    """Seed of the study: of its proposals and, with a trial's number, of that trial. 0 if not given."""
+    study: str = "study"
+    """Name of the study, and of its MLflow experiment."""
+    storage: str | None = None
+    """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; the SQLite database in mlruns/ if not given."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps; auto takes CUDA, then MPS, then the CPU."""
+    prune: bool = True
+    """Stop trials early whose dev loss lies behind the others' at the same step."""
+    keep_models: int = 50
+    """How many of the best trials keep their checkpoint."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def default_pruner() -> BasePruner:
+    """Stops a trial that is worse than the median of the others at the same step."""
+    return MedianPruner(n_startup_trials=5, n_warmup_steps=0)
+
+
+def default_sampler(seed: int) -> BaseSampler:
+    """Tree-structured Parzen estimator."""
+    return TPESampler(seed=seed)
+
+
+def run_study(
+    args: StudyArgs,
+    space: Space,
+    base: Config,
+    *,
+    first: dict[str, Any] | None = None,
+    make_sampler: Callable[[int], BaseSampler] = default_sampler,
+    pruner: BasePruner | None = None,
+) -> int:
+    """Run a study to its total of trials, and print what came of it. Returns the exit code.
+
+    Args:
+        base: the config whose fields the space replaces; its max_steps is `args.steps`, with ten evaluations.
+        first: parameters to try before the sampler proposes any.
+
+    Raises:
+        ValueError: a flag, a path or a store is unusable; one sentence.
+    """
+    begun = time.perf_counter()
+    _check(args)
+    base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
+    corpus = load_corpus(args.names)
+    slots = _slots(args)
+    settings: dict[str, Any] = {"space": space, "base": base, "corpus": corpus, "seed": args.seed, "first": first}
+    study = open_study(args.study, args.storage, pruner=pruner or default_pruner(), **settings)
+    tracker, launch = _begin_tracking(args, study, corpus)
+    engine = make_engine(args.device, corpus, slots, envelope(space, base))
+    seed = study.user_attrs["seed"]
+    coordinator = Coordinator(
+        study,
+        space,
+        base,
+        corpus,
+        engine,
+        tracker,
+        launch,
+        args.trials,
+        seed,
+        make_sampler,
+        args.prune,
+        args.keep_models,
+    )
+    try:
+        with display.live(study, args.trials, base.max_steps) as coordinator.on_event, _signals(coordinator):
+            coordinator.run()
+    finally:
+        engine.close()
+        left = _end_tracking(args, study, tracker, coordinator)
+        launch.end()
+    outcome = _outcome(args, study, tracker, coordinator, time.perf_counter() - begun)
+    display.print_end(args, study, outcome)
+    if left:
+        display.print_not_sent(args, left, tracker.last_error)
+    if args.json:
+        print(json.dumps(outcome))
+    return 130 if coordinator.interrupted else NOT_SENT if left else 0
+
+
+def _check(args: StudyArgs) -> None:
+    for name in ("trials", "steps", "workers", "keep_models"):
+        value, least = getattr(args, name), 0 if name == "keep_models" else 1
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
+    if args.seed is not None and args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, but got {args.seed}.")
+
+
+def _slots(args: StudyArgs) -> int:
+    on_cpu = resolve_device(args.device).type == "cpu"
+    return min(args.trials, args.workers or (os.cpu_count() or 1 if on_cpu else GPU_SLOTS))
+
+
+def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tuple[Tracker, Launch]:
+    client = connect(args.tracking_uri)
+    experiment_id = get_experiment(client, args.study)
+    launch = Launch.begin(study)
+    source = str(args.names.absolute()) if args.names else f"makemore/{corpus.source}"
+    dataset = {"name": corpus.source, "sha256": corpus.sha256, "source": source}
+    tracker = Tracker(client, experiment_id, MLRUNS / "outbox" / args.study, launch.id, dataset)
+    with exclusive(f"ask-{args.study}"):
+        take_over(study)
+    recover(tracker, study)
+    ranges = {f"space.{name}": shown(text) for name, text in study.user_attrs["space"].items()}
+    params = {**study.user_attrs["base"], **ranges, "study_seed": study.user_attrs["seed"]}
+    tags = {"study": args.study, "launch": launch.id, "storage": without_password(args.storage or "journal")}
+    tracker.begin(f"{args.study} {launch.id}", tags, params)
+    return tracker, launch
+
+
+def _end_tracking(args: StudyArgs, study: optuna.Study, tracker: Tracker, coordinator: Coordinator) -> int:
+    """Send what is left and close the parent run; returns how many runs could not be sent."""
+    if coordinator.interrupted:
+        tracker.finish_parent("KILLED")
+        return tracker.close(patience=1.5)
+    failed = sys.exc_info()[0] is not None
+    if not failed:
+        write_study_files(study, tracker.parent_folder())
+    tracker.finish_parent("FAILED" if failed else "FINISHED")
+    return tracker.close(PATIENCE)
+
+
+def _outcome(
+    args: StudyArgs, study: optuna.Study, tracker: Tracker, coordinator: Coordinator, wall_s: float
+) -> dict[str, Any]:
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials if "replaced" not in trial.user_attrs]
+    best = next(iter(ranked(trials)), None)
+    return {
+        "study": args.study,
+        "trials": sum(counts(trial) for trial in trials),
+        "complete": states.count(TrialState.COMPLETE),
+        "pruned": states.count(TrialState.PRUNED),
+        "failed": states.count(TrialState.FAIL),
+        "best_trial": best.number if best else None,
+        "best_dev_loss": dev_loss(best) if best else None,
+        "best_params": best.params if best else None,
+        "wall_s": round(wall_s, 3),
+        "train_s": round(coordinator.train_s, 3),
+        "mlflow_experiment_id": tracker.experiment_id,
+        "mlflow_run_id": tracker.parent_id,
+    }
+
+
+@contextmanager
+def _signals(coordinator: Coordinator) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the study cleanly, the second at once."""
+
+    def stop(number: int, frame: object) -> None:
+        for signum in signums:
+            signal.signal(signum, lambda *_: os._exit(130))
+        coordinator.interrupt()
+
+    signums = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield
+        return
+    before = [signal.signal(signum, stop) for signum in signums]
+    try:
+        yield
+    finally:
+        if not coordinator.interrupted:
+            for signum, handler in zip(signums, before, strict=True):
+                signal.signal(signum, handler)

@@ -1,0 +1,50 @@
+"""What a launch that died left behind: trials not yet sent to MLflow, and MLflow runs that nobody will end."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import optuna
+
+from studies.harness.records import restore_record
+from studies.harness.storage import is_alive
+from studies.harness.tracking import Tracker, end_run, find_runs
+
+
+def recover(tracker: Tracker, study: optuna.Study) -> int:
+    """Hand the tracker what dead launches did not send, and end the MLflow runs that they left open.
+
+    A folder of the outbox that belongs to a finished trial is sent; one of a trial that was given back is dropped,
+    since the trial is trained again.
+
+    Returns:
+        How many trials are to be sent.
+    """
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    adopted = set()
+    for folder in sorted(tracker.outbox.glob("[0-9]*-*")):
+        number, launch = folder.name.split("-", 1)
+        trial = trials.get(int(number))
+        if _alive(study, launch):
+            continue
+        if trial is None or not trial.state.is_finished() or trial.user_attrs.get("launch") != launch:
+            shutil.rmtree(folder)
+            continue
+        tracker.adopt(restore_record(study, trial), folder)
+        adopted.add((int(number), launch))
+    for run in find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'"):
+        launch, trial_tag = run.data.tags.get("launch", ""), run.data.tags.get("trial")
+        if _alive(study, launch) or (trial_tag and (int(trial_tag), launch) in adopted):
+            continue
+        end_run(tracker.client, run, None if trial_tag else tracker.outbox / f"parent-{launch}")
+    return len(adopted)
+
+
+def _alive(study: optuna.Study, launch: str) -> bool:
+    return is_alive(study.user_attrs.get(f"launch:{launch}"))
+
+
+def unsent(outbox: Path) -> int:
+    """How many runs wait in an outbox."""
+    return sum(1 for _ in outbox.glob("*-*") if not _.name.startswith("drop-"))

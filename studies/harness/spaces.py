@@ -1,0 +1,58 @@
+"""Search spaces: functions (trial, base) -> Config, and the only place where ranges are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+
+from makemore.config import Config
+from makemore.engines import Envelope
+
+Space = Callable[[optuna.Trial, Config], Config]
+
+# The lecture's configuration in the five searched parameters.
+LECTURE: dict[str, Any] = {"lr": 0.1, "block_size": 3, "n_embd": 10, "n_hidden": 200, "batch_size": 32}
+
+
+def five_parameters(trial: optuna.Trial, base: Config) -> Config:
+    """Learning rate, context, embedding, hidden width and batch size."""
+    return base.replace(
+        lr=trial.suggest_float("lr", 1e-3, 1.0, log=True),
+        block_size=trial.suggest_int("block_size", 2, 8),
+        n_embd=trial.suggest_int("n_embd", 2, 24),
+        n_hidden=trial.suggest_int("n_hidden", 50, 300, step=50),
+        batch_size=trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+    )
+
+
+def learning_rate(trial: optuna.Trial, base: Config) -> Config:
+    """Learning rate alone, over the lecture's sweep: three decades, log-uniform."""
+    return base.replace(lr=trial.suggest_float("lr", 1e-3, 1.0, log=True))
+
+
+def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
+    """The distribution of each parameter that the space asks for."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    optuna.logging.set_verbosity(verbosity)
+    space(probe, base)
+    return probe.distributions
+
+
+def describe(space: Space, base: Config) -> dict[str, str]:
+    """Each parameter's range as JSON, to store with a study and to compare at the next launch."""
+    return {name: distribution_to_json(d) for name, d in sorted(distributions(space, base).items())}
+
+
+def envelope(space: Space, base: Config) -> Envelope:
+    """The smallest envelope that holds every config of the space."""
+    largest: dict[str, Any] = {
+        name: max(d.choices) if isinstance(d, CategoricalDistribution) else d.high  # type: ignore
+        for name, d in distributions(space, base).items()
+        if name in ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout")
+    }
+    return Envelope.around(base.replace(**largest))

@@ -1,0 +1,397 @@
+"""The projection of a study to MLflow, and the only file that imports mlflow to write.
+
+Optuna's storage is the truth. What a trial leaves for MLflow stands first in a folder of the outbox, on this machine; a
+thread sends it and removes the folder when MLflow has everything. So training never waits for MLflow, a server that is
+away delays a trial and loses nothing, and after a kill the folders that are left say what is still to be sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from makemore.engines import EvalPoint
+from studies.harness.records import TrialRecord
+from studies.harness.storage import MLRUNS, exclusive, without_password
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The outbox does the waiting; mlflow's own retries would block for minutes on a server that is away.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+FLUSH = 1.0  # seconds between two rounds of writes: short trials then cost one call for all their points
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}
+VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
+
+
+def default_tracking_uri() -> str:
+    """The SQLite database in mlruns/."""
+    return f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of what decides its numbers."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}
+
+
+def connect(uri: str | None) -> Any:
+    """An MlflowClient on a tracking store that answers.
+
+    Raises:
+        ValueError: the store cannot be reached or made; one sentence, without the password.
+    """
+    from mlflow import MlflowClient
+
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    shown = without_password(uri)
+    if "://" not in uri:
+        raise ValueError(
+            f"tracking URI {shown!r} has no scheme; give sqlite:///PATH or the http:// address of a server."
+        )
+    try:
+        if not uri.startswith("sqlite:///"):
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive("mlflow"):  # processes that create the database together crash each other
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            with sqlite3.connect(path) as database:
+                database.execute("PRAGMA journal_mode=WAL")  # persists in the file; halves the time of each call
+        return client
+    except Exception as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
+        reason = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
+        raise ValueError(f"MLflow at {shown} does not answer: {reason[:200]}") from None
+
+
+def get_experiment(client: Any, name: str) -> str:
+    """The id of the experiment of a study, made if missing.
+
+    Raises:
+        ValueError: an experiment of that name was deleted; MLflow does not give such a name again.
+    """
+    with exclusive("mlflow"):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            local = client.tracking_uri.startswith("sqlite:///")
+            location = (MLRUNS / "artifacts" / name).absolute().as_uri() if local else None
+            return str(client.create_experiment(name, artifact_location=location))
+    if experiment.lifecycle_stage != "active":
+        raise ValueError(
+            f"MLflow experiment {name!r} was deleted, and MLflow does not give its name again; take another --study, "
+            f"or restore it with: mlflow experiments restore -x {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+@dataclass
+class _Run:
+    """What the sending thread knows of one trial."""
+
+    record: TrialRecord
+    folder: Path | None = None  # of the outbox, once the trial ended
+    run_id: str | None = None
+    sent: int = 0  # points that MLflow has
+    tried: bool = False  # a call failed, so that MLflow may have more than was acknowledged
+
+
+class Tracker:
+    """Sends the trials of one launch to MLflow from a thread of its own.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the study's experiment.
+        outbox: folder for what is not sent yet; one a study.
+        launch: id of this launch.
+        dataset: name, digest and source of the words.
+    """
+
+    def __init__(self, client: Any, experiment_id: str, outbox: Path, launch: str, dataset: dict[str, str]) -> None:
+        self.client, self.experiment_id, self.outbox, self.launch = client, experiment_id, outbox, launch
+        self.dataset, self.parent_id, self.last_error = dataset, "", ""
+        self._runs: dict[tuple[int, str], _Run] = {}
+        self._best: list[tuple[int, float]] = []  # (trial number, best dev loss so far), to be sent
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._parent_status: str | None = None
+        self._thread = threading.Thread(target=self._send_loop, name="mlflow", daemon=True)
+        outbox.mkdir(parents=True, exist_ok=True)
+
+    # ---- called by the coordinator; none of these waits for MLflow once `begin` has returned
+
+    def begin(self, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
+        """Open the parent run of this launch and start sending; returns the run's id."""
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={**_context(), **tags})
+        self.parent_id = str(run.info.run_id)
+        _log_inputs(self.client, self.parent_id, self.dataset)
+        _log_batch(self.client, self.parent_id, params=params)
+        self._thread.start()
+        return self.parent_id
+
+    def start(self, record: TrialRecord) -> None:
+        """Follow a trial; what the record gains is sent once a second."""
+        with self._lock:
+            self._runs[record.number, record.tags["launch"]] = _Run(record)
+
+    def adopt(self, record: TrialRecord, folder: Path) -> None:
+        """Send a trial that a launch before this one finished; to be called before `begin`."""
+        self._runs[record.number, record.tags["launch"]] = _Run(record, folder, tried=True)
+
+    def folder(self, record: TrialRecord) -> Path:
+        """Make the outbox folder of a trial; what is put in becomes the run's artifacts."""
+        path = self.outbox / f"{record.number:05d}-{record.tags['launch']}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finish(self, record: TrialRecord, folder: Path | None, best: float | None) -> None:
+        """End a trial; `best` is the study's lowest dev loss with it. Without a folder it was given back."""
+        with self._lock:
+            key = record.number, record.tags["launch"]
+            run = self._runs.setdefault(key, _Run(record))
+            run.folder = folder
+            if folder is None and run.run_id is None and not run.tried:
+                del self._runs[key]  # MLflow never heard of it
+            if best is not None:
+                self._best.append((record.number, best))
+
+    def parent_folder(self) -> Path:
+        """Make the outbox folder of the parent run."""
+        path = self.outbox / f"parent-{self.launch}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finish_parent(self, status: str) -> None:
+        """Have the parent run ended with an MLflow status, after all its trials."""
+        self._parent_status = status
+
+    def drop_model(self, number: int) -> None:
+        """Have a trial's checkpoint removed from MLflow, now or at a later launch."""
+        (self.outbox / f"drop-{number:05d}").touch()
+
+    def close(self, patience: float) -> int:
+        """Send what is left; give up after `patience` seconds without progress. Returns how many runs are not sent."""
+        self._closing = True
+        self._wake.set()
+        left, deadline = self.unsent, time.monotonic() + patience
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(0.05)
+            if self.unsent < left:
+                left, deadline = self.unsent, time.monotonic() + patience
+        return self.unsent
+
+    @property
+    def unsent(self) -> int:
+        """How many runs MLflow does not have whole, the parent run among them."""
+        return len(self._runs) + (self._parent_status is not None)
+
+    # ---- the sending thread
+
+    def _send_loop(self) -> None:
+        pause = FLUSH
+        while True:
+            self._wake.wait(pause)
+            closing = self._closing
+            done = self._send_all()
+            if closing and done:
+                return
+            pause = FLUSH if done or not closing else 0.5
+            if not done:
+                self._wake.clear()
+
+    def _send_all(self) -> bool:
+        """One round; returns whether MLflow has everything that was there at its beginning."""
+        with self._lock:
+            runs, best = list(self._runs.items()), list(self._best)
+        try:
+            for key, run in runs:
+                if self._send(run):
+                    with self._lock:
+                        del self._runs[key]
+            if best:
+                _log_batch(
+                    self.client, self.parent_id, [("best_dev_loss", loss, step, time.time()) for step, loss in best]
+                )
+                with self._lock:
+                    del self._best[: len(best)]
+            self._drop_models()
+            if self._closing and self._parent_status:
+                self._end_parent(self._parent_status)
+            return True
+        except Exception as error:  # whatever MLflow or the network raise: nothing is lost, it is tried again
+            self.last_error = without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
+            for _, run in runs:
+                run.tried = True
+            return False
+
+    def _send(self, run: _Run) -> bool:
+        """Send what is new of a trial; returns whether that was all of it."""
+        record, ended = run.record, run.record.state != "RUNNING"
+        if run.run_id is None:
+            run.run_id = self._find(record) if run.tried else None
+        if run.run_id is None:
+            run.run_id = self._create(record)
+        points, sent = list(zip(record.points, record.times, strict=False)), run.sent
+        metrics = [row for point, at in points[sent:] for row in _point_metrics(point, at)]
+        if ended:
+            metrics += _final_metrics(record)
+            tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)}
+            _log_batch(self.client, run.run_id, metrics, tags=tags)
+            self._close_run(run, run.run_id)
+        elif metrics:
+            _log_batch(self.client, run.run_id, metrics)
+        run.sent = len(points)
+        return ended
+
+    def _create(self, record: TrialRecord) -> str:
+        tags = {**_context(), **record.tags, "trial": str(record.number), "state": "RUNNING"}
+        tags["mlflow.parentRunId"] = self._parent_of(record)
+        started = int(record.started * 1000)
+        run = self.client.create_run(self.experiment_id, start_time=started, run_name=run_name(record), tags=tags)
+        params = {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
+        _log_batch(self.client, run.info.run_id, params=params)
+        _log_inputs(self.client, run.info.run_id, self.dataset)
+        return str(run.info.run_id)
+
+    def _parent_of(self, record: TrialRecord) -> str:
+        """The parent run of the trial's own launch, which may be an earlier one."""
+        launch = record.tags["launch"]
+        if launch == self.launch:
+            return self.parent_id
+        found = [r for r in find_runs(self.client, self.experiment_id, launch=launch) if "trial" not in r.data.tags]
+        return str(found[0].info.run_id) if found else self.parent_id
+
+    def _find(self, record: TrialRecord) -> str | None:
+        found = find_runs(self.client, self.experiment_id, trial=record.number, launch=record.tags["launch"])
+        return str(found[0].info.run_id) if found else None
+
+    def _close_run(self, run: _Run, run_id: str) -> None:
+        record = run.record
+        if run.folder is not None and run.folder.exists():
+            self.client.log_artifacts(run_id, str(run.folder))
+        self.client.set_terminated(run_id, STATUS[record.state], int((record.ended or time.time()) * 1000))
+        if run.folder is not None:
+            shutil.rmtree(run.folder, ignore_errors=True)
+
+    def _end_parent(self, status: str) -> None:
+        folder = self.outbox / f"parent-{self.launch}"
+        if folder.exists():
+            self.client.log_artifacts(self.parent_id, str(folder))
+        self.client.set_terminated(self.parent_id, status)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._parent_status = None
+
+    def _drop_models(self) -> None:
+        for mark in sorted(self.outbox.glob("drop-*")):
+            number = int(mark.name.removeprefix("drop-"))
+            if any(key[0] == number for key in self._runs):
+                continue  # its own artifacts come first
+            for run in find_runs(self.client, self.experiment_id, trial=number):
+                delete_model(run)
+            mark.unlink()
+
+
+def run_name(record: TrialRecord) -> str:
+    """The score and the number once there is a score: MLflow cuts names at about 18 characters."""
+    best = record.best
+    number = f"t{record.number:03d}"
+    return f"{best.dev_loss:.4f} · {number}" if best and record.state in ("COMPLETE", "PRUNED") else number
+
+
+def find_runs(client: Any, experiment_id: str, query: str = "", **tags: object) -> list[Any]:
+    """The runs of an experiment that answer MLflow's `query` and carry all of these tags, newest first."""
+    query = " and ".join([query] * bool(query) + [f"tags.`{key}` = '{value}'" for key, value in tags.items()])
+    runs: list[Any] = []
+    page = client.search_runs([experiment_id], query, max_results=1000)
+    while True:
+        runs += page
+        if not page.token:
+            return runs
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
+
+
+def end_run(client: Any, run: Any, folder: Path | None) -> None:
+    """End a run that its launch left open, with the artifacts in `folder`, if any."""
+    if folder is not None and folder.exists():
+        client.log_artifacts(run.info.run_id, str(folder))
+        shutil.rmtree(folder)
+    _log_batch(client, run.info.run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
+    client.set_terminated(run.info.run_id, "KILLED")
+
+
+def delete_model(run: Any) -> None:
+    """Remove a run's checkpoint from its artifacts."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts("model.safetensors")
+
+
+@functools.cache
+def _context() -> dict[str, str]:
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {**resolve_tags(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
+
+
+def _log_batch(
+    client: Any,
+    run_id: str,
+    metrics: Sequence[tuple[str, float, int, float]] = (),
+    *,
+    params: dict[str, Any] | None = None,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Write metrics (key, value, step, seconds since the epoch), at most 1000 a call, with params and tags."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    rows = [Metric(key, value, int(at * 1000), step) for key, value, step, at in metrics if math.isfinite(value)]
+    for first in range(0, max(1, len(rows)), 1000):
+        client.log_batch(
+            run_id,
+            metrics=rows[first : first + 1000],
+            params=[Param(key, str(value)) for key, value in (params or {}).items()] if first == 0 else [],
+            tags=[RunTag(key, value) for key, value in (tags or {}).items()] if first == 0 else [],
+        )
+
+
+def _log_inputs(client: Any, run_id: str, dataset: dict[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": dataset["source"]})
+    data = Dataset(name=dataset["name"], digest=dataset["sha256"][:32], source_type="local", source=source)
+    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+
+def _point_metrics(point: EvalPoint, at: float) -> list[tuple[str, float, int, float]]:
+    # dev_loss first: the compare page preselects the metric that was logged first.
+    values = {"dev_loss": point.dev_loss, "train_loss": point.train_loss, "lr": point.lr}
+    return [(key, value, point.step, at) for key, value in values.items()]
+
+
+def _final_metrics(record: TrialRecord) -> list[tuple[str, float, int, float]]:
+    """The single numbers, and the best losses once more where the last point is not the best.
+
+    MLflow's tables show the latest value of a metric; so the run's dev_loss is that of its checkpoint, as in Optuna.
+    """
+    best, at = record.best, record.ended or time.time()
+    last = record.points[-1].step if record.points else 0
+    rows = [(key, float(value), last, at) for key, value in record.metrics.items()]
+    if best is not None:
+        rows += [("best_step", float(best.step), last, at), ("gap", best.dev_loss - best.train_loss, last, at)]
+        if best is not record.points[-1]:
+            rows += [("dev_loss", best.dev_loss, last, at + 0.001), ("train_loss", best.train_loss, last, at + 0.001)]
+    return rows
