@@ -24,13 +24,14 @@ from makemore.data import Corpus, load_corpus
 from makemore.engines import make_engine, resolve_device
 from studies.harness import display
 from studies.harness.coordinator import Coordinator, counts
+from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
 from studies.harness.report import write_study_files
 from studies.harness.spaces import Space, envelope
 from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, without_password
 from studies.harness.study import open_study, shown
-from studies.harness.tracking import Tracker, connect, get_experiment
+from studies.harness.tracking import Tracker
 
 PATIENCE = 30.0  # seconds without progress after which what MLflow does not take stays in the outbox
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise

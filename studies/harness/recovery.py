@@ -7,9 +7,10 @@ from pathlib import Path
 
 import optuna
 
+from studies.harness.mlflow_store import end_run, find_runs
 from studies.harness.records import restore_record
 from studies.harness.storage import is_alive
-from studies.harness.tracking import Tracker, end_run, find_runs
+from studies.harness.tracking import Tracker
 
 
 def recover(tracker: Tracker, study: optuna.Study) -> int:

@@ -1,4 +1,4 @@
-"""The projection of a study to MLflow, and the only file that imports mlflow to write.
+"""The projection of a study to MLflow.
 
 Optuna's storage is the truth. What a trial leaves for MLflow stands first in a folder of the outbox, on this machine; a
 thread sends it and removes the folder when MLflow has everything. So training never waits for MLflow, a server that is
@@ -7,95 +7,21 @@ away delays a trial and loses nothing, and after a kill the folders that are lef
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import json
 import math
-import os
 import shutil
-import sqlite3
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from makemore.engines import EvalPoint
+from studies.harness.mlflow_store import context_tags, delete_model, find_runs, log_batch, log_inputs
 from studies.harness.records import TrialRecord
-from studies.harness.storage import MLRUNS, exclusive, without_password
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The outbox does the waiting; mlflow's own retries would block for minutes on a server that is away.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+from studies.harness.storage import without_password
 
 FLUSH = 1.0  # seconds between two rounds of writes: short trials then cost one call for all their points
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}
-VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
-
-
-def default_tracking_uri() -> str:
-    """The SQLite database in mlruns/."""
-    return f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of this project and of what decides its numbers."""
-    return {name: importlib.metadata.version(name) for name in VERSIONS}
-
-
-def connect(uri: str | None) -> Any:
-    """An MlflowClient on a tracking store that answers.
-
-    Raises:
-        ValueError: the store cannot be reached or made; one sentence, without the password.
-    """
-    from mlflow import MlflowClient
-
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
-    shown = without_password(uri)
-    if "://" not in uri:
-        raise ValueError(
-            f"tracking URI {shown!r} has no scheme; give sqlite:///PATH or the http:// address of a server."
-        )
-    try:
-        if not uri.startswith("sqlite:///"):
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-            return client
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive("mlflow"):  # processes that create the database together crash each other
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-            with sqlite3.connect(path) as database:
-                database.execute("PRAGMA journal_mode=WAL")  # persists in the file; halves the time of each call
-        return client
-    except Exception as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
-        reason = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise ValueError(f"MLflow at {shown} does not answer: {reason[:200]}") from None
-
-
-def get_experiment(client: Any, name: str) -> str:
-    """The id of the experiment of a study, made if missing.
-
-    Raises:
-        ValueError: an experiment of that name was deleted; MLflow does not give such a name again.
-    """
-    with exclusive("mlflow"):
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            local = client.tracking_uri.startswith("sqlite:///")
-            location = (MLRUNS / "artifacts" / name).absolute().as_uri() if local else None
-            return str(client.create_experiment(name, artifact_location=location))
-    if experiment.lifecycle_stage != "active":
-        raise ValueError(
-            f"MLflow experiment {name!r} was deleted, and MLflow does not give its name again; take another --study, "
-            f"or restore it with: mlflow experiments restore -x {experiment.experiment_id}"
-        )
-    return str(experiment.experiment_id)
 
 
 @dataclass
@@ -136,10 +62,10 @@ class Tracker:
 
     def begin(self, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
         """Open the parent run of this launch and start sending; returns the run's id."""
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={**_context(), **tags})
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={**context_tags(), **tags})
         self.parent_id = str(run.info.run_id)
-        _log_inputs(self.client, self.parent_id, self.dataset)
-        _log_batch(self.client, self.parent_id, params=params)
+        log_inputs(self.client, self.parent_id, self.dataset)
+        log_batch(self.client, self.parent_id, params=params)
         self._thread.start()
         return self.parent_id
 
@@ -223,7 +149,7 @@ class Tracker:
                     with self._lock:
                         del self._runs[key]
             if best:
-                _log_batch(
+                log_batch(
                     self.client, self.parent_id, [("best_dev_loss", loss, step, time.time()) for step, loss in best]
                 )
                 with self._lock:
@@ -250,21 +176,21 @@ class Tracker:
         if ended:
             metrics += _final_metrics(record)
             tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)}
-            _log_batch(self.client, run.run_id, metrics, tags=tags)
+            log_batch(self.client, run.run_id, metrics, tags=tags)
             self._close_run(run, run.run_id)
         elif metrics:
-            _log_batch(self.client, run.run_id, metrics)
+            log_batch(self.client, run.run_id, metrics)
         run.sent = len(points)
         return ended
 
     def _create(self, record: TrialRecord) -> str:
-        tags = {**_context(), **record.tags, "trial": str(record.number), "state": "RUNNING"}
+        tags = {**context_tags(), **record.tags, "trial": str(record.number), "state": "RUNNING"}
         tags["mlflow.parentRunId"] = self._parent_of(record)
         started = int(record.started * 1000)
         run = self.client.create_run(self.experiment_id, start_time=started, run_name=run_name(record), tags=tags)
         params = {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
-        _log_batch(self.client, run.info.run_id, params=params)
-        _log_inputs(self.client, run.info.run_id, self.dataset)
+        log_batch(self.client, run.info.run_id, params=params)
+        log_inputs(self.client, run.info.run_id, self.dataset)
         return str(run.info.run_id)
 
     def _parent_of(self, record: TrialRecord) -> str:
@@ -310,70 +236,6 @@ def run_name(record: TrialRecord) -> str:
     best = record.best
     number = f"t{record.number:03d}"
     return f"{best.dev_loss:.4f} · {number}" if best and record.state in ("COMPLETE", "PRUNED") else number
-
-
-def find_runs(client: Any, experiment_id: str, query: str = "", **tags: object) -> list[Any]:
-    """The runs of an experiment that answer MLflow's `query` and carry all of these tags, newest first."""
-    query = " and ".join([query] * bool(query) + [f"tags.`{key}` = '{value}'" for key, value in tags.items()])
-    runs: list[Any] = []
-    page = client.search_runs([experiment_id], query, max_results=1000)
-    while True:
-        runs += page
-        if not page.token:
-            return runs
-        page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
-
-
-def end_run(client: Any, run: Any, folder: Path | None) -> None:
-    """End a run that its launch left open, with the artifacts in `folder`, if any."""
-    if folder is not None and folder.exists():
-        client.log_artifacts(run.info.run_id, str(folder))
-        shutil.rmtree(folder)
-    _log_batch(client, run.info.run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
-    client.set_terminated(run.info.run_id, "KILLED")
-
-
-def delete_model(run: Any) -> None:
-    """Remove a run's checkpoint from its artifacts."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    get_artifact_repository(run.info.artifact_uri).delete_artifacts("model.safetensors")
-
-
-@functools.cache
-def _context() -> dict[str, str]:
-    from mlflow.tracking.context.registry import resolve_tags
-
-    return {**resolve_tags(), "versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
-
-
-def _log_batch(
-    client: Any,
-    run_id: str,
-    metrics: Sequence[tuple[str, float, int, float]] = (),
-    *,
-    params: dict[str, Any] | None = None,
-    tags: dict[str, str] | None = None,
-) -> None:
-    """Write metrics (key, value, step, seconds since the epoch), at most 1000 a call, with params and tags."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    rows = [Metric(key, value, int(at * 1000), step) for key, value, step, at in metrics if math.isfinite(value)]
-    for first in range(0, max(1, len(rows)), 1000):
-        client.log_batch(
-            run_id,
-            metrics=rows[first : first + 1000],
-            params=[Param(key, str(value)) for key, value in (params or {}).items()] if first == 0 else [],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()] if first == 0 else [],
-        )
-
-
-def _log_inputs(client: Any, run_id: str, dataset: dict[str, str]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": dataset["source"]})
-    data = Dataset(name=dataset["name"], digest=dataset["sha256"][:32], source_type="local", source=source)
-    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
 
 def _point_metrics(point: EvalPoint, at: float) -> list[tuple[str, float, int, float]]:
