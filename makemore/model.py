@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +25,12 @@ def n_params(config: Config, vocab_size: int) -> int:
 
 
 def _allocate(n: int) -> Tensor:
-    try:
-        return torch.empty(n)
-    except RuntimeError as error:  # torch has no class of its own for a CPU that is out of memory
-        if "allocate memory" not in str(error):
-            raise
+    # Asked of the machine first: an allocator that overcommits would hand out the vector, and drawing it would kill us.
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    if 4 * n > memory:
         size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
-        raise ValueError(f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size.") from None
+        raise ValueError(f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size.")
+    return torch.empty(n)
 
 
 class MLP(nn.Module):

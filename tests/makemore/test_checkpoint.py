@@ -1,0 +1,164 @@
+"""Checkpoints: there and back, and every file that is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from makemore.checkpoint import load_checkpoint, save_checkpoint
+from makemore.config import Config
+from makemore.data import Vocab
+from makemore.model import MLP
+
+CONFIG = Config(block_size=2, n_embd=3, n_hidden=5, direct=True, lr=0.123)
+VOCAB = Vocab("abж😀")
+METADATA = {"dev_loss": 2.17, "origin": {"study": "mlp", "trial": 7}, "note": "ß"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "model.safetensors", MLP(CONFIG, len(VOCAB)), VOCAB, **METADATA)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_model_comes_back_whole(tmp_path: Path, direct: bool) -> None:
+    model = MLP(CONFIG.replace(direct=direct), len(VOCAB))
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "new" / "folder" / "m.safetensors", model, VOCAB, **METADATA))
+
+    assert loaded.model.config == model.config and loaded.vocab == VOCAB and loaded.metadata == METADATA
+    assert torch.equal(loaded.model.flat, model.flat)
+    assert torch.equal(loaded.model(torch.tensor([[1, 2]])), model(torch.tensor([[1, 2]])))
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    model = MLP(CONFIG, len(VOCAB))
+    # safetensors itself orders metadata anew at each call, so a few are enough to see it.
+    files = {save_checkpoint(tmp_path / f"{i}", model, VOCAB, **METADATA).read_bytes() for i in range(8)}
+
+    assert len(files) == 1
+
+
+def test_anyone_can_read_the_file_with_safetensors(path: Path) -> None:
+    with safetensors.safe_open(path, "pt") as file:
+        metadata, names = file.metadata(), set(file.keys())
+
+    assert names == {"C", "W1", "b1", "W2", "b2", "Wd"}
+    assert json.loads(metadata["config"]) == CONFIG.model_dump()
+    assert json.loads(metadata["vocab"]) == "abж😀" and json.loads(metadata["dev_loss"]) == 2.17
+
+
+def test_the_header_keeps_tensors_aligned(path: Path) -> None:
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
+def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+
+    for length in [0, 1, 8, 9, 100, *range(101, len(raw), 50), len(raw) - 1]:
+        path.write_bytes(raw[:length])
+        with pytest.raises(ValueError, match="model.safetensors: is cut short, or is no safetensors file"):
+            load_checkpoint(path)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return self.path.touch, ()
+
+
+def test_a_pickle_is_refused_and_never_run(path: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "code ran"
+    for write in (lambda: path.write_bytes(pickle.dumps(Bomb(mark))), lambda: torch.save(Bomb(mark), path)):
+        write()
+        with pytest.raises(ValueError, match="is no safetensors file"):
+            load_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_paths_that_hold_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="missing: no such file"):
+        load_checkpoint(tmp_path / "missing")
+    with pytest.raises(ValueError, match=f"{tmp_path}: cannot be read"):
+        load_checkpoint(tmp_path)
+
+
+def drop(key: str) -> Callable[[dict, dict], None]:
+    return lambda tensors, texts: texts.pop(key)
+
+
+def put(key: str, value: object) -> Callable[[dict, dict], None]:
+    return lambda tensors, texts: texts.__setitem__(key, json.dumps(value))
+
+
+def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict, dict], None]:
+    return lambda tensors, texts: tensors.__setitem__(name, change(tensors[name]).contiguous())
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda tensors, texts: texts.clear(), "is not a checkpoint of this project"),
+        (drop("format"), "is not a checkpoint of this project"),
+        (put("format", "makemore-mlp/2"), "is not a checkpoint of this project"),
+        (lambda tensors, texts: texts.__setitem__("config", "{"), "is not a checkpoint of this project"),
+        (drop("config"), "lacks its config or its vocabulary"),
+        (drop("vocab"), "lacks its config or its vocabulary"),
+        (put("vocab", 5), "lacks its config or its vocabulary"),
+        (put("vocab", "abba"), "its vocabulary holds a character twice"),
+        (put("vocab", "ab."), "its vocabulary holds a character twice"),
+        (put("vocab", "abж"), "asks for float32 weights"),
+        (put("config", {"lr": -1}), "lr must be greater than 0, but got -1."),
+        (
+            put("config", {**CONFIG.model_dump(), "hidden": 1}),
+            "hidden is not a field of Config; did you mean n_hidden.",
+        ),
+        (put("config", CONFIG.replace(n_hidden=6).model_dump()), "asks for float32 weights"),
+        (put("config", CONFIG.replace(n_hidden=65_535, n_embd=65_535).model_dump()), "asks for float32 weights"),
+        (put("config", CONFIG.replace(direct=False).model_dump()), "asks for float32 weights"),
+        (lambda tensors, texts: tensors.pop("b2"), "asks for float32 weights"),
+        (lambda tensors, texts: tensors.__setitem__("extra", torch.zeros(1)), "asks for float32 weights"),
+        (tensor("W1", lambda t: t.T), "asks for float32 weights"),
+        (tensor("W1", lambda t: t.double()), "asks for float32 weights"),
+        (tensor("b1", lambda t: t / 0), "a weight is not finite"),
+        (tensor("C", lambda t: t * torch.nan), "a weight is not finite"),
+    ],
+)
+def test_a_file_whose_parts_contradict_each_other_is_refused(
+    path: Path, tamper: Callable[[dict, dict], None], message: str
+) -> None:
+    with safetensors.safe_open(path, "pt") as file:
+        tensors, texts = {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata()
+    tamper(tensors, texts)
+    safetensors.torch.save_file(tensors, path, texts)
+
+    with pytest.raises(ValueError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+
+
+def test_a_failed_save_leaves_the_file_before_it_and_no_rest(path: Path) -> None:
+    before, model = path.read_bytes(), MLP(CONFIG, len(VOCAB))
+
+    with pytest.raises(ValueError, match="cannot be kept as JSON"):
+        save_checkpoint(path, model, VOCAB, loss=float("nan"))
+    with pytest.raises(ValueError, match="cannot be kept as JSON"):
+        save_checkpoint(path, model, VOCAB, when=object())
+    with pytest.raises(ValueError, match=f"{path.parent}: cannot be written"):
+        save_checkpoint(path.parent, model, VOCAB)
+    with pytest.raises(ValueError, match="below: cannot be written"):
+        save_checkpoint(path / "below", model, VOCAB)
+
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    assert not list(path.parent.parent.glob(".*.tmp"))

@@ -1,0 +1,155 @@
+"""Config: what it refuses and how it says so, and its way through TOML."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from makemore.config import MAX_BLOCK_SIZE, MAX_WIDTH, Config, parse_config, read_config, read_toml
+
+positive = st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False)
+widths = st.integers(1, MAX_WIDTH)
+configs = st.builds(
+    Config,
+    lr=positive,
+    block_size=st.integers(1, MAX_BLOCK_SIZE),
+    n_embd=widths,
+    n_hidden=widths,
+    batch_size=widths,
+    max_steps=st.integers(1, 2**32 - 1),
+    eval_interval=st.integers(1, 2**32 - 1),
+    optimizer=st.sampled_from(["sgd", "adamw"]),
+    schedule=st.sampled_from(["constant", "step", "cosine"]),
+    weight_decay=st.just(0.0) | positive,
+    dropout=st.floats(0, 1, exclude_max=True),
+    direct=st.booleans(),
+    init=st.sampled_from(["lecture", "kaiming"]),
+    seed=st.integers(0, 2**63 - 1),
+)
+
+
+@settings(deadline=None)
+@given(configs)
+def test_every_config_comes_back_from_toml(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
+    path = tmp_path_factory.getbasetemp() / "round_trip.toml"
+    path.write_text(config.to_toml(origin={"study": "mlp", "trial": 7}))
+
+    assert read_config(path) == config
+    assert read_toml(path)["origin"] == {"study": "mlp", "trial": 7}
+
+
+def test_defaults_are_the_lectures_run() -> None:
+    lecture = Path(__file__).resolve().parents[2] / "experiments" / "configs" / "lecture.toml"
+
+    assert read_config(lecture) == Config()
+
+
+# A key that is nearly right gets the right one, the lecture's word for lr too; others get the list.
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("hidden", "did you mean n_hidden."),
+        ("batchsize", "did you mean batch_size."),
+        ("max_step", "did you mean max_steps."),
+        ("learning_rate", "did you mean lr."),
+        ("momentum", f"the fields are {', '.join(Config.model_fields)}."),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(key: str, hint: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_config({key: 1}, "my.toml")
+
+    assert str(caught.value) == f"my.toml: {key} is not a field of Config; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"lr": -1}, "lr must be greater than 0, but got -1."),
+        ({"lr": 0.0}, "lr must be greater than 0, but got 0.0."),
+        ({"lr": float("nan")}, "lr must be a finite number, but got nan."),
+        ({"lr": "0.1"}, "lr must be a number, but got '0.1'."),
+        ({"lr": True}, "lr must be a number, but got True."),
+        ({"block_size": 0}, "block_size must be at least 1, but got 0."),
+        ({"block_size": 33}, "block_size must be at most 32, but got 33."),
+        ({"block_size": "3"}, "block_size must be an integer, but got '3'."),
+        ({"block_size": True}, "block_size must be an integer, but got True."),
+        ({"block_size": 3.0}, "block_size must be an integer, but got 3.0."),
+        ({"n_hidden": 65_536}, "n_hidden must be at most 65,535, but got 65536."),
+        ({"n_embd": None}, "n_embd must be an integer, but got None."),
+        ({"dropout": 1.0}, "dropout must be less than 1.0, but got 1.0."),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, but got -0.1."),
+        ({"direct": 1}, "direct must be true or false, but got 1."),
+        ({"optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', but got 'adam'."),
+        ({"seed": 2**63}, f"seed must be less than {2**63:,}, but got {2**63}."),
+        ({"lr": 0, "n_embd": 0}, "lr must be greater than 0, but got 0; n_embd must be at least 1, but got 0."),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Config(**fields)
+
+    assert str(caught.value) == sentence
+
+
+def test_numbers_that_mean_the_same_make_equal_configs() -> None:
+    assert Config(lr=1) == Config(lr=1.0) == Config(lr=np.float64(1.0))
+    assert type(Config(lr=1).lr) is float
+
+
+def test_replace_changes_what_it_is_told_and_validates() -> None:
+    config = Config(n_hidden=7)
+
+    assert config.replace(lr=0.5) == Config(n_hidden=7, lr=0.5)
+    with pytest.raises(ValueError, match="lr must be greater than 0"):
+        config.replace(lr=0)
+    with pytest.raises(ValueError, match="did you mean n_hidden"):
+        config.replace(nhidden=3)
+
+
+def test_a_config_is_frozen_and_can_be_sent_to_another_process() -> None:
+    config = Config(lr=0.3)
+
+    with pytest.raises(ValueError, match="frozen"):
+        config.lr = 1.0
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert hash(config) == hash(Config(lr=0.3))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[config]\nlr = ", "not valid TOML"),
+        (b"lr = 0.1", "has no [config] table"),
+        (b"config = 3", "has no [config] table"),
+        (b"[config]\nname = '\xff'", "not UTF-8 text"),
+        (b"[config]\nlr = 'fast'", "lr must be a number, but got 'fast'."),
+    ],
+)
+def test_a_bad_file_is_refused_in_a_sentence_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        read_config(tmp_path / "missing.toml")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_config(tmp_path)
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "bom.toml"
+    path.write_bytes(b"\xef\xbb\xbf[config]\r\nlr = 1\r\n")
+
+    assert read_config(path) == Config(lr=1.0)
