@@ -120,7 +120,9 @@ class Coordinator:
         return bool(self._running)
 
     def _ask_ahead(self) -> None:
-        while len(self._asked) < min(ASK_AHEAD, self.engine.capacity):
+        if self.engine.capacity == 1:
+            return  # with one slot each proposal knows all results, so that an interrupted study goes on the same
+        while len(self._asked) < ASK_AHEAD:
             active = self._ask()
             if active is None:
                 return

@@ -171,7 +171,7 @@ def _end_tracking(args: StudyArgs, study: optuna.Study, tracker: Tracker, coordi
     """Send what is left and close the parent run; returns how many runs could not be sent."""
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
-        return tracker.close(patience=1.5)
+        return tracker.close(patience=1.0, at_most=2.0)
     failed = sys.exc_info()[0] is not None
     if not failed:
         write_study_files(study, tracker.parent_folder())

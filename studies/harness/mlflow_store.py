@@ -102,10 +102,12 @@ def find_runs(client: Any, experiment_id: str, query: str = "", **tags: object) 
 
 
 def end_run(client: Any, run: Any, folder: Path | None) -> None:
-    """End a run that its launch left open, with the artifacts in `folder`, if any."""
+    """End a run that its launch left open; a parent run whose folder is there had come to its end."""
     if folder is not None and folder.exists():
         client.log_artifacts(run.info.run_id, str(folder))
+        client.set_terminated(run.info.run_id, "FINISHED")
         shutil.rmtree(folder)
+        return
     log_batch(client, run.info.run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
     client.set_terminated(run.info.run_id, "KILLED")
 

@@ -21,6 +21,7 @@ from studies.harness.records import TrialRecord
 from studies.harness.storage import without_password
 
 FLUSH = 1.0  # seconds between two rounds of writes: short trials then cost one call for all their points
+RETRY = 0.5  # seconds between two tries once everything else is done
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}
 
 
@@ -29,10 +30,12 @@ class _Run:
     """What the sending thread knows of one trial."""
 
     record: TrialRecord
-    folder: Path | None = None  # of the outbox, once the trial ended
+    ended: bool = False  # the record has its last word
+    folder: Path | None = None  # of the outbox, with the artifacts of an ended trial
     run_id: str | None = None
     sent: int = 0  # points that MLflow has
-    tried: bool = False  # a call failed, so that MLflow may have more than was acknowledged
+    described: bool = False  # MLflow has the parameters and the dataset
+    tried: bool = False  # a call failed, so that MLflow may have more than it acknowledged
 
 
 class Tracker:
@@ -76,7 +79,7 @@ class Tracker:
 
     def adopt(self, record: TrialRecord, folder: Path) -> None:
         """Send a trial that a launch before this one finished; to be called before `begin`."""
-        self._runs[record.number, record.tags["launch"]] = _Run(record, folder, tried=True)
+        self._runs[record.number, record.tags["launch"]] = _Run(record, ended=True, folder=folder, tried=True)
 
     def folder(self, record: TrialRecord) -> Path:
         """Make the outbox folder of a trial; what is put in becomes the run's artifacts."""
@@ -88,10 +91,9 @@ class Tracker:
         """End a trial; `best` is the study's lowest dev loss with it. Without a folder it was given back."""
         with self._lock:
             key = record.number, record.tags["launch"]
-            run = self._runs.setdefault(key, _Run(record))
-            run.folder = folder
-            if folder is None and run.run_id is None and not run.tried:
-                del self._runs[key]  # MLflow never heard of it
+            run = self._runs.get(key)
+            if run is not None:
+                run.ended, run.folder = True, folder
             if best is not None:
                 self._best.append((record.number, best))
 
@@ -109,15 +111,21 @@ class Tracker:
         """Have a trial's checkpoint removed from MLflow, now or at a later launch."""
         (self.outbox / f"drop-{number:05d}").touch()
 
-    def close(self, patience: float) -> int:
-        """Send what is left; give up after `patience` seconds without progress. Returns how many runs are not sent."""
+    def close(self, patience: float, at_most: float = math.inf) -> int:
+        """Send what is left; returns how many runs are not sent.
+
+        Args:
+            patience: seconds without progress after which it gives up.
+            at_most: seconds after which it gives up even so.
+        """
         self._closing = True
         self._wake.set()
-        left, deadline = self.unsent, time.monotonic() + patience
-        while self._thread.is_alive() and time.monotonic() < deadline:
+        begun = progressed = time.monotonic()
+        left = self.unsent
+        while self._thread.is_alive() and time.monotonic() < min(progressed + patience, begun + at_most):
             self._thread.join(0.05)
             if self.unsent < left:
-                left, deadline = self.unsent, time.monotonic() + patience
+                left, progressed = self.unsent, time.monotonic()
         return self.unsent
 
     @property
@@ -128,30 +136,30 @@ class Tracker:
     # ---- the sending thread
 
     def _send_loop(self) -> None:
-        pause = FLUSH
         while True:
-            self._wake.wait(pause)
             closing = self._closing
             done = self._send_all()
             if closing and done:
                 return
-            pause = FLUSH if done or not closing else 0.5
-            if not done:
-                self._wake.clear()
+            if closing:
+                time.sleep(RETRY)
+            else:
+                self._wake.wait(FLUSH)
 
     def _send_all(self) -> bool:
         """One round; returns whether MLflow has everything that was there at its beginning."""
         with self._lock:
-            runs, best = list(self._runs.items()), list(self._best)
+            # What failed before comes last, so that one run that MLflow refuses does not hold up the others.
+            runs = sorted(self._runs.items(), key=lambda item: (item[1].tried, item[0]))
+            best = list(self._best)
         try:
             for key, run in runs:
                 if self._send(run):
                     with self._lock:
                         del self._runs[key]
             if best:
-                log_batch(
-                    self.client, self.parent_id, [("best_dev_loss", loss, step, time.time()) for step, loss in best]
-                )
+                rows = [("best_dev_loss", loss, number, time.time()) for number, loss in best]
+                log_batch(self.client, self.parent_id, rows)
                 with self._lock:
                     del self._best[: len(best)]
             self._drop_models()
@@ -160,27 +168,31 @@ class Tracker:
             return True
         except Exception as error:  # whatever MLflow or the network raise: nothing is lost, it is tried again
             self.last_error = without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
-            for _, run in runs:
-                run.tried = True
             return False
 
     def _send(self, run: _Run) -> bool:
         """Send what is new of a trial; returns whether that was all of it."""
-        record, ended = run.record, run.record.state != "RUNNING"
+        record, ended = run.record, run.ended
+        if record.state == "INTERRUPTED" and run.run_id is None and not run.tried:
+            return True  # MLflow never heard of it, and need not
+        found = self._find(record) if run.tried and run.run_id is None else None
+        run.tried = True  # until this is through, MLflow may have more than it acknowledged
         if run.run_id is None:
-            run.run_id = self._find(record) if run.tried else None
-        if run.run_id is None:
-            run.run_id = self._create(record)
-        points, sent = list(zip(record.points, record.times, strict=False)), run.sent
-        metrics = [row for point, at in points[sent:] for row in _point_metrics(point, at)]
+            run.run_id = found or self._create(record)
+        points = list(zip(record.points, record.times, strict=False))
+        metrics = [row for point, at in points[run.sent :] for row in _point_metrics(point, at)]
+        params = None if run.described else _params(record)
+        tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)} if ended else None
+        if metrics or params or tags:
+            log_batch(
+                self.client, run.run_id, metrics + (_final_metrics(record) if ended else []), params=params, tags=tags
+            )
+        if not run.described:
+            log_inputs(self.client, run.run_id, self.dataset)
+        run.sent, run.described = len(points), True
         if ended:
-            metrics += _final_metrics(record)
-            tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)}
-            log_batch(self.client, run.run_id, metrics, tags=tags)
             self._close_run(run, run.run_id)
-        elif metrics:
-            log_batch(self.client, run.run_id, metrics)
-        run.sent = len(points)
+        run.tried = False
         return ended
 
     def _create(self, record: TrialRecord) -> str:
@@ -188,9 +200,6 @@ class Tracker:
         tags["mlflow.parentRunId"] = self._parent_of(record)
         started = int(record.started * 1000)
         run = self.client.create_run(self.experiment_id, start_time=started, run_name=run_name(record), tags=tags)
-        params = {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
-        log_batch(self.client, run.info.run_id, params=params)
-        log_inputs(self.client, run.info.run_id, self.dataset)
         return str(run.info.run_id)
 
     def _parent_of(self, record: TrialRecord) -> str:
@@ -236,6 +245,11 @@ def run_name(record: TrialRecord) -> str:
     best = record.best
     number = f"t{record.number:03d}"
     return f"{best.dev_loss:.4f} · {number}" if best and record.state in ("COMPLETE", "PRUNED") else number
+
+
+def _params(record: TrialRecord) -> dict[str, Any]:
+    # MLflow's axes are linear: the logarithm of the learning rate has an even one.
+    return {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
 
 
 def _point_metrics(point: EvalPoint, at: float) -> list[tuple[str, float, int, float]]:
