@@ -103,8 +103,8 @@ def lr_range_test(
 
 
 def _check(lo: float, hi: float, n_steps: int, stop: float | None) -> None:
-    if not (0 < lo < hi < math.inf):
-        raise ValueError(f"lo and hi must be learning rates with 0 < lo < hi, but got {lo=}, {hi=}.")
+    if not (0 < lo < hi <= 1e38):  # the weights are float32
+        raise ValueError(f"lo and hi must be learning rates with 0 < lo < hi <= 1e38, but got {lo=}, {hi=}.")
     if n_steps < MIN_POINTS:
         raise ValueError(f"n_steps must be at least {MIN_POINTS}, but got {n_steps=}.")
     if stop is not None and not stop > 1:
