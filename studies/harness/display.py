@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from studies.harness.records import TrialRecord, dev_loss, ranked
 
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
     from studies.harness.launch import StudyArgs
 
 LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
+PIPE_WIDTH = 400  # columns where there is no terminal, so that nothing is cut or wrapped
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough for every table where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
 @contextmanager
 def live(study: optuna.Study, total: int, max_steps: int) -> Iterator[Callable[[TrialRecord], None]]:
     """Show progress on standard error while the block runs; yields what takes each trial's record."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     show = _Tally(study, total, max_steps)
     if not console.is_terminal:
         yield lambda record: show.line(record, console)
@@ -86,35 +95,57 @@ class _Tally:
         self.add(record)
         if time.monotonic() - self.shown >= LINE_EVERY or self.done == self.total:
             self.shown = time.monotonic()
-            console.print(f"{self.done}/{self.total} trials, {self.text()}", highlight=False, soft_wrap=True)
+            console.print(f"{self.done}/{self.total} trials, {self.text()}", soft_wrap=True)
 
 
-def trials_table(trials: list[FrozenTrial], title: str) -> Table:
-    """A table of trials with their searched parameters, in the order given."""
+def trials_table(trials: list[FrozenTrial], title: str, width: int) -> Table:
+    """A table of trials with their searched parameters, in the order given; closer set where `width` is small."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for heading in ("trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"):
-        table.add_column(heading, justify="left" if heading == "state" else "right")
+    rows = []
     for trial in trials:
         summary = trial.user_attrs.get("summary", {})
-        values = [summary.get("best_step"), summary.get("metrics", {}).get("n_params"), trial.state.name.lower()]
-        row = [trial.number, dev_loss(trial), summary.get("train_loss"), *(trial.params.get(n) for n in names), *values]
-        table.add_row(*map(_cell, row))
+        losses = [_loss(dev_loss(trial)), _loss(summary.get("train_loss"))]
+        params = [_cell(trial.params.get(name)) for name in names]
+        sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
+        rows.append([str(trial.number), *losses, *params, *sizes, _state(trial)])
+    headings = ["trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"]
+    natural = sum(max(map(len, cells)) + 2 for cells in zip(headings, *rows, strict=True))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table.padding = (0, 1 if natural <= width else 0, 0, 0)
+    for heading in headings:
+        shown = heading if natural <= width else heading.replace("_", "_\n")
+        table.add_column(shown, justify="left" if heading == "state" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _state(trial: FrozenTrial) -> str:
+    """The state, with its reason where that says more."""
+    attrs = trial.user_attrs
+    state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+    reason = attrs.get("summary", {}).get("reason") or attrs.get("replaced", "")
+    repeat = f" (repeat of {attrs['repeat_of']})" if "repeat_of" in attrs else ""
+    return f"{state}{repeat}" if reason in ("", "finished", state) else f"{state}{repeat}: {reason}"
 
 
 def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> None:
     """The best trials, the counts and the next commands; on standard error with --json, so that stdout ends on JSON."""
-    console = Console(stderr=args.json)
+    console = make_console(stderr=args.json)
     best = ranked(study.get_trials(deepcopy=False))[:5]
     if best:
-        console.print(trials_table(best, f"Best {len(best)} of {outcome['trials']} trials of study {args.study}"))
+        title = f"Best {len(best)} of {outcome['trials']} trials of study {args.study}"
+        console.print(trials_table(best, title, console.width))
     counts = f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed"
     console.print(f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.")
     if outcome["trials"] < args.trials:
@@ -141,7 +172,7 @@ def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
     """Commands that can be pasted, each with what it is for."""
     console.print("\nNext:", style="bold")
     for purpose, script, arguments in steps:
-        console.print(f"  {shell_command(script, arguments)}  [dim]# {purpose}[/dim]", highlight=False, soft_wrap=True)
+        console.print(f"  {shell_command(script, arguments)}  [dim]# {purpose}[/dim]", soft_wrap=True)
 
 
 def store_flags(args: Any, *, storage: bool = True) -> list[str]:

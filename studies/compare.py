@@ -1,0 +1,79 @@
+"""The trials of a study as a table, lowest dev loss first: in the terminal, as CSV and as JSON.
+
+In Python the same table is a pandas DataFrame: trials_frame(load_study("mlp", None)).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+
+from studies.harness.cli import run_script
+from studies.harness.display import make_console, print_next, store_flags, trials_table
+from studies.harness.results import trials_frame
+from studies.harness.study import load_study
+
+
+@dataclass
+class Args:
+    """Show the trials of a study, lowest dev loss first."""
+
+    study: tyro.conf.Positional[str]
+    """Name of the study."""
+    top: int = 20
+    """How many trials are shown; --csv writes all."""
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """File for the whole table, with every column."""
+    storage: str | None = None
+    """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI, for the next commands that are shown."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def main(args: Args) -> int:
+    """Print the table, and write it where asked to. Returns the exit code."""
+    if args.top < 1:
+        raise ValueError(f"--top must be at least 1, but got {args.top}.")
+    study = load_study(args.study, args.storage)
+    frame, trials = trials_frame(study), study.get_trials(deepcopy=False)
+    # What another trial replaced (a retry after a failure) stands in the CSV only.
+    rows = frame[["replaced" not in trials[number].user_attrs for number in frame.trial]]
+    top = rows[: args.top]
+    console = make_console(stderr=args.json)
+    if len(top):
+        title = f"{len(top)} of {len(rows)} trials of study {args.study}, lowest dev loss first"
+        console.print(trials_table([trials[number] for number in top.trial], title, console.width))
+    states = {state.lower(): int(n) for state, n in rows.state.value_counts().items()}
+    console.print(", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
+    if args.csv is not None:
+        _write_csv(frame, args.csv)
+        console.print(f"All {len(frame)} trials with every column: {args.csv}", soft_wrap=True)
+    if rows.dev_loss.notna().any():
+        print_next(
+            console,
+            ("compare them in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
+            ("export the best config", "experiments/export.py", [args.study, *store_flags(args)]),
+        )
+    if args.json:
+        records = top.astype(object).where(top.notna(), None).to_dict("records")
+        print(json.dumps({"study": args.study, "states": states, "trials": records}))
+    return 0
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror or error}); give --csv another path.") from None
+
+
+if __name__ == "__main__":
+    run_script(Args, main)
