@@ -10,6 +10,10 @@ from makemore.config import Config
 from makemore.model import MLP
 
 
+# Nats. Standard normal weights begin near 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 at 1,024.
+DIVERGED_LOSS = 300.0
+
+
 @dataclass(frozen=True)
 class EvalPoint:
     """The state of a model at one evaluation. Losses are mean cross-entropy in nats per character.
@@ -28,11 +32,11 @@ class EvalPoint:
 
 
 class Diverged(ArithmeticError):
-    """A loss was not finite: the learning rate is too high for this model.
+    """A loss was not finite, or out of all proportion: the learning rate is too high for this model.
 
     Attributes:
         step: optimizer steps done when it was seen.
-        loss: the loss, inf or nan.
+        loss: the loss, in nats.
     """
 
     def __init__(self, step: int, loss: float) -> None:
@@ -140,7 +144,10 @@ def next_stop(config: Config, step: int) -> int:
 
 
 def check_finite(step: int, train_loss: float, dev_loss: float) -> None:
-    """Raise Diverged when one of the two losses is inf or nan."""
+    """Raise Diverged when a loss is inf or nan, or the dev loss beyond what any model starts from.
+
+    tanh saturates, so a learning rate that is far too high seldom ends in inf: the loss stays at thousands of nats.
+    """
     for loss in (train_loss, dev_loss):
-        if not math.isfinite(loss):
-            raise Diverged(step, loss)
+        if not math.isfinite(loss) or dev_loss > DIVERGED_LOSS:
+            raise Diverged(step, dev_loss if math.isfinite(train_loss) else train_loss)

@@ -53,7 +53,7 @@ class Tracker:
         self.client, self.experiment_id, self.outbox, self.launch = client, experiment_id, outbox, launch
         self.dataset, self.parent_id, self.last_error = dataset, "", ""
         self._runs: dict[tuple[int, str], _Run] = {}
-        self._best: list[tuple[int, float]] = []  # (trial number, best dev loss so far), to be sent
+        self._best: list[tuple[int, float, float]] = []  # (trial number, best dev loss so far, time), to be sent
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -95,7 +95,7 @@ class Tracker:
             if run is not None:
                 run.ended, run.folder = True, folder
             if best is not None:
-                self._best.append((record.number, best))
+                self._best.append((record.number, best, record.ended or time.time()))
 
     def parent_folder(self) -> Path:
         """Make the outbox folder of the parent run."""
@@ -158,7 +158,7 @@ class Tracker:
                     with self._lock:
                         del self._runs[key]
             if best:
-                rows = [("best_dev_loss", loss, number, time.time()) for number, loss in best]
+                rows = [("best_dev_loss", loss, number, at) for number, loss, at in best]
                 log_batch(self.client, self.parent_id, rows)
                 with self._lock:
                     del self._best[: len(best)]
