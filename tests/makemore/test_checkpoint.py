@@ -147,6 +147,15 @@ def test_a_file_whose_parts_contradict_each_other_is_refused(
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
 
 
+def test_a_save_replaces_the_file_and_never_writes_into_it(path: Path) -> None:
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_checkpoint(path, MLP(CONFIG.replace(seed=1), len(VOCAB)), VOCAB)
+
+        # Who had the old file open goes on reading the old file.
+        assert reader.read() == before != path.read_bytes()
+
+
 def test_a_failed_save_leaves_the_file_before_it_and_no_rest(path: Path) -> None:
     before, model = path.read_bytes(), MLP(CONFIG, len(VOCAB))
 

@@ -158,7 +158,9 @@ def test_more_than_256_symbols_take_two_bytes_each() -> None:
     vocab = Vocab.of(words)
     X, Y = build_dataset(words, vocab, 2)
 
-    assert Examples.of(words, vocab).stream.dtype == np.uint16
+    examples = Examples.of(words, vocab)
+    assert examples.stream.dtype == np.uint16
+    assert len(examples.distinct(2).positions) == len({tuple(context) for context in X.tolist()})
     assert Examples.of(["ab"], Vocab("ab")).stream.dtype == np.uint8
     assert (X.tolist(), Y.tolist()) == loop(words, vocab, 2)
 

@@ -103,7 +103,13 @@ def test_the_test_stops_where_the_loss_has_grown_and_says_where(small_corpus: Co
     S = len(stopped.lrs)
 
     assert S < 300 and stopped.stopped_at == pytest.approx(1e-3 * 10 ** (6 * S / 299))
-    assert len(stopped.losses) == S and np.isfinite(stopped.losses).all()
+    assert len(stopped.losses) == S
+    # The rule: a running mean, without the zero that it started from, above four times its lowest.
+    running, means = 0.0, []
+    for i, loss in enumerate(whole.losses[: S + 1], 1):
+        running = 0.95 * running + 0.05 * loss
+        means.append(running / (1 - 0.95**i))
+    assert means[-1] > 4 * min(means) and all(means[i] <= 4 * min(means[: i + 1]) for i in range(S))
     # Without the option it goes on; up to there it is the same test.
     assert len(whole.lrs) > S and whole.losses[:S].tolist() == stopped.losses.tolist()
 

@@ -70,6 +70,7 @@ def test_a_temperature_near_zero_takes_the_likeliest_character(temperature: floa
     while len(greedy) < 10 and (code := int(model(torch.tensor([context])).argmax())) != 0:
         greedy, context = greedy + VOCAB.symbols[code], [context[1], code]
 
+    assert len(greedy) > 1
     assert sample_words(model, VOCAB, 3, seed=0, temperature=temperature, max_length=10) == [greedy] * 3
 
 
