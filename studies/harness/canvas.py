@@ -121,19 +121,29 @@ def to_svg(figure: Figure, description: str) -> str:
     figure.savefig(raw, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
     text = raw.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     width, height = (float(v) for v in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
     opening = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
-    text = opening + text[text.index(">") + 1 :]
-    text = re.sub(r'<a xlink:href="([^"]*)">', r"<g><title>\1</title>", text).replace("</a>", "</g>")
+    text = _shorten(opening + text[text.index(">") + 1 :])
     for name, colour in PALETTE.items():
         text = text.replace(colour, f"var(--{name})")
     return _own_ids(text, description)
 
 
+def _shorten(text: str) -> str:
+    """Keep what is drawn: each point with its text, two decimals, and no style that would reach the whole page."""
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(
+        r'<a xlink:href="([^"]*)"[^>]*>\s*<g[^>]*>\s*(<use [^>]*/>)\s*</g>\s*</a>', r"<g><title>\1</title>\2</g>", text
+    )
+    text = re.sub(r"font-family: [^;]*; |'DejaVu Sans', ", "", text)
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
+    text = text.replace(' transform="rotate(-0', ' transform="rotate(0')
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
 def _own_ids(text: str, description: str) -> str:
     """Make ids unique in the page, and drop those that nothing refers to."""
-    prefix = re.sub(r"\W+", "-", description.lower())[:40]
-    used = set(re.findall(r"(?:#)([\w-]+)(?=[\")])", text))
+    prefix = re.sub(r"\W+", "-", description.lower())[:40].strip("-")
+    used = set(re.findall(r"#([\w-]+)(?=[\")])", text))
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text)
-    return re.sub(r"(xlink:href=\"#|url\(#)([\w-]+)", rf"\g<1>{prefix}-\g<2>", text)
+    return re.sub(r'(xlink:href="#|url\(#)([\w-]+)', rf"\g<1>{prefix}-\g<2>", text)
