@@ -27,7 +27,12 @@ from studies.harness.storage import Launch, exclusive, give_back
 from studies.harness.tracking import Tracker
 
 MAX_RETRIES = 2  # how often the parameters of a trial whose engine failed are trained again
+MAX_TWINS = 100  # proposals in a row that were trained already, after which the space is taken for exhausted
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
+
+
+class Exhausted(ValueError):
+    """The sampler proposes nothing that was not trained already."""
 
 
 @dataclass
@@ -130,7 +135,7 @@ class Coordinator:
 
     def _ask(self) -> Active | None:
         """The next trial, or None when the study has its total. Never two trials of the same parameters."""
-        for _ in range(100):
+        for _ in range(MAX_TWINS):
             trial = self._claim()
             if trial is None:
                 return None
@@ -146,7 +151,7 @@ class Coordinator:
                 return Active(trial, config, record, max(frozen.intermediate_values, default=-1))
             trial.set_user_attr("replaced", f"the same parameters as trial {twin}")
             self.study.tell(trial, state=TrialState.FAIL)
-        raise ValueError("the search space holds no further parameters to try: 100 proposals were all trained already.")
+        raise Exhausted(f"the search space holds nothing new: its last {MAX_TWINS} proposals had all been trained.")
 
     def _claim(self) -> optuna.Trial | None:
         """Take a waiting trial or make a new one, unless the total is reached."""

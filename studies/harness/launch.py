@@ -23,17 +23,17 @@ from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import make_engine, resolve_device
 from studies.harness import display
-from studies.harness.coordinator import Coordinator, counts
+from studies.harness.coordinator import Coordinator, Exhausted, counts
 from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
 from studies.harness.report import write_study_files
+from studies.harness.runs import describe_data
 from studies.harness.spaces import Space, envelope
 from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, without_password
 from studies.harness.study import open_study, shown
 from studies.harness.tracking import Tracker
 
-PATIENCE = 30.0  # seconds without progress after which what MLflow does not take stays in the outbox
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
 
@@ -62,6 +62,8 @@ class StudyArgs:
     """auto, cpu, cuda, cuda:0 or mps; auto takes CUDA, then MPS, then the CPU."""
     prune: bool = True
     """Stop trials early whose dev loss lies behind the others' at the same step."""
+    patience: float = 30.0
+    """Seconds that the end of the study waits for an MLflow that does not answer."""
     keep_models: int = 50
     """How many of the best trials keep their checkpoint."""
     json: bool = False
@@ -86,12 +88,14 @@ def run_study(
     first: dict[str, Any] | None = None,
     make_sampler: Callable[[int], BaseSampler] = default_sampler,
     pruner: BasePruner | None = None,
+    write_more: Callable[[optuna.Study, Path], None] = lambda study, folder: None,
 ) -> int:
     """Run a study to its total of trials, and print what came of it. Returns the exit code.
 
     Args:
         base: the config whose fields the space replaces; its max_steps is `args.steps`, with ten evaluations.
         first: parameters to try before the sampler proposes any.
+        write_more: writes further files of the ended study to a folder, from which they go to its MLflow run.
 
     Raises:
         ValueError: a flag, a path or a store is unusable; one sentence.
@@ -100,7 +104,7 @@ def run_study(
     _check(args)
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
     corpus = load_corpus(args.names)
-    slots = _slots(args)
+    slots = count_slots(args.device, args.workers, args.trials)
     settings: dict[str, Any] = {"space": space, "base": base, "corpus": corpus, "seed": args.seed, "first": first}
     study = open_study(args.study, args.storage, pruner=pruner or default_pruner(), **settings)
     tracker, launch = _begin_tracking(args, study, corpus)
@@ -122,11 +126,13 @@ def run_study(
     )
     try:
         with display.live(study, args.trials, base.max_steps) as coordinator.on_event, _signals(coordinator):
-            coordinator.run()
+            _train(coordinator)
     finally:
         engine.close()
-        left = _end_tracking(args, study, tracker, coordinator)
-        launch.end()
+        try:
+            left = _end_tracking(args, study, tracker, coordinator, write_more)
+        finally:
+            launch.end()
     outcome = _outcome(args, study, tracker, coordinator, time.perf_counter() - begun)
     display.print_end(args, study, outcome)
     if left:
@@ -134,6 +140,15 @@ def run_study(
     if args.json:
         print(json.dumps(outcome))
     return 130 if coordinator.interrupted else NOT_SENT if left else 0
+
+
+def _train(coordinator: Coordinator) -> None:
+    try:
+        coordinator.run()
+    except Exhausted:
+        raise
+    except ValueError as error:  # what a user can mend was checked before: this one is a bug, and shows its traceback
+        raise RuntimeError("the study stopped at an error in the trainer; what had finished is stored.") from error
 
 
 def _check(args: StudyArgs) -> None:
@@ -145,17 +160,17 @@ def _check(args: StudyArgs) -> None:
         raise ValueError(f"--seed must be at least 0, but got {args.seed}.")
 
 
-def _slots(args: StudyArgs) -> int:
-    on_cpu = resolve_device(args.device).type == "cpu"
-    return min(args.trials, args.workers or (os.cpu_count() or 1 if on_cpu else GPU_SLOTS))
+def count_slots(device: str, workers: int | None, models: int) -> int:
+    """How many of so many models are trained at once: as many as there are cores, or GPU_SLOTS, unless told."""
+    on_cpu = resolve_device(device).type == "cpu"
+    return min(models, workers or (os.cpu_count() or 1 if on_cpu else GPU_SLOTS))
 
 
 def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tuple[Tracker, Launch]:
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, args.study)
     launch = Launch.begin(study)
-    source = str(args.names.absolute()) if args.names else f"makemore/{corpus.source}"
-    dataset = {"name": corpus.source, "sha256": corpus.sha256, "source": source}
+    dataset = describe_data(corpus, args.names)
     tracker = Tracker(client, experiment_id, MLRUNS / "outbox" / args.study, launch.id, dataset)
     with exclusive(f"ask-{args.study}"):
         take_over(study)
@@ -167,7 +182,13 @@ def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tup
     return tracker, launch
 
 
-def _end_tracking(args: StudyArgs, study: optuna.Study, tracker: Tracker, coordinator: Coordinator) -> int:
+def _end_tracking(
+    args: StudyArgs,
+    study: optuna.Study,
+    tracker: Tracker,
+    coordinator: Coordinator,
+    write_more: Callable[[optuna.Study, Path], None],
+) -> int:
     """Send what is left and close the parent run; returns how many runs could not be sent."""
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
@@ -175,8 +196,9 @@ def _end_tracking(args: StudyArgs, study: optuna.Study, tracker: Tracker, coordi
     failed = sys.exc_info()[0] is not None
     if not failed:
         write_study_files(study, tracker.parent_folder())
+        write_more(study, tracker.parent_folder())
     tracker.finish_parent("FAILED" if failed else "FINISHED")
-    return tracker.close(PATIENCE)
+    return tracker.close(args.patience)
 
 
 def _outcome(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import shutil
@@ -45,6 +46,7 @@ def connect(uri: str | None) -> Any:
     """
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says that it makes tables, several times
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     shown = without_password(uri)
     if "://" not in uri:

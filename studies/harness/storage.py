@@ -24,7 +24,7 @@ HEARTBEAT = 30.0  # seconds between two signs of life of a launch
 STALE = 4 * HEARTBEAT  # a launch on another host that was silent for so long is taken for dead
 
 
-class _FlockJournalLock(JournalFileOpenLock):
+class _Lock(JournalFileOpenLock):
     """A journal lock that the kernel releases when its owner dies; Optuna's own would block for 30 s after a kill."""
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +37,27 @@ class _FlockJournalLock(JournalFileOpenLock):
 
     def release(self) -> None:
         self._flock.release()
+
+
+class _Journal(JournalFileBackend):
+    """A journal in which a record that was not written whole, by a killed process or on a full disk, does no harm."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._exclusive = path, _Lock(path)
+        super().__init__(str(path), lock_obj=self._exclusive)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append whole records, behind the last whole one."""
+        self._exclusive.acquire()
+        try:
+            size = _drop_torn_line(self._path)
+            try:
+                super().append_logs(logs)
+            except OSError:
+                os.truncate(self._path, size)
+                raise
+        finally:
+            self._exclusive.release()
 
 
 def check_study_name(name: str) -> str:
@@ -79,13 +100,7 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
         raise ValueError(f"{path}: is a directory; give --storage the path of a journal file or an Optuna URL.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _FlockJournalLock(path)
-        lock.acquire()
-        try:
-            _drop_torn_line(path)
-        finally:
-            lock.release()
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return JournalStorage(_Journal(path))
     except OSError as error:
         raise ValueError(f"{path}: the journal cannot be opened ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError, AssertionError):
@@ -93,6 +108,8 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
 
 
 def _open_url(url: str, *, create: bool) -> BaseStorage:
+    if re.match(r"postgres(ql)?://", url):  # SQLAlchemy would look for psycopg2
+        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///").split("?")[0])
         if not create and not file.is_file():
@@ -106,23 +123,21 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
         raise ValueError(f"storage {without_password(url)} cannot be opened: {reason[:200]}") from None
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut what a killed process left after the last complete line, so that the next record starts a line of its own."""
-    if not path.exists():
-        return
+def _drop_torn_line(path: Path) -> int:
+    """Cut what stands behind the last complete line; returns the size that is left."""
     with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        keep = size
-        while keep > 0:
-            start = max(0, keep - 65536)
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 4096)
             file.seek(start)
-            newline = file.read(keep - start).rfind(b"\n")
+            newline = file.read(end - start).rfind(b"\n")
             if newline >= 0:
-                keep = start + newline + 1
+                end = start + newline + 1
                 break
-            keep = start
-        if keep < size:
-            file.truncate(keep)
+            end = start
+        if end < size:
+            file.truncate(end)
+        return end
 
 
 @contextmanager

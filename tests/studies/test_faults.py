@@ -1,0 +1,382 @@
+"""Faults, each really done: killed processes, full disks, servers away, two launches at once. No trial is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.engines.cpu import CpuEngine, Slot
+from studies.harness import launch as launch_module
+from studies.harness.checkup import check
+from studies.harness.mlflow_store import connect, find_runs, get_experiment
+from studies.harness.records import dev_loss
+from studies.harness.storage import MLRUNS
+from studies.harness.study import load_study
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def start(*flags: object, script: str = "studies/mlp.py") -> subprocess.Popen[str]:
+    """Start a study script as a user would, in a session of its own so that all of it can be killed."""
+    command = [sys.executable, str(ROOT / script), *map(str, flags)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=Path.cwd()
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        time.sleep(0.05)
+
+
+def trial_states(study: str, storage: str | None = None) -> list[TrialState]:
+    try:
+        return [trial.state for trial in load_study(study, storage).get_trials(deepcopy=False)]
+    except ValueError:  # not made yet
+        return []
+
+
+def violations(study: str, storage: str | None = None, uri: str | None = None) -> list[str]:
+    client = connect(uri)
+    found = check(load_study(study, storage), client, get_experiment(client, study), MLRUNS / "outbox" / study)
+    return [f"{v.kind}: {v.detail}" for v in found]
+
+
+def assert_whole(study: str, total: int, storage: str | None = None, uri: str | None = None) -> None:
+    """Exactly `total` trials ended, none runs, and each has exactly one finished run that says the same."""
+    trials = load_study(study, storage).get_trials(deepcopy=False)
+    assert sum(trial.state in ENDED for trial in trials) == total
+    assert not [t.number for t in trials if t.state in (TrialState.RUNNING, TrialState.WAITING)]
+    assert violations(study, storage, uri) == []
+    client = connect(uri)
+    runs = find_runs(client, get_experiment(client, study))
+    final = [int(r.data.tags["trial"]) for r in runs if r.data.tags.get("state") in ("COMPLETE", "PRUNED")]
+    assert sorted(final) == [t.number for t in trials if t.state in ENDED]
+    assert not [run.info.run_name for run in runs if run.info.status == "RUNNING"]
+
+
+def runs_by_trial(study: str) -> dict[int, Any]:
+    client = connect(None)
+    runs = find_runs(client, get_experiment(client, study))
+    return {int(run.data.tags["trial"]): run for run in runs if "trial" in run.data.tags}
+
+
+# ---- killed and interrupted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_twenty_kills_lose_no_trial(names: Path) -> None:
+    flags = ("--names", names, "--trials", 40, "--steps", 12000, "--workers", 2, "--device", "cpu")
+    moments, kills = random.Random(5), 0
+    while kills < 20:
+        process = start(*flags)
+        time.sleep(moments.uniform(0.5, 6.5))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        finish(process)
+        assert kills == 20 or trial_states("mlp").count(TrialState.COMPLETE) < 40, "too short a study for 20 kills"
+    code, _, err = finish(start(*flags), 240)
+    assert code == 0, err
+    assert_whole("mlp", 40)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal.Signals) -> None:
+    flags = ("--names", names, "--trials", 3, "--steps", 60000, "--device", "cpu", "--no-prune")
+    process = start(*flags)
+    wait_for(lambda: TrialState.RUNNING in trial_states("mlp"))
+    time.sleep(2.5)  # so that MLflow knows of the running trials
+    process.send_signal(number)
+    code, out, err = finish(process, timeout=30)
+    assert code == 130 and "Traceback" not in err
+    assert "the same command goes on from here" in out
+    # What ran waits to be run again, and its run says why it ended.
+    assert TrialState.RUNNING not in trial_states("mlp")
+    client = connect(None)
+    runs = [run for run in find_runs(client, get_experiment(client, "mlp")) if "trial" in run.data.tags]
+    interrupted = [run for run in runs if run.data.tags["state"] == "INTERRUPTED"]
+    assert interrupted
+    assert {(run.info.status, run.data.tags["reason"]) for run in interrupted} == {("KILLED", "interrupted")}
+    code, _, err = finish(start(*flags))
+    assert code == 0, err
+    assert_whole("mlp", 3)
+
+
+def test_a_second_signal_ends_at_once(names: Path) -> None:
+    process = start("--names", names, "--trials", 3, "--steps", 500_000, "--device", "cpu")
+    wait_for(lambda: TrialState.RUNNING in trial_states("mlp"))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert finish(process, timeout=20)[0] == 130
+
+
+# ---- engines that fail, and trainers with a bug
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> None:
+    """Let every slot's thread run `fail` before each stretch."""
+
+    class Faulty(CpuEngine):
+        def admit(self, config: Config) -> int:
+            number = super().admit(config)
+            slot = self._slots[number]
+            train = slot.train
+
+            def faulty() -> Any:
+                fail(slot)
+                return train()
+
+            slot.train = faulty  # type: ignore[method-assign]
+            return number
+
+    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
+        return Faulty(corpus, capacity)
+
+    monkeypatch.setattr(launch_module, "make_engine", make)
+
+
+def test_a_failed_engine_has_its_trials_run_again(launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[int] = []
+
+    def fail(slot: Slot) -> None:
+        if slot.history and len(failures) < 2:
+            failures.append(slot.config.seed)
+            raise MemoryError("injected")
+
+    inject(monkeypatch, fail)
+    assert launch(trials=5, prune=False) == 0
+    trials = load_study("small", None).get_trials()
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    assert len(failed) == 2 and sum(t.state == TrialState.COMPLETE for t in trials) == 5
+    client = connect(None)
+    runs = {
+        int(r.data.tags["trial"]): r
+        for r in find_runs(client, get_experiment(client, "small"))
+        if "trial" in r.data.tags
+    }
+    for trial in failed:
+        assert (runs[trial.number].info.status, runs[trial.number].data.tags["state"]) == ("FAILED", "FAIL")
+        assert "injected" in runs[trial.number].data.tags["reason"]
+        again = next(t for t in trials if t.user_attrs.get("retry_of") == trial.number)
+        # The same parameters and the same seed, and a run that names the one it repeats.
+        assert (again.params, again.user_attrs["seed"]) == (trial.params, trial.user_attrs["seed"])
+        assert runs[again.number].data.tags["retry_of"] == str(trial.number)
+    assert violations("small") == []
+
+
+def test_parameters_are_tried_three_times_at_most(launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(slot: Slot) -> None:
+        raise MemoryError("injected")
+
+    inject(monkeypatch, fail)
+    assert launch(trials=2) == 0
+    trials = load_study("small", None).get_trials()
+    assert [t.state for t in trials] == [TrialState.FAIL] * 6
+    assert len({tuple(t.params.items()) for t in trials}) == 2
+    assert violations("small") == []
+
+
+def test_a_bug_in_the_trainer_stops_the_study_and_what_finished_is_stored(
+    launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def fail(slot: Slot) -> None:
+        if slot.config.seed not in seen:
+            seen.append(slot.config.seed)
+        if len(seen) == 3:
+            raise ZeroDivisionError("a bug")
+
+    inject(monkeypatch, fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        launch(trials=6, workers=1, prune=False)
+    states = [t.state for t in load_study("small", None).get_trials()]
+    assert states.count(TrialState.COMPLETE) == 2 and TrialState.RUNNING not in states
+    assert violations("small") == []
+
+
+# ---- two launches of one study
+
+
+def test_two_launches_at_the_same_moment_share_the_work(names: Path) -> None:
+    shutil.rmtree(MLRUNS)  # neither store is there yet
+    flags = ("--names", names, "--trials", 16, "--steps", 3000, "--workers", 1, "--device", "cpu")
+    both = [start(*flags), start(*flags)]
+    for code, _, err in [finish(process) for process in both]:
+        assert code == 0, err
+    assert_whole("mlp", 16)
+    client = connect(None)
+    runs = find_runs(client, get_experiment(client, "mlp"))
+    assert len({run.data.tags["launch"] for run in runs}) == 2
+    assert [e.name for e in client.search_experiments()].count("mlp") == 1
+
+
+def test_a_torn_last_line_of_the_journal_is_read(launch: Callable[..., int]) -> None:
+    launch(trials=2)
+    before = [(t.number, t.state, dev_loss(t)) for t in load_study("small", None).get_trials()]
+    journal = MLRUNS / "optuna" / "small.journal"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","tri')
+    assert [(t.number, t.state, dev_loss(t)) for t in load_study("small", None).get_trials()] == before
+    launch(trials=4)
+    assert_whole("small", 4)
+
+
+# ---- disks
+
+
+@pytest.fixture
+def small_disk(workdir: Path, mlflow_template: Path) -> Iterator[Callable[[str], None]]:
+    """mlruns/ on a tmpfs of its own; yields a function that remounts it with other options."""
+    shutil.rmtree("mlruns")
+    Path("mlruns").mkdir()
+
+    def mount(options: str) -> None:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", "mlruns"], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+
+    mount("size=3m")
+    shutil.copy(mlflow_template, "mlruns/mlflow.db")
+    yield lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "-l", "mlruns"], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_study_goes_on_once_there_is_room(
+    small_disk: Callable[[str], None], names: Path
+) -> None:
+    # Room for the start of a study, and not for all of its checkpoints.
+    flags = ("--names", names, "--trials", 60, "--steps", 100, "--device", "cpu", "--no-prune", "--patience", 1)
+    used = sum(path.stat().st_size for path in MLRUNS.rglob("*") if path.is_file())
+    Path("mlruns/ballast").write_bytes(b"x" * max(0, 2_400_000 - used))
+    code, _, err = finish(start(*flags))
+    assert code in (1, 2) and "Traceback" not in err, err
+    assert "No space left on device" in err or "disk is full" in err
+    Path("mlruns/ballast").unlink()
+    small_disk("size=64m")
+    code, _, err = finish(start(*flags))
+    assert code == 0, err
+    assert_whole("mlp", 60)
+
+
+def test_a_read_only_disk_is_one_sentence(small_disk: Callable[[str], None], names: Path) -> None:
+    flags = ("--names", names, "--trials", 2, "--steps", 100, "--device", "cpu")
+    assert finish(start(*flags))[0] == 0
+    small_disk("ro")
+    code, _, err = finish(start(*flags[:2], "--trials", 3, *flags[4:]))
+    assert code in (1, 2) and "Traceback" not in err and "ead-only file system" in err, err
+    small_disk("rw")
+    assert_whole("mlp", 2)
+
+
+# ---- the MLflow server
+
+
+class Server:
+    """A real MLflow server on 127.0.0.1 that can be killed and started again on its store."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        store = Path("server").absolute()
+        store.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "a")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (store / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--workers", "1"], stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(workdir: Path, mlflow_template: Path) -> Iterator[Server]:
+    Path("server").mkdir()
+    shutil.copy(mlflow_template, "server/mlflow.db")
+    server = Server()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.server
+def test_a_server_that_is_away_for_ten_seconds_loses_nothing(server: Server, names: Path) -> None:
+    flags = ("--names", names, "--trials", 12, "--steps", 20000, "--device", "cpu", "--tracking-uri", server.uri)
+    process = start(*flags)
+    wait_for(lambda: any(state in ENDED for state in trial_states("mlp")))
+    server.kill()
+    time.sleep(10)
+    server.start()
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert_whole("mlp", 12, uri=server.uri)
+
+
+@pytest.mark.server
+def test_a_server_that_stays_away_delays_and_loses_nothing(server: Server, names: Path) -> None:
+    flags = ("--names", names, "--steps", 5000, "--device", "cpu", "--tracking-uri", server.uri)
+    process = start(*flags, "--trials", 8, "--patience", 2)
+    wait_for(lambda: any(state in ENDED for state in trial_states("mlp")))
+    server.kill()
+    code, _, err = finish(process)
+    # The study is complete, and says what is missing and how to send it.
+    assert code == 3 and "MLflow does not have" in err and "studies/doctor.py mlp" in err, err
+    assert sum(state in ENDED for state in trial_states("mlp")) == 8
+    server.start()
+    code, out, _ = finish(start("mlp", "--tracking-uri", server.uri, script="studies/doctor.py"))
+    assert code == 1 and "not sent to MLflow" in out
+    code, out, err = finish(start("mlp", "--tracking-uri", server.uri, "--repair", script="studies/doctor.py"))
+    assert code == 0, out + err
+    assert_whole("mlp", 8, uri=server.uri)
