@@ -2,160 +2,156 @@
 
 from __future__ import annotations
 
-import functools
-import math
-import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
-import torch
-from numba.core import event
-from threadpoolctl import threadpool_limits
 
 from makemore.config import Config
 from makemore.data import Corpus, Examples
 from makemore.draws import dropout_threshold, step_keys, stream_key
 from makemore.engines import kernel
-from makemore.engines.base import Diverged, EngineFailed, EvalPoint, Outcome, TrainResult, next_stop
-from makemore.model import MLP, parameter_shapes
+from makemore.engines.base import Diverged, EngineFailed, EvalPoint, Outcome, TrainResult, check_finite, next_stop
+from makemore.engines.kernel_memory import (
+    Sizes,
+    Weights,
+    make_step,
+    make_tables,
+    make_weights,
+    read_model,
+    sizes_of,
+    write_model,
+    zeros,
+)
+from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
 
-EVAL_CHUNK = 256  # contexts evaluated at once
+EVAL_CHUNK = 2048  # contexts that share one set of tables
+EVAL_BLOCK = 64  # contexts whose hidden units are computed at once: they stay in the cache
 
 
-@functools.cache
-def hold_blas_to_one_thread() -> threadpool_limits:
-    """Keep numpy's and scipy's BLAS to one thread in this process: the engine's threads are the parallelism.
+class Evaluator:
+    """The exact mean loss over examples, with memory that is allocated once."""
 
-    torch's own threads are left alone. The cache keeps the limiter alive, whose end would lift the limit.
-    """
-    return threadpool_limits(1, user_api="blas")
+    def __init__(self, sizes: Sizes, direct: bool, examples: Examples) -> None:
+        self._stream, self._distinct = examples.stream, examples.distinct(sizes.T)
+        chunk = min(EVAL_CHUNK, len(self._distinct.positions))
+        self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
+        step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False, direct=False)
+        self._h, self._logits = step.h, step.logits
 
-
-class _Announcer(event.Listener):
-    """Says once that the kernel is being compiled, since that is the only time a first step takes seconds."""
-
-    said = False
-
-    def on_start(self, event: event.Event) -> None:
-        if not _Announcer.said:
-            _Announcer.said = True
-            print("Compiling the CPU kernel: once, about 8 s.", file=sys.stderr, flush=True)
-
-    def on_end(self, event: event.Event) -> None:
-        pass
-
-
-def split_weights(flat: np.ndarray, config: Config, vocab_size: int) -> kernel.Weights:
-    """The parameters as views of their flat vector."""
-    shapes = list(parameter_shapes(config, vocab_size).values())
-    if not config.direct:
-        shapes.append((0, vocab_size))
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return kernel.Weights(*(part.reshape(s) for part, s in zip(np.split(flat, ends[:-1]), shapes, strict=True)))
-
-
-def make_scratch(config: Config, vocab_size: int, rows: int, dropout: bool) -> kernel.Scratch:
-    """Memory for a step on `rows` examples."""
-    B, K, H, V = rows, config.block_size * config.n_embd, config.n_hidden, vocab_size
-    widths = {"emb": K, "h": H, "keep": H if dropout else 0, "logits": V, "logits2": V, "dh": H, "demb": K, "demb2": K}
-    arrays = {name: np.empty((B, width), np.float32) for name, width in widths.items()}
-    return kernel.Scratch(**arrays, at=np.empty(B, np.int64))
+    def __call__(self, weights: Weights, stop: np.ndarray) -> float:
+        """In nats per character; nan when `stop[0]` is set on the way."""
+        return float(
+            kernel.mean(stop, self._stream, *self._distinct, self._sizes, weights, self._tables, self._h, self._logits)
+        )
 
 
 def evaluate(model: MLP, examples: Examples) -> float:
     """Exact mean cross-entropy of a model over all examples, in nats per character.
 
-    Each different context is computed once; sums are float64 in a fixed order. Needs nothing but the model and the
-    examples, and may be called from any thread.
+    Each different context is computed once; sums are float64 in a fixed order. May be called from any thread.
     """
-    hold_blas_to_one_thread()
-    config = model.config
-    weights = split_weights(model.flat.detach().numpy(), config, model.vocab_size)
-    scratch = make_scratch(config, model.vocab_size, EVAL_CHUNK, dropout=False)
-    distinct = examples.distinct(config.block_size)
-    with event.install_listener("numba:compile", _Announcer()):
-        return float(kernel.mean_loss(examples.stream, *distinct, config.block_size, weights, scratch))
+    sizes = sizes_of(model.config, model.vocab_size)
+    weights = make_weights(sizes, model.config.direct)
+    read_model(weights, model)
+    return Evaluator(sizes, model.config.direct, examples)(weights, np.zeros(1, np.uint8))
 
 
 class Slot:
-    """A model, its optimizer's state, and where it stands."""
+    """A model, its optimizer's state, and where it stands. Its memory is allocated here, none while it trains."""
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
-        self.config, self.corpus = config, corpus
-        V = len(corpus.vocab)
-        self.model = MLP(config, V)
-        self.flat = self.model.flat.numpy()
-        self.weights = split_weights(self.flat, config, V)
-        self.flat_gradient = np.zeros_like(self.flat)
-        self.gradient = split_weights(self.flat_gradient, config, V)
-        n_moments = self.flat.size if config.optimizer == "adamw" else 0
-        self.m, self.v = np.zeros(n_moments, np.float32), np.zeros(n_moments, np.float32)
-        self.scratch = make_scratch(config, V, config.batch_size, config.dropout > 0)
-        self.stop = np.zeros(1, np.uint8)  # set from another thread, read before every step
-        self.best = self.flat.copy()
+        self.config, self._corpus = config, corpus
+        self.model = MLP(config, len(corpus.vocab))
+        self._sizes = sizes_of(config, len(corpus.vocab))
+        self.weights, self._gradient = (make_weights(self._sizes, config.direct) for _ in range(2))
+        read_model(self.weights, self.model)
+        n_moments = self.weights.flat.size if config.optimizer == "adamw" else 0
+        self._m, self._v = zeros(n_moments), zeros(n_moments)
+        self._tables = make_tables(self._sizes, config.batch_size, config.direct)
+        self._step = make_step(self._sizes, config.batch_size, config.dropout > 0, config.direct)
+        self._evaluate = Evaluator(self._sizes, config.direct, corpus.dev)
+        self._best = self.weights.flat.copy()
+        self.stop = np.ones(1, np.uint8)  # set by the engine's thread, read by the kernel before every step
         self.history: list[EvalPoint] = []
-        self.step, self.seconds, self.over = 0, 0.0, False
+        self.steps_done, self.seconds, self.over = 0, 0.0, False
+        self.run(0)  # compiles the kernel here and not in a thread, so that Ctrl-C is heard
+        self.stop[0] = 0
 
     def train(self) -> Outcome | None:
         """Train to the next evaluation, and evaluate; None when stopped on the way. Runs in the slot's thread."""
         started = time.perf_counter()
-        steps = np.arange(self.step, next_stop(self.config, self.step))
-        lrs = lr_at(self.config, steps)
-        done, total = self._train_steps(steps, lrs)
-        self.step += done
-        mean = total / max(done, 1)
-        if not math.isfinite(mean):
-            return Diverged(self.step, mean)
-        if done < len(steps):
-            return None
-        dev_loss = evaluate(self.model, self.corpus.dev)
-        self.seconds += time.perf_counter() - started
-        if not math.isfinite(dev_loss):
-            return Diverged(self.step, dev_loss)
-        return EvalPoint(self.step, mean, dev_loss, float(lrs[-1]))
+        try:
+            return self._stretch(next_stop(self.config, self.steps_done))
+        except Diverged as diverged:
+            return diverged
+        finally:
+            self.seconds += time.perf_counter() - started
 
-    def _train_steps(self, steps: np.ndarray, lrs: np.ndarray) -> tuple[int, float]:
-        c = self.config
-        batch_keys, drop_keys = (step_keys(stream_key(c.seed, stream), steps) for stream in ("batch", "dropout"))
-        train = self.corpus.train
-        with event.install_listener("numba:compile", _Announcer()):
-            return kernel.train_steps(
-                self.stop, train.stream, train.positions, c.block_size, self.step, lrs, batch_keys, drop_keys,
-                np.uint32(dropout_threshold(c.dropout)), np.float32(1 / (1 - c.dropout)), np.float32(c.weight_decay),
-                self.flat, self.weights, self.flat_gradient, self.gradient, self.m, self.v, self.scratch,
-            )  # fmt: skip
+    def _stretch(self, end: int) -> EvalPoint | None:
+        n_steps = end - self.steps_done
+        done, losses, lr = self.run(n_steps)
+        self.steps_done += done
+        train_loss = losses / max(done, 1)
+        if not np.isfinite(train_loss):
+            raise Diverged(self.steps_done, train_loss)
+        dev_loss = self._evaluate(self.weights, self.stop) if done == n_steps else np.nan
+        if self.stop[0]:
+            return None
+        check_finite(end, train_loss, dev_loss)
+        return EvalPoint(end, train_loss, dev_loss, lr)
+
+    def run(self, n_steps: int) -> tuple[int, float, float]:
+        """Train n steps; return the steps done, the sum of their losses, and the last step's learning rate."""
+        c, train = self.config, self._corpus.train
+        steps = np.arange(self.steps_done, self.steps_done + n_steps)
+        lrs = lr_at(c, steps)
+        plan = kernel.Plan(
+            self.steps_done,
+            lrs,
+            step_keys(stream_key(c.seed, "batch"), steps),
+            step_keys(stream_key(c.seed, "dropout"), steps),
+            np.uint32(dropout_threshold(c.dropout)),
+            np.float32(1 / (1 - c.dropout)),
+            np.float32(c.weight_decay),
+        )
+        done, losses = kernel.train(
+            self.stop, train.stream, train.positions, self._sizes, plan,
+            self.weights, self._gradient, self._m, self._v, self._tables, self._step,
+        )  # fmt: skip
+        return done, losses, float(lrs[-1]) if n_steps else 0.0
 
     def record(self, outcome: Outcome) -> None:
         """Take an outcome into the history, and keep the weights if they are the best so far."""
         if not isinstance(outcome, EvalPoint):
             self.over = True
             return
-        if not self.history or outcome.dev_loss < min(point.dev_loss for point in self.history):
-            self.best[:] = self.flat
+        if all(outcome.dev_loss < point.dev_loss for point in self.history):
+            self._best[:] = self.weights.flat
         self.history.append(outcome)
         self.over = outcome.step == self.config.max_steps
 
     def result(self) -> TrainResult:
-        self.flat[:] = self.best
-        return TrainResult(self.model, tuple(self.history), self.flat.size, self.seconds)
+        self.weights.flat[:] = self._best
+        write_model(self.weights, self.model)
+        return TrainResult(self.model, tuple(self.history), self.model.flat.numel(), self.seconds)
 
 
 class CpuEngine:
     """Trains `capacity` models at once, each in its own thread; the kernel holds no GIL.
+
+    The kernel uses no BLAS, so no other library's threads get in its way.
 
     Args:
         capacity: models at once; one a core is best.
     """
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
-        hold_blas_to_one_thread()
         self._corpus, self._capacity = corpus, capacity
         self._slots: dict[int, Slot] = {}
         self._running: dict[int, Future[Outcome | None]] = {}
-        self._unreported: list[tuple[int, Outcome]] = []
-        self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(capacity, thread_name_prefix="makemore-slot")
+        self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(capacity, thread_name_prefix="slot")
 
     @property
     def capacity(self) -> int:
@@ -169,54 +165,57 @@ class CpuEngine:
             ValueError: the model does not fit this machine's memory.
             RuntimeError: no slot is free, or the engine is closed.
         """
-        if self._threads is None:
-            raise RuntimeError("the engine is closed; make a new one.")
-        free = [slot for slot in range(self._capacity) if slot not in self._slots]
-        if not free:
+        self._check_open()
+        free = next((number for number in range(self._capacity) if number not in self._slots), None)
+        if free is None:
             raise RuntimeError(f"all {self._capacity} slots are taken; remove a model first.")
-        self._corpus.dev.distinct(config.block_size)  # cached here, so that threads only read it
-        self._slots[free[0]] = Slot(config, self._corpus)
-        return free[0]
+        try:
+            self._slots[free] = Slot(config, self._corpus)
+        except (MemoryError, RuntimeError) as error:  # numpy raises the one, torch the other
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            n_values = n_params(config, len(self._corpus.vocab))
+            raise ValueError(
+                f"a model of {n_values:,} parameters with batch_size {config.batch_size:,} does not fit this machine's "
+                "memory; lower n_hidden, n_embd, block_size or batch_size."
+            ) from None
+        return free
 
     def advance(self) -> list[tuple[int, Outcome]]:
         """Train until at least one model is at its next evaluation; return (slot, outcome) of those that are.
 
         Raises:
-            Exception: a bug in a slot's thread. The slot does not train on; outcomes of others come with the next call.
+            Exception: a bug in a slot's thread. That model does not train on; the outcomes of others come with the
+                next call.
         """
-        if self._threads is None:
-            raise RuntimeError("the engine is closed; make a new one.")
+        threads = self._check_open()
         for number, slot in self._slots.items():
             if not slot.over and number not in self._running:
-                self._running[number] = self._threads.submit(self._train, slot)
-        if not self._unreported and self._running:
+                self._running[number] = threads.submit(self._train, slot)
+        if self._running:
             wait(self._running.values(), return_when=FIRST_COMPLETED)
-        bug = self._collect()
-        if bug is not None:
-            raise bug
-        outcomes, self._unreported = self._unreported, []
-        return outcomes
+        done = sorted(number for number, future in self._running.items() if future.done())
+        for number in done:
+            bug = self._running[number].exception()
+            if bug is not None:  # what others have finished stays for the next call
+                del self._running[number]
+                self._slots[number].over = True
+                raise bug
+        return [(number, self._report(number)) for number in done]
 
-    def _collect(self) -> BaseException | None:
-        """Take what has completed; return the first exception of a thread."""
-        bug = None
-        for number in sorted(number for number, future in self._running.items() if future.done()):
-            future = self._running.pop(number)
-            error = future.exception()
-            outcome = future.result() if error is None else EngineFailed(f"slot {number} failed: {error!r}")
-            if outcome is not None:
-                self._slots[number].record(outcome)
-                if error is None:
-                    self._unreported.append((number, outcome))
-            bug = bug or error
-        return bug
+    def _report(self, number: int) -> Outcome:
+        outcome = self._running.pop(number).result()
+        assert outcome is not None, "only a removed model is stopped on its way"
+        # Here and not in the slot's thread: a model removed before it was reported is what was reported of it.
+        self._slots[number].record(outcome)
+        return outcome
 
     def _train(self, slot: Slot) -> Outcome | None:
         """Runs in a slot's thread."""
         try:
             return slot.train()
         except MemoryError as error:
-            return EngineFailed(f"out of memory while training: {error}".rstrip(": "))
+            return EngineFailed(f"out of memory: {error}; lower batch_size or n_hidden, or train fewer models at once.")
 
     def remove(self, slot: int) -> TrainResult:
         """Free a slot, whatever the state of its model, and return what it holds so far.
@@ -228,7 +227,6 @@ class CpuEngine:
         model.stop[0] = 1
         if slot in self._running:
             wait([self._running.pop(slot)])
-        self._unreported = [(number, outcome) for number, outcome in self._unreported if number != slot]
         return model.result()
 
     def close(self) -> None:
@@ -236,8 +234,12 @@ class CpuEngine:
         for slot in self._slots.values():
             slot.stop[0] = 1
         if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
-            self._threads = None
+            self._threads.shutdown(cancel_futures=True)
+        self._threads = None
         self._slots.clear()
         self._running.clear()
-        self._unreported.clear()
+
+    def _check_open(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            raise RuntimeError("the engine is closed; make a new one.")
+        return self._threads

@@ -1,65 +1,66 @@
-"""The numba kernels of the CPU engine: all steps of a stretch, and the exact mean over a split, without the GIL."""
+"""The numba kernel of the CPU engine: all steps between two evaluations, and the exact mean over a split.
+
+The first layer is linear in the embeddings, so it is computed by symbol and not by example: with W1 cut into a block
+for each position, emb @ W1 is a sum over positions t of table rows P[t, x_t], P = C @ W1_t. A batch of 256 names holds
+about 25 different symbols at a position, which makes the layer's products ten times smaller, forward and backward; the
+rest are additions of rows. With B examples and V symbols a table never has more than min(V, B) rows a position.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from makemore.draws import M1, M2, WEYL
+from makemore.engines.kernel_compile import EntryPoint, inlined, source_number
+from makemore.engines.kernel_lanes import (
+    BLOCK,
+    LANES,
+    at_least,
+    at_most,
+    drawn_keep,
+    fill,
+    fill_block,
+    first_lanes,
+    largest,
+    load,
+    power_of_two,
+    store,
+    total,
+)
+from makemore.engines.kernel_memory import Sizes, Step, Tables, Weights
+from makemore.engines.kernel_products import matmul, transpose
 
+Array = np.ndarray
 f32, u32, u64 = np.float32, np.uint32, np.uint64
 
-# Not fastmath=True: it promises that no value is inf or nan, and the check for divergence would be compiled away.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
-# error_model="numpy": Python's check for a division by zero would keep LLVM from vectorising.
-OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "nogil": True, "error_model": "numpy"}
+
+class Plan(NamedTuple):
+    """What the S steps of a stretch are given.
+
+    Attributes:
+        done: steps done before.
+        lrs: (S,) float32.
+        batch_keys, dropout_keys: (S,) uint32, `draws.step_keys` of the two streams.
+        threshold, kept: `draws.dropout_threshold`, and what a kept unit is multiplied by.
+        weight_decay: float32.
+    """
+
+    done: int
+    lrs: Array
+    batch_keys: Array
+    dropout_keys: Array
+    threshold: np.uint32
+    kept: np.float32
+    weight_decay: np.float32
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call, and keep the machine code beside this file."""
-    return numba.njit(cache=True, **OPTIONS)(function)
-
-
-class Weights(NamedTuple):
-    """Views of one flat vector, in the order of `parameter_shapes`; Wd has no rows without direct connections."""
-
-    C: np.ndarray
-    W1: np.ndarray
-    b1: np.ndarray
-    W2: np.ndarray
-    b2: np.ndarray
-    Wd: np.ndarray
-
-
-class Scratch(NamedTuple):
-    """What one step computes."""
-
-    emb: np.ndarray  # (B, T*E)
-    h: np.ndarray  # (B, H)
-    keep: np.ndarray  # (B, H), or empty without dropout
-    logits: np.ndarray  # (B, V), and their gradient
-    logits2: np.ndarray  # (B, V) of the direct connections
-    dh: np.ndarray  # (B, H)
-    demb: np.ndarray  # (B, T*E)
-    demb2: np.ndarray  # (B, T*E) through the direct connections
-    at: np.ndarray  # (B,) int64 positions in the stream
-
-
-@compiled
-def mix(x):  # type: ignore[no-untyped-def]
-    """lowbias32, as `draws.mix`."""
-    x = u32(u32(x ^ (x >> u32(16))) * u32(M1))
-    x = u32(u32(x ^ (x >> u32(15))) * u32(M2))
-    return u32(x ^ (x >> u32(16)))
-
-
-@compiled
-def tanh(x):  # type: ignore[no-untyped-def]
+@inlined
+def tanh(x: Any) -> Any:
     """The odd 13/6 rational minimax approximation of Eigen's float32 tanh; its error is below 3e-7."""
-    x = min(max(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
+    x = at_most(at_least(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
     s = x * x
     p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)
     p = f32(1.48572235717979e-05) + s * (f32(5.12229709037114e-08) + s * (f32(-8.60467152213735e-11) + s * p))
@@ -68,124 +69,231 @@ def tanh(x):  # type: ignore[no-untyped-def]
     return p / (f32(4.89352518554385e-03) + s * (f32(2.26843463243900e-03) + s * q))
 
 
-@compiled
-def draw_batch(at, key, positions):  # type: ignore[no-untyped-def]
-    """The batch of a step, as `draws.batch_rows`: where each example stands in the stream."""
+@inlined
+def exp(x: Any) -> Any:
+    """e**x = 2**n * e**r for x <= 88, by the polynomial of Cephes' expf (Moshier 1992); e**-87 below -87."""
+    x = at_least(x, f32(-87))
+    shifted = x * f32(1.44269504088896341) + f32(12582912)  # 1.5 * 2**23: the sum's last bit is worth 1
+    n = shifted - f32(12582912)
+    r = (x - n * f32(0.693359375)) - n * f32(-2.12194440e-4)  # n * ln 2 in two parts
+    p = f32(1.3981999507e-3) + r * f32(1.9875691500e-4)
+    p = f32(4.1665795894e-2) + r * (f32(8.3334519073e-3) + r * p)
+    p = f32(5.0000001201e-1) + r * (f32(1.6666665459e-1) + r * p)
+    return (f32(1) + (r + (r * r) * p)) * power_of_two(shifted)
+
+
+@inlined
+def draw_batch(at: Array, key: np.uint32, positions: Array) -> None:
+    """Where the examples of a step stand in the stream: `draws.batch_rows`."""
     for i in range(at.size):
-        bits = mix(u32(key + u32(u32(i) * u32(WEYL))))
-        at[i] = positions[np.int64((u64(bits) * u64(positions.size)) >> u64(32))]
+        x = u32(key + u32(u32(i) * u32(WEYL)))
+        x = u32(u32(x ^ (x >> u32(16))) * u32(M1))
+        x = u32(u32(x ^ (x >> u32(15))) * u32(M2))
+        at[i] = positions[np.intp((u64(u32(x ^ (x >> u32(16)))) * u64(positions.size)) >> u64(32))]
 
 
-@compiled
-def draw_keep(keep, key, threshold, scale):  # type: ignore[no-untyped-def]
-    """What dropout multiplies each hidden unit by, as `draws.dropout_keep`."""
-    flat = keep.reshape(-1)
-    for i in range(flat.size):
-        bits = mix(u32(key + u32(u32(i) * u32(WEYL))))
-        flat[i] = scale if bits >= threshold else f32(0)
+@inlined
+def group(tables: Tables, at: Array, stream: Array, C: Array) -> None:
+    """Give each different symbol at each position a row, and gather the rows' embeddings."""
+    symbols, row_of, rows = tables.symbols, tables.row_of, tables.rows
+    T = rows.shape[1]
+    n = 0
+    for t in range(T):
+        tables.bases[t] = n
+        for i in range(at.size):
+            symbol = np.intp(stream[at[i] - T + t])
+            if row_of[symbol] < 0:
+                row_of[symbol] = n
+                symbols[n] = symbol
+                for e in range(C.shape[1]):
+                    tables.Cr[n, e] = C[symbol, e]
+                n += 1
+            rows[i, t] = row_of[symbol]
+        for r in range(tables.bases[t], n):
+            row_of[symbols[r]] = -1
+    tables.bases[T] = n
 
 
-@compiled
-def gather(emb, stream, at, C, block_size):  # type: ignore[no-untyped-def]
-    E = C.shape[1]
-    for i in range(at.size):
-        for t in range(block_size):
-            row = C[stream[at[i] - block_size + t]]
-            for e in range(E):
-                emb[i, t * E + e] = row[e]
+@inlined
+def fill_tables(P: Array, W: Array, tables: Tables, E: int) -> None:
+    for t in range(tables.bases.size - 1):
+        first, end = tables.bases[t], tables.bases[t + 1]
+        matmul(P[first:end], tables.Cr[first:end], W[t * E : (t + 1) * E])
 
 
-@compiled
-def hidden(h, emb, W1, b1):  # type: ignore[no-untyped-def]
-    np.dot(emb, W1, h)
+@inlined
+def _activate_columns(h: Array, P: Array, rows: Array, b1: Array, j: int, like: Any) -> None:
     for i in range(h.shape[0]):
-        for j in range(h.shape[1]):
-            h[i, j] = tanh(h[i, j] + b1[j])
+        x = load(b1, j, like)
+        for t in range(rows.shape[1]):
+            x = x + load(P[rows[i, t]], j, like)
+        store(h[i], j, tanh(x))
 
 
-@compiled
-def softmax_gradient(logits, b2, stream, at):  # type: ignore[no-untyped-def]
-    """Turn logits into the gradient of the mean loss, in place; return the mean loss."""
-    B, V = logits.shape
-    inverse = f32(1) / f32(B)
-    total = 0.0
-    for i in range(B):
-        row = logits[i]
-        largest = f32(-np.inf)
-        for v in range(V):
-            row[v] += b2[v]
-            largest = max(largest, row[v])
-        y = stream[at[i]]
-        correct = row[y] - largest
-        normaliser = f32(0)
-        for v in range(V):
-            row[v] = np.exp(row[v] - largest)
-            normaliser += row[v]
-        total += np.log(normaliser) - correct
-        for v in range(V):
-            row[v] *= inverse / normaliser
-        row[y] -= inverse
-    return total / B
+@inlined
+def activate(h: Array, P: Array, rows: Array, b1: Array) -> None:
+    """h = tanh(b1 + the sum of each example's table rows), a block of columns at a time: its table stays in L1."""
+    whole = b1.size // BLOCK * BLOCK
+    for j in range(0, whole, BLOCK):
+        _activate_columns(h, P, rows, b1, j, fill_block(f32(0)))
+    for j in range(whole, b1.size, LANES):
+        _activate_columns(h, P, rows, b1, j, fill(f32(0)))
 
 
-@compiled
-def column_sums(out, rows):  # type: ignore[no-untyped-def]
-    out[:] = 0
+@inlined
+def drop(h: Array, slope: Array, H: int, key: np.uint32, plan: Plan) -> None:
+    """Silence hidden units, and note the slope of what is left: keep * (1 - tanh**2)."""
+    for i in range(h.shape[0]):
+        for j in range(0, h.shape[1], LANES):
+            keep = drawn_keep(key, i * H + j, plan.threshold, plan.kept, fill(f32(0)))
+            x = load(h[i], j, keep)
+            store(slope[i], j, keep - keep * (x * x))
+            store(h[i], j, keep * x)
+
+
+@inlined
+def add_tables(logits: Array, Q: Array, rows: Array) -> None:
+    """Add the direct connections."""
+    for i in range(logits.shape[0]):
+        for j in range(0, logits.shape[1], LANES):
+            x = load(logits[i], j, fill(f32(0)))
+            for t in range(rows.shape[1]):
+                x = x + load(Q[rows[i, t]], j, x)
+            store(logits[i], j, x)
+
+
+@inlined
+def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]:
+    """Replace logits (V+,) by exp(logit + bias - largest), 0 in the padding; return their sum and the largest."""
+    top = fill(f32(-np.inf))
+    for j in range(0, row.size, LANES):
+        x = first_lanes(load(row, j, top) + load(b2, j, top), V - j, f32(-np.inf))
+        store(row, j, x)
+        top = at_least(x, top)
+    bound = largest(top)
+    sums = fill(f32(0))
+    for j in range(0, row.size, LANES):
+        x = first_lanes(exp(load(row, j, top) - bound), V - j, f32(0))
+        store(row, j, x)
+        sums = sums + x
+    return total(sums), bound
+
+
+@inlined
+def softmax_gradient(logits: Array, b2: Array, stream: Array, at: Array, V: int) -> float:
+    """Replace logits by the gradient of the mean loss; return that loss."""
+    share = f32(1) / f32(at.size)
+    loss, product = 0.0, 1.0
+    for i in range(at.size):
+        row, y = logits[i], np.intp(stream[at[i]])
+        correct = row[y] + b2[y]
+        normaliser, bound = exponentials(row, b2, V)
+        loss -= correct - bound
+        product *= normaliser  # at most V**8 < 2**128 before its logarithm is taken: one for eight examples
+        if i % 8 == 7:
+            loss += np.log(product)
+            product = 1.0
+        scale = share / normaliser
+        for j in range(0, row.size, LANES):
+            store(row, j, load(row, j, fill(f32(0))) * scale)
+        row[y] -= share
+    return (loss + np.log(product)) / at.size
+
+
+@inlined
+def column_sums(out: Array, rows: Array, n: int) -> None:
+    for j in range(0, out.size, LANES):
+        x = fill(f32(0))
+        for i in range(n):
+            x = x + load(rows[i], j, x)
+        store(out, j, x)
+
+
+@inlined
+def _scatter_columns(tables: Array, n: int, rows: Array, d: Array, h: Array, slope: Array, j: int, like: Any) -> None:
+    for r in range(n):
+        store(tables[r], j, like)
     for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            out[j] += rows[i, j]
+        x = load(d[i], j, like)
+        if slope.size > 0:
+            x = x * load(slope[i], j, like)
+        elif h.size > 0:
+            y = load(h[i], j, like)
+            x = x * (f32(1) - y * y)
+        for t in range(rows.shape[1]):
+            row = tables[rows[i, t]]
+            store(row, j, load(row, j, like) + x)
 
 
-@compiled
-def gradient(w, g, s, stream, block_size, drop):  # type: ignore[no-untyped-def]
-    """Gradient of the minibatch at `s.at` into `g`; return its mean loss."""
-    E = w.C.shape[1]
-    direct = w.Wd.shape[0] > 0
-    gather(s.emb, stream, s.at, w.C, block_size)
-    hidden(s.h, s.emb, w.W1, w.b1)
-    kept = s.dh  # its memory is free until the backward pass
-    if drop:
-        for i in range(s.h.shape[0]):
-            for j in range(s.h.shape[1]):
-                kept[i, j] = s.h[i, j] * s.keep[i, j]
-    np.dot(kept if drop else s.h, w.W2, s.logits)
+@inlined
+def scatter(tables: Array, n: int, rows: Array, d: Array, h: Array, slope: Array) -> None:
+    """Add each example's gradient d, times the slope of its tanh, to its table rows; an empty h means no tanh."""
+    N = d.shape[1]
+    whole = N // BLOCK * BLOCK
+    for j in range(0, whole, BLOCK):
+        _scatter_columns(tables, n, rows, d, h, slope, j, fill_block(f32(0)))
+    for j in range(whole, N, LANES):
+        _scatter_columns(tables, n, rows, d, h, slope, j, fill(f32(0)))
+
+
+@inlined
+def through_tables(dW: Array, dC: Array, dP: Array, W: Array, WT: Array, tables: Tables, dCr: Array, E: int) -> None:
+    """From the gradient dP of a layer's tables to those of its weights and of the embeddings."""
+    bases = tables.bases
+    for t in range(bases.size - 1):
+        first, end = bases[t], bases[t + 1]
+        matmul(dW[t * E : (t + 1) * E], tables.Cr[first:end].T, dP[first:end])
+        transpose(WT[t], W[t * E : (t + 1) * E])
+        matmul(dCr[first:end], dP[first:end], WT[t])
+    for r in range(bases[-1]):
+        row = dC[tables.symbols[r]]
+        for e in range(E):
+            row[e] += dCr[r, e]
+
+
+@inlined
+def gradient(
+    w: Weights, g: Weights, tables: Tables, s: Step, stream: Array, sizes: Sizes, key: np.uint32, plan: Plan
+) -> float:
+    """Write the gradient of the examples at `tables.at` into g; return their mean loss (Bengio et al. 2003, eq. 1)."""
+    E, H, V = sizes.E, sizes.H, sizes.V
+    direct, B = w.Wd.shape[0] > 0, tables.at.size
+    group(tables, tables.at, stream, w.C)
+    n = tables.bases[-1]
+    fill_tables(tables.P, w.W1, tables, E)
+    activate(s.h, tables.P, tables.rows, w.b1)
+    if s.slope.size > 0:
+        drop(s.h, s.slope, H, key, plan)
+    matmul(s.logits, s.h, w.W2[:H])
     if direct:
-        np.dot(s.emb, w.Wd, s.logits2)
-        s.logits[:] += s.logits2
-    loss = softmax_gradient(s.logits, w.b2, stream, s.at)
-    column_sums(g.b2, s.logits)
-    np.dot((kept if drop else s.h).T, s.logits, g.W2)
-    np.dot(s.logits, w.W2.T, s.dh)
-    for i in range(s.h.shape[0]):
-        for j in range(s.h.shape[1]):
-            slope = f32(1) - s.h[i, j] * s.h[i, j]
-            s.dh[i, j] *= slope * s.keep[i, j] if drop else slope
-    column_sums(g.b1, s.dh)
-    np.dot(s.emb.T, s.dh, g.W1)
-    np.dot(s.dh, w.W1.T, s.demb)
-    if direct:
-        np.dot(s.emb.T, s.logits, g.Wd)
-        np.dot(s.logits, w.Wd.T, s.demb2)
-        s.demb[:] += s.demb2
+        fill_tables(tables.Q, w.Wd, tables, E)
+        add_tables(s.logits, tables.Q, tables.rows)
+    loss = softmax_gradient(s.logits, w.b2, stream, tables.at, V)
+
+    column_sums(g.b2, s.logits, B)
+    matmul(g.W2[:H], s.h.T, s.logits)
+    transpose(s.W2T, w.W2)
+    matmul(s.dh, s.logits, s.W2T[:V])
+    scatter(tables.P, n, tables.rows, s.dh, s.h, s.slope)
+    column_sums(g.b1, tables.P, tables.bases[1])  # position 0 holds each example once
     g.C[:] = 0
-    for i in range(s.at.size):
-        for t in range(block_size):
-            row = g.C[stream[s.at[i] - block_size + t]]
-            for e in range(E):
-                row[e] += s.demb[i, t * E + e]
+    through_tables(g.W1, g.C, tables.P, w.W1, s.W1T, tables, s.dCr, E)
+    if direct:
+        scatter(tables.Q, n, tables.rows, s.logits, s.h[:0], s.slope[:0])
+        through_tables(g.Wd, g.C, tables.Q, w.Wd, s.WdT, tables, s.dCr, E)
     return loss
 
 
-@compiled
-def sgd(p, g, lr, weight_decay):  # type: ignore[no-untyped-def]
+@inlined
+def sgd(p: Array, g: Array, lr: np.float32, weight_decay: np.float32) -> None:
     decay = f32(1) - lr * weight_decay
     for k in range(p.size):
         p[k] = p[k] * decay - lr * g[k]
 
 
-@compiled
-def adamw(p, g, m, v, n, lr, weight_decay):  # type: ignore[no-untyped-def]
-    """Step n (from 1) of AdamW (Loshchilov & Hutter 2019, algorithm 2), as torch.optim.AdamW."""
+@inlined
+def adamw(p: Array, g: Array, m: Array, v: Array, n: int, lr: np.float32, weight_decay: np.float32) -> None:
+    """Step n (from 1) of AdamW with torch's defaults (Loshchilov & Hutter 2019, algorithm 2)."""
     decay = f32(1) - lr * weight_decay
     rate = f32(lr / (1 - 0.9**n))
     root = f32(1 / np.sqrt(1 - 0.999**n))
@@ -195,75 +303,77 @@ def adamw(p, g, m, v, n, lr, weight_decay):  # type: ignore[no-untyped-def]
         p[k] = p[k] * decay - rate * m[k] / (np.sqrt(v[k]) * root + f32(1e-8))
 
 
-@compiled
-def train_steps(  # type: ignore[no-untyped-def]
-    stop,
-    stream,
-    positions,
-    block_size,
-    done,
-    lrs,
-    batch_keys,
-    drop_keys,
-    threshold,
-    scale,
-    weight_decay,
-    p,
-    w,
-    grads,
-    g,
-    m,
-    v,
-    s,
-):
-    """Train from step `done` on, a step for each of `lrs`; return (steps done, sum of their losses).
+def _make_train(sources: int) -> Callable[..., Any]:
+    def train(
+        stop: Array, stream: Array, positions: Array, sizes: Sizes, plan: Plan,
+        w: Weights, g: Weights, m: Array, v: Array, tables: Tables, s: Step,
+    ) -> tuple[int, float]:  # fmt: skip
+        """Train a step for each of `plan.lrs`; return the steps done and the sum of their losses.
 
-    Ends early when `stop` is set, or after a loss that is not finite.
-    """
-    total = 0.0
-    drop = s.keep.size > 0
-    for i in range(lrs.size):
-        if stop[0]:
-            return i, total
-        draw_batch(s.at, batch_keys[i], positions)
-        if drop:
-            draw_keep(s.keep, drop_keys[i], threshold, scale)
-        loss = gradient(w, g, s, stream, block_size, drop)
-        total += loss
-        if not np.isfinite(loss):
-            return i + 1, total
-        if m.size:
-            adamw(p, grads, m, v, done + i + 1, lrs[i], weight_decay)
-        else:
-            sgd(p, grads, lrs[i], weight_decay)
-    return lrs.size, total
+        Ends early when `stop[0]` is set, and after a loss that is inf or nan. AdamW where m and v are not empty.
+        """
+        _ = sources
+        losses = 0.0
+        for i in range(plan.lrs.size):
+            if stop[0]:
+                return i, losses
+            draw_batch(tables.at, plan.batch_keys[i], positions)
+            loss = gradient(w, g, tables, s, stream, sizes, plan.dropout_keys[i], plan)
+            losses += loss
+            if not np.isfinite(loss):
+                return i + 1, losses
+            if m.size > 0:
+                adamw(w.flat, g.flat, m, v, plan.done + i + 1, plan.lrs[i], plan.weight_decay)
+            else:
+                sgd(w.flat, g.flat, plan.lrs[i], plan.weight_decay)
+        return plan.lrs.size, losses
+
+    return train
 
 
-@compiled
-def mean_loss(stream, positions, offsets, targets, counts, block_size, w, s):  # type: ignore[no-untyped-def]
-    """Exact mean cross-entropy over a split, given its distinct contexts."""
-    chunk = s.at.size
-    total, n = 0.0, 0
-    for first in range(0, positions.size, chunk):
-        size = min(chunk, positions.size - first)
-        emb, h, logits = s.emb[:size], s.h[:size], s.logits[:size]
-        gather(emb, stream, positions[first : first + size], w.C, block_size)
-        hidden(h, emb, w.W1, w.b1)
-        np.dot(h, w.W2, logits)
-        if w.Wd.shape[0] > 0:
-            np.dot(emb, w.Wd, s.logits2[:size])
-            logits += s.logits2[:size]
-        for i in range(size):
-            row = logits[i]
-            largest = f32(-np.inf)
-            for k in range(row.size):
-                row[k] += w.b2[k]
-                largest = max(largest, row[k])
-            normaliser = f32(0)
-            for k in range(row.size):
-                normaliser += np.exp(row[k] - largest)
-            log_normaliser = np.float64(np.log(normaliser)) + largest
-            for k in range(offsets[first + i], offsets[first + i + 1]):
-                total += counts[k] * (log_normaliser - row[targets[k]])
-                n += counts[k]
-    return total / n
+def _make_mean(sources: int) -> Callable[..., Any]:
+    def mean(
+        stop: Array, stream: Array, positions: Array, offsets: Array, targets: Array, counts: Array,
+        sizes: Sizes, w: Weights, tables: Tables, h: Array, logits: Array,
+    ) -> float:  # fmt: skip
+        """Exact mean cross-entropy over a split, given as `data.Distinct`: each different context is computed once.
+
+        Tables are made for `tables.at.size` contexts at a time, hidden units and logits for `h.shape[0]`.
+        """
+        _ = sources
+        chunk, block = tables.at.size, h.shape[0]
+        loss, n = 0.0, 0
+        for begin in range(0, positions.size, chunk):
+            at = tables.at[: min(chunk, positions.size - begin)]
+            for i in range(at.size):
+                at[i] = positions[begin + i]
+            group(tables, at, stream, w.C)
+            fill_tables(tables.P, w.W1, tables, sizes.E)
+            if w.Wd.shape[0] > 0:
+                fill_tables(tables.Q, w.Wd, tables, sizes.E)
+            for first in range(0, at.size, block):
+                if stop[0]:
+                    return np.nan
+                size = min(block, at.size - first)
+                rows = tables.rows[first : first + size]
+                activate(h[:size], tables.P, rows, w.b1)
+                matmul(logits[:size], h[:size], w.W2[: sizes.H])
+                if w.Wd.shape[0] > 0:
+                    add_tables(logits[:size], tables.Q, rows)
+                for i in range(size):
+                    pairs = range(offsets[begin + first + i], offsets[begin + first + i + 1])
+                    here = 0
+                    for k in pairs:
+                        y = np.intp(targets[k])
+                        loss -= counts[k] * np.float64(logits[i, y] + w.b2[y])
+                        here += counts[k]
+                    normaliser, bound = exponentials(logits[i], w.b2, sizes.V)
+                    loss += here * (np.log(np.float64(normaliser)) + bound)
+                    n += here
+        return loss / n
+
+    return mean
+
+
+_SOURCES = source_number("../draws.py", "kernel_compile.py", "kernel_lanes.py", "kernel_products.py")
+train, mean = EntryPoint(_make_train(_SOURCES)), EntryPoint(_make_mean(_SOURCES))
