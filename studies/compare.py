@@ -14,7 +14,7 @@ import pandas as pd
 import tyro
 
 from studies.harness.cli import run_script
-from studies.harness.display import make_console, print_next, store_flags, trials_table
+from studies.harness.display import make_console, print_next, say, store_flags, trials_table
 from studies.harness.results import trials_frame
 from studies.harness.study import load_study
 
@@ -23,7 +23,7 @@ from studies.harness.study import load_study
 class Args:
     """Show the trials of a study, lowest dev loss first."""
 
-    study: tyro.conf.Positional[str]
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """Name of the study."""
     top: int = 20
     """How many trials are shown; --csv writes all."""
@@ -48,13 +48,13 @@ def main(args: Args) -> int:
     top = rows[: args.top]
     console = make_console(stderr=args.json)
     if len(top):
-        title = f"{len(top)} of {len(rows)} trials of study {args.study}, lowest dev loss first"
-        console.print(trials_table([trials[number] for number in top.trial], title, console.width))
-    states = {state.lower(): int(n) for state, n in rows.state.value_counts().items()}
-    console.print(", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
+        say(console, f"{len(top)} of {len(rows)} trials of study {args.study}, lowest dev loss first:", "bold")
+        console.print(trials_table([trials[number] for number in top.trial], console.width))
+    states = {str(state).lower(): int(n) for state, n in rows.state.value_counts().items()}
+    say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
     if args.csv is not None:
         _write_csv(frame, args.csv)
-        console.print(f"All {len(frame)} trials with every column: {args.csv}", soft_wrap=True)
+        say(console, f"All {len(frame)} trials with every column: {args.csv}")
     if rows.dev_loss.notna().any():
         print_next(
             console,

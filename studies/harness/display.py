@@ -35,6 +35,11 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
+def say(console: Console, sentence: str, style: str = "") -> None:
+    """Print a sentence as it is: brackets in it are no markup, and a pipe gets it as one line."""
+    console.print(sentence, style=style, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def live(study: optuna.Study, total: int, max_steps: int) -> Iterator[Callable[[TrialRecord], None]]:
     """Show progress on standard error while the block runs; yields what takes each trial's record."""
@@ -95,10 +100,10 @@ class _Tally:
         self.add(record)
         if time.monotonic() - self.shown >= LINE_EVERY or self.done == self.total:
             self.shown = time.monotonic()
-            console.print(f"{self.done}/{self.total} trials, {self.text()}", soft_wrap=True)
+            say(console, f"{self.done}/{self.total} trials, {self.text()}")
 
 
-def trials_table(trials: list[FrozenTrial], title: str, width: int) -> Table:
+def trials_table(trials: list[FrozenTrial], width: int) -> Table:
     """A table of trials with their searched parameters, in the order given; closer set where `width` is small."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     rows = []
@@ -110,7 +115,7 @@ def trials_table(trials: list[FrozenTrial], title: str, width: int) -> Table:
         rows.append([str(trial.number), *losses, *params, *sizes, _state(trial)])
     headings = ["trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"]
     natural = sum(max(map(len, cells)) + 2 for cells in zip(headings, *rows, strict=True))
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.padding = (0, 1 if natural <= width else 0, 0, 0)
     for heading in headings:
         shown = heading if natural <= width else heading.replace("_", "_\n")
@@ -144,12 +149,12 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
     console = make_console(stderr=args.json)
     best = ranked(study.get_trials(deepcopy=False))[:5]
     if best:
-        title = f"Best {len(best)} of {outcome['trials']} trials of study {args.study}"
-        console.print(trials_table(best, title, console.width))
+        say(console, f"Best {len(best)} of {outcome['trials']} trials of study {args.study}:", "bold")
+        console.print(trials_table(best, console.width))
     counts = f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed"
-    console.print(f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.")
+    say(console, f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.")
     if outcome["trials"] < args.trials:
-        console.print(f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.")
+        say(console, f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.")
     if best:
         print_next(
             console,
@@ -172,7 +177,8 @@ def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
     """Commands that can be pasted, each with what it is for."""
     console.print("\nNext:", style="bold")
     for purpose, script, arguments in steps:
-        console.print(f"  {shell_command(script, arguments)}  [dim]# {purpose}[/dim]", soft_wrap=True)
+        line = Text.assemble("  ", shell_command(script, arguments), (f"  # {purpose}", "dim"))
+        console.print(line, soft_wrap=True)
 
 
 def store_flags(args: Any, *, storage: bool = True) -> list[str]:

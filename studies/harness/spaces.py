@@ -28,9 +28,9 @@ def five_parameters(trial: optuna.Trial, base: Config) -> Config:
     )
 
 
-def learning_rate(trial: optuna.Trial, base: Config) -> Config:
-    """Learning rate alone, over the lecture's sweep: three decades, log-uniform."""
-    return base.replace(lr=trial.suggest_float("lr", 1e-3, 1.0, log=True))
+def learning_rate(trial: optuna.Trial, base: Config, lo: float = 1e-3, hi: float = 1.0) -> Config:
+    """Learning rate alone, log-uniform; over three decades, as the lecture's sweep, unless told."""
+    return base.replace(lr=trial.suggest_float("lr", lo, hi, log=True))
 
 
 def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:

@@ -1,0 +1,160 @@
+"""One config trained with several seeds, side by side in an engine's slots."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.progress import Progress
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.engines import EngineFailed, Envelope, EvalPoint, TrainResult, make_engine
+from makemore.model import MLP
+from studies.harness.display import make_console
+from studies.harness.records import trial_seed
+
+LOSSES = ("train_loss", "dev_loss", "test_loss")
+MAX_RETRIES = 2  # how often a seed whose engine failed is trained again
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What one seed came to.
+
+    Attributes:
+        losses: train_loss, dev_loss, test_loss: exact means of the best weights over each whole split, in nats per
+            character.
+    """
+
+    result: TrainResult
+    losses: dict[str, float]
+
+    @property
+    def model(self) -> MLP:
+        """The weights of the best evaluation."""
+        return self.result.model
+
+    @property
+    def config(self) -> Config:
+        """What was trained."""
+        return self.model.config
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """All seeds of one config.
+
+    Attributes:
+        config: as it stands in the file.
+        origin: the [origin] table of the file; empty when it has none.
+        dataset: as `describe_data` gives it.
+        began: seconds since the epoch.
+    """
+
+    name: str
+    config: Config
+    origin: dict[str, Any]
+    dataset: dict[str, str]
+    replicas: list[Replica]
+    began: float
+
+    @property
+    def median(self) -> Replica:
+        """The one of median dev loss; the better of two in the middle."""
+        return sorted(self.replicas, key=lambda replica: replica.losses["dev_loss"])[(len(self.replicas) - 1) // 2]
+
+    @property
+    def again(self) -> float | None:
+        """What the config's own seed came to where the origin has its dev loss; None where that cannot be compared."""
+        first = self.replicas[0]
+        if first.config != self.config or self.origin.get("data_sha256") != self.dataset["sha256"]:
+            return None
+        losses = {point.step: point.dev_loss for point in first.result.history}
+        return losses.get(self.origin.get("best_step", 0))
+
+    def summary(self) -> dict[str, Any]:
+        """What --json prints of it."""
+        columns = {name: [replica.losses[name] for replica in self.replicas] for name in LOSSES}
+        return {
+            "name": self.name,
+            "n_params": self.median.result.n_params,
+            "seeds": [{"seed": r.config.seed, "best_step": r.result.best.step, **r.losses} for r in self.replicas],
+            "mean": {name: statistics.fmean(values) for name, values in columns.items()},
+            "sd": {name: statistics.stdev(values) if len(values) > 1 else None for name, values in columns.items()},
+            "reproduced": None if self.again is None else self.again == self.origin.get("dev_loss"),
+        }
+
+
+def make_configs(config: Config, seeds: int, steps: int | None) -> list[Config]:
+    """The config once a seed: its own, then seeds derived from it. Other steps keep the share of the eval_interval.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, but got {seeds}.")
+    if steps is not None:
+        if steps < 1:
+            raise ValueError(f"--steps must be at least 1, but got {steps}.")
+        interval = max(1, config.eval_interval * steps // config.max_steps)
+        config = config.replace(max_steps=steps, eval_interval=interval)
+    return [config, *(config.replace(seed=trial_seed(config.seed, number)) for number in range(1, seeds))]
+
+
+def train_all(configs: Sequence[Config], corpus: Corpus, device: str, slots: int) -> list[TrainResult]:
+    """Train configs side by side in `slots` slots of an engine; returns their results in the same order.
+
+    Raises:
+        ValueError: the device is unknown or absent, or a config does not fit it.
+        Diverged: a loss was not finite.
+        EngineFailed: the device failed more than MAX_RETRIES times in training one of them.
+    """
+    results: dict[int, TrainResult] = {}
+    waiting, running, failures = deque(range(len(configs))), dict[int, int](), Counter[int]()
+    engine = make_engine(device, corpus, slots, Envelope.around(*configs))
+    with closing(engine), _progress(configs) as show:
+        while len(results) < len(configs):
+            while waiting and len(running) < engine.capacity:
+                number = waiting.popleft()
+                running[engine.admit(configs[number])] = number
+            for slot, outcome in engine.advance():
+                number = running[slot]
+                if isinstance(outcome, EvalPoint):
+                    show(number, outcome)
+                    if outcome.step == configs[number].max_steps:
+                        results[running.pop(slot)] = engine.remove(slot)
+                elif isinstance(outcome, EngineFailed) and failures[number] < MAX_RETRIES:
+                    failures[number] += 1
+                    engine.remove(slot)
+                    waiting.append(running.pop(slot))
+                else:
+                    raise outcome
+    return [results[number] for number in range(len(configs))]
+
+
+@contextmanager
+def _progress(configs: Sequence[Config]) -> Iterator[Callable[[int, EvalPoint], None]]:
+    """A bar a seed on a terminal, a line for each seed that ends elsewhere; both on standard error."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+
+        def line(number: int, point: EvalPoint) -> None:
+            if point.step == configs[number].max_steps:
+                print(f"seed {configs[number].seed}: step {point.step:,}, dev {point.dev_loss:.4f}", file=sys.stderr)
+
+        yield line
+        return
+    with Progress(console=console) as bars:
+        tasks = [bars.add_task(f"seed {config.seed}", total=config.max_steps) for config in configs]
+
+        def bar(number: int, point: EvalPoint) -> None:
+            text = f"seed {configs[number].seed}, dev {point.dev_loss:.4f}"
+            bars.update(tasks[number], completed=point.step, description=text)
+
+        yield bar

@@ -1,0 +1,160 @@
+"""The sweep over learning rates: the lecture's range test, or with --trials a training run for each learning rate.
+
+The range test takes one step at each of 1,000 learning rates and reads a suggestion off the losses. The lecture's own
+sweep had a smaller model: --n-embd 2 --n-hidden 100.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import optuna
+
+from makemore.config import Config
+from makemore.data import load_corpus
+from makemore.lr_sweep import DEFAULT_RULE, RULES, LrSweep, lr_range_test, plot_lr_sweep
+from studies.harness.cli import run_script
+from studies.harness.display import make_console, print_next, say, store_flags
+from studies.harness.launch import StudyArgs, run_study
+from studies.harness.lr_search import EvenSampler, plot_dev_losses
+from studies.harness.mlflow_store import connect, get_experiment
+from studies.harness.runs import FinishedRun, describe_data, log_run
+from studies.harness.spaces import learning_rate
+from studies.harness.storage import MLRUNS, check_study_name
+
+LECTURE = Config()
+
+
+@dataclass
+class Args(StudyArgs):
+    """Find a learning rate."""
+
+    study: str = "lr-sweep"
+    trials: int = 0
+    """Learning rates to train with, each for --steps; with 0 the range test is made."""
+    prune: bool = False
+    lo: float = 1e-3
+    """Lowest learning rate."""
+    hi: float = 1.0
+    """Highest learning rate."""
+    range_steps: int = 1000
+    """Steps of the range test, each at another learning rate."""
+    block_size: int = LECTURE.block_size
+    """Context length in characters."""
+    n_embd: int = LECTURE.n_embd
+    """Features of a character's embedding."""
+    n_hidden: int = LECTURE.n_hidden
+    """Tanh units."""
+    batch_size: int = LECTURE.batch_size
+    """Examples a step."""
+    init: Literal["lecture", "kaiming"] = LECTURE.init
+    """Scheme of the initial weights."""
+    optimizer: Literal["sgd", "adamw"] = LECTURE.optimizer
+    """What takes the steps; for adamw lower --lo and --hi."""
+
+
+MODEL = ("block_size", "n_embd", "n_hidden", "batch_size", "init", "optimizer")
+
+
+def main(args: Args) -> int:
+    """Make the range test, or the study. Returns the exit code."""
+    base = Config(**{name: getattr(args, name) for name in MODEL})
+    picture = MLRUNS / "pictures" / f"{check_study_name(args.study)}{'' if args.trials else '-range-test'}.png"
+    if args.trials == 0:
+        return range_test(args, base.replace(seed=base.seed if args.seed is None else args.seed), picture)
+    if not 0 < args.lo < args.hi:
+        raise ValueError(f"--lo and --hi must be learning rates, 0 < lo < hi, but got {args.lo} and {args.hi}.")
+
+    def write_picture(study: optuna.Study, folder: Path) -> None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(plot_dev_losses(study, picture), folder)
+        say(make_console(stderr=args.json), f"Picture of dev loss against learning rate: {picture}")
+
+    space = partial(learning_rate, lo=args.lo, hi=args.hi)
+    return run_study(args, space, base, make_sampler=lambda seed: EvenSampler(), write_more=write_picture)
+
+
+def range_test(args: Args, base: Config, picture: Path) -> int:
+    """Make the range test, write its picture, and log both to MLflow."""
+    began = time.time()
+    corpus = load_corpus(args.names)
+    client = connect(args.tracking_uri)
+    experiment_id = get_experiment(client, args.study)
+    sweep = lr_range_test(base, corpus, lo=args.lo, hi=args.hi, n_steps=args.range_steps)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    plot_lr_sweep(sweep, picture)
+    suggestions = {rule: sweep.suggest(rule) for rule in RULES}
+    model = base.model_dump(exclude={"lr", "schedule", "max_steps", "eval_interval"})
+    run = FinishedRun(
+        name=f"range test: lr {sweep.suggest():.3g}",
+        params={**model, "lo": args.lo, "hi": args.hi, "range_steps": args.range_steps},
+        metrics=_metrics(sweep, suggestions),
+        tags={"study": args.study, "kind": "range test"},
+        files=[picture],
+        started=began,
+    )
+    run_id = log_run(client, experiment_id, run, describe_data(corpus, args.names))
+    _report(args, sweep, suggestions, picture)
+    if args.json:
+        outcome = {
+            "suggested_lr": sweep.suggest(),
+            "rule": DEFAULT_RULE,
+            "suggestions": suggestions,
+            "at_edge": sweep.at_edge,
+            "stopped_at": sweep.stopped_at,
+            "picture": str(picture),
+            "mlflow_experiment_id": experiment_id,
+            "mlflow_run_id": run_id,
+            "seconds": round(time.time() - began, 3),
+        }
+        print(json.dumps(outcome))
+    return 0
+
+
+def _metrics(sweep: LrSweep, suggestions: dict[str, float]) -> list[tuple[str, float, int]]:
+    curves = {"loss": sweep.losses, "smoothed_loss": sweep.smoothed, "log10_lr": np.log10(sweep.lrs)}
+    rows = [(key, float(value), step) for key, values in curves.items() for step, value in enumerate(values)]
+    single = {"suggested_lr": sweep.suggest(), **{f"suggested_lr.{rule}": lr for rule, lr in suggestions.items()}}
+    return rows + [(key, value, 0) for key, value in single.items()]
+
+
+def _report(args: Args, sweep: LrSweep, suggestions: dict[str, float], picture: Path) -> None:
+    console = make_console(stderr=args.json)
+    say(console, f"Suggested learning rate: {sweep.suggest():.3g}, by the rule {DEFAULT_RULE}. All rules:", "bold")
+    for rule, lr in suggestions.items():
+        say(console, f"  {rule:<9}{lr:<9.3g}{_meaning(rule)}")
+    if sweep.stopped_at is not None:
+        say(console, f"Stopped at learning rate {sweep.stopped_at:.3g}, where the loss blew up.")
+    if sweep.at_edge:
+        lowest = float(sweep.lrs[np.argmin(sweep.smoothed)])
+        text = f"The loss is lowest at {lowest:.3g}, the edge of the range; a wider one (--lo, --hi) may say more."
+        say(console, text, "yellow")
+    say(console, f"Picture: {picture}")
+    print_next(
+        console,
+        ("train with 16 learning rates of this range", "studies/lr_sweep.py", [*_given(args), "--trials", "16"]),
+        ("see the run in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
+    )
+
+
+def _meaning(rule: str) -> str:
+    return (RULES[rule].__doc__ or "").rstrip(".").lower()
+
+
+def _given(args: Args) -> list[str]:
+    """The flags that differ from their defaults, but those that only shape the output."""
+    given = {f.name: getattr(args, f.name) for f in fields(args) if getattr(args, f.name) != f.default}
+    return [
+        part for name, value in given.items() if name != "json" for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+if __name__ == "__main__":
+    run_script(Args, main)

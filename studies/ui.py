@@ -1,0 +1,114 @@
+"""The MLflow UI on this store: started, opened at a study's runs, and stopped with Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
+
+import tyro
+
+from studies.harness.cli import run_script
+from studies.harness.mlflow_store import connect, default_tracking_uri
+from studies.harness.mlflow_ui import HOST, free_port, runs_link, serve
+from studies.harness.storage import check_study_name
+
+
+@dataclass
+class Args:
+    """Start the MLflow UI on this store and open it; Ctrl-C stops it."""
+
+    study: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = None
+    """Name of the study to open; all experiments if not given."""
+    port: int | None = None
+    """Port on 127.0.0.1; 5000 or the next free one if not given."""
+    browser: bool = True
+    """Open the link in a browser, where there is a display."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; the SQLite database in mlruns/ if not given. For a server only the link is opened."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output, once the UI answers."""
+
+
+def main(args: Args) -> int:
+    """Serve until Ctrl-C. Returns the exit code."""
+    store = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    remote = store.startswith(("http://", "https://"))
+    port = None if remote else free_port(args.port)
+    experiment_id = _find(store, args.study)
+    if port is None:
+        parts = urlsplit(store)
+        _show(args, runs_link(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", experiment_id))
+        return 0
+    print("Starting the MLflow UI; this takes a few seconds.", file=sys.stderr, flush=True)
+    with _stop_signals(), serve(store, port) as server:
+        _show(args, runs_link(f"http://{HOST}:{port}", experiment_id), pid=server.pid)
+        print("Ctrl-C stops it.", file=sys.stderr, flush=True)
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            print("Stopped.", file=sys.stderr)
+            return 0
+    print(f"The MLflow server ended by itself with code {code}; its log is mlruns/ui-{port}.log.", file=sys.stderr)
+    return 1
+
+
+def _find(store: str, study: str | None) -> str | None:
+    """The id of a study's experiment.
+
+    Raises:
+        ValueError: the store is missing or does not answer, or holds no such experiment.
+    """
+    database = Path(store.removeprefix("sqlite:///"))
+    if store.startswith("sqlite:///") and not database.is_file():
+        raise ValueError(f"{database}: no such database; run a study first, for example studies/mlp.py.")
+    if study is not None:
+        check_study_name(study)
+    client = connect(store)
+    if study is None:
+        return None
+    experiments = client.search_experiments()
+    found = [experiment.experiment_id for experiment in experiments if experiment.name == study]
+    if not found:
+        known = sorted(experiment.name for experiment in experiments if experiment.name != "Default")
+        raise ValueError(f"no study {study!r} in this MLflow store; it holds {', '.join(known) or 'none'}.")
+    return str(found[0])
+
+
+def _show(args: Args, link: str, **more: Any) -> None:
+    print(link, flush=True)
+    if args.json:
+        print(json.dumps({"url": link, **more}), flush=True)
+    # Without a display, webbrowser would start a text browser in this terminal.
+    has_display = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if args.browser and has_display:
+        webbrowser.open(link)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no server is left behind."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        for signum in before:
+            signal.signal(signum, signal.SIG_IGN)  # an impatient second Ctrl-C must not stop the stopping
+        raise KeyboardInterrupt
+
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+if __name__ == "__main__":
+    run_script(Args, main)
