@@ -46,7 +46,8 @@ def save_checkpoint(path: Path | str, model: MLP, vocab: Vocab, **metadata: Any)
         The path.
 
     Raises:
-        ValueError: the path cannot be written, or the metadata is not JSON; one sentence.
+        OSError: the path cannot be written; it names the path.
+        ValueError: the metadata is not JSON; one sentence.
     """
     path = Path(path)
     fields = {"format": FORMAT, "config": model.config.model_dump(), "vocab": "".join(vocab.symbols[1:]), **metadata}
@@ -124,4 +125,4 @@ def _write_whole(path: Path, raw: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror}); give another path.") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -46,7 +46,7 @@ def connect(uri: str | None) -> Any:
     """
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says that it makes tables, several times
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tables, and errors that the caller tells
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     shown = without_password(uri)
     if "://" not in uri:

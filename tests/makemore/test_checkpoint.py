@@ -163,9 +163,9 @@ def test_a_failed_save_leaves_the_file_before_it_and_no_rest(path: Path) -> None
         save_checkpoint(path, model, VOCAB, loss=float("nan"))
     with pytest.raises(ValueError, match="cannot be kept as JSON"):
         save_checkpoint(path, model, VOCAB, when=object())
-    with pytest.raises(ValueError, match=f"{path.parent}: cannot be written"):
+    with pytest.raises(OSError, match=str(path.parent)):
         save_checkpoint(path.parent, model, VOCAB)
-    with pytest.raises(ValueError, match="below: cannot be written"):
+    with pytest.raises(OSError, match="below"):
         save_checkpoint(path / "below", model, VOCAB)
 
     assert path.read_bytes() == before
