@@ -105,7 +105,7 @@ def _warn_of_other_data(origin: dict[str, Any], dataset: dict[str, str]) -> None
     if found not in (None, used):
         print(
             f"Warning: the config was found on {origin.get('data')} (sha256 {found}), and is trained on "
-            f"{dataset['source']} (sha256 {used}); their losses cannot be compared.",
+            f"{dataset['source']} (sha256 {used}); their losses cannot be compared. --names says what to train on.",
             file=sys.stderr,
         )
 

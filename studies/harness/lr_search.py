@@ -11,7 +11,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from studies.harness.records import dev_loss, ranked
+from studies.harness.results import read_results
+from studies.harness.scales import Scale
 
 
 class EvenSampler(BaseSampler):
@@ -45,30 +46,29 @@ class EvenSampler(BaseSampler):
 
 
 def plot_dev_losses(study: optuna.Study, path: Path) -> Path:
-    """Draw each trial's best dev loss against its learning rate, and mark those that diverged; returns the path."""
-    from matplotlib.figure import Figure  # takes 0.3 s to import
+    """Draw each trial's best dev loss against its learning rate on a log axis, the lowest marked; returns the path."""
+    from studies.harness.canvas import PALETTE, look, new_figure, place, save_png  # matplotlib takes 0.3 s to import
+    from studies.harness.pictures import draw_slice
 
-    trials = study.get_trials(deepcopy=False)
-    measured = sorted(ranked(trials), key=lambda trial: trial.params["lr"])
-    diverged = [t.params["lr"] for t in trials if "diverged" in t.user_attrs.get("summary", {}).get("reason", "")]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    ax = figure.subplots()
-    if measured:
-        lrs, losses = [t.params["lr"] for t in measured], [dev_loss(t) or 0.0 for t in measured]
-        ax.plot(lrs, losses, "o-", color="tab:blue", ms=5, lw=1, label="best dev loss of a trial")
-        lowest = min(range(len(losses)), key=losses.__getitem__)
-        reading = f"lowest: {losses[lowest]:.4f} at lr {lrs[lowest]:.3g}"
-        ax.axvline(lrs[lowest], color="tab:red", ls="--", label=reading)
-    if diverged:
-        ax.plot(diverged, [0.97] * len(diverged), "kx", transform=ax.get_xaxis_transform(), label="diverged")
-    ax.set_xscale("log")
-    ax.set(xlabel="learning rate", ylabel="dev loss (nats per character)")
-    base = study.user_attrs["base"]
-    sizes = f"block {base['block_size']}, embedding {base['n_embd']}, hidden {base['n_hidden']}"
-    title = f"{study.study_name}: {base['max_steps']:,} {base['optimizer']} steps, {sizes}, batch {base['batch_size']}"
-    ax.set_title(f"{title}, init {base['init']}", fontsize="medium")
-    ax.grid(alpha=0.3)
-    if measured or diverged:
-        ax.legend()
-    figure.savefig(path, dpi=120)
+    results = read_results(study)
+    with look():
+        figure = new_figure(900, 520)
+        ax = place(figure, 80, 60, 790, 400)
+        draw_slice(ax, results, "lr")
+        measured = results.measured.sort_values("lr")
+        if len(measured):
+            scale, best = Scale.drawn("lr", results.space["lr"]), results.measured.iloc[0]
+            ax.plot(scale.unit(measured.lr), measured.dev_loss, color=PALETTE["main"], linewidth=0.8, zorder=2)
+            reading = f"lowest: {best.dev_loss:.4f} at lr {best.lr:.3g}"
+            ax.axvline(scale.unit([best.lr])[0], color=PALETTE["best"], linestyle="--", label=reading)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=5)
+        ax.set_title(_title(study), pad=24, fontsize=10)
+        save_png(figure, path)
     return path
+
+
+def _title(study: optuna.Study) -> str:
+    base = study.user_attrs["base"]
+    names = {"block_size": "block", "n_embd": "embedding", "n_hidden": "hidden", "batch_size": "batch", "init": "init"}
+    sizes = ", ".join(f"{word} {base[name]}" for name, word in names.items())
+    return f"{base['max_steps']:,} {base['optimizer']} steps at each learning rate: {sizes}"
