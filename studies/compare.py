@@ -44,16 +44,18 @@ def main(args: Args) -> int:
     study = load_study(args.study, args.storage)
     frame, trials = trials_frame(study), study.get_trials(deepcopy=False)
     # What another trial replaced (a retry after a failure) stands in the CSV only.
-    rows = frame[["replaced" not in trials[number].user_attrs for number in frame.trial]]
+    rows = frame.loc[["replaced" not in trials[number].user_attrs for number in frame.trial]]
     top = rows[: args.top]
+    if args.csv is not None:
+        _write_csv(frame, args.csv)
     console = make_console(stderr=args.json)
     if len(top):
         say(console, f"{len(top)} of {len(rows)} trials of study {args.study}, lowest dev loss first:", "bold")
         console.print(trials_table([trials[number] for number in top.trial], console.width))
-    states = {str(state).lower(): int(n) for state, n in rows.state.value_counts().items()}
+    words = rows.state.str.lower().replace("fail", "failed")
+    states = {str(state): int(n) for state, n in words.value_counts().items()}
     say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
     if args.csv is not None:
-        _write_csv(frame, args.csv)
         say(console, f"All {len(frame)} trials with every column: {args.csv}")
     if rows.dev_loss.notna().any():
         print_next(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +23,26 @@ WORDS = (
     "emma olivia ava isabella sophia charlotte mia amelia harper evelyn abigail emily elizabeth mila ella "
     "avery sofia camila aria scarlett victoria madison luna grace chloe penelope layla riley zoey nora"
 ).split()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a script ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The JSON object in the last line of standard output."""
+        return json.loads(self.out.splitlines()[-1])
+
+    @property
+    def refusal(self) -> str:
+        """The one sentence of a script that refused its input."""
+        assert (self.code, self.out, len(self.err.splitlines())) == (2, "", 1), self
+        return self.err.strip()
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +75,18 @@ def lecture_names() -> Path:
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a script of the project as its file is run, in this process: run_file("studies/compare.py", "mlp")."""
+
+    def run_file(script: str, *flags: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        output = capsys.readouterr()
+        return Ran(int(stopped.value.code or 0), output.out, output.err)
+
+    return run_file
