@@ -21,6 +21,7 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import Diverged, Engine, EngineFailed, EvalPoint, Outcome, TrainResult
 from makemore.sampling import sample_words
+from studies.harness.diagnostics import diagnose
 from studies.harness.records import TrialRecord, dev_loss, ranked, trial_seed, trial_tags
 from studies.harness.spaces import Space
 from studies.harness.storage import Launch, exclusive, give_back
@@ -197,11 +198,13 @@ class Coordinator:
         self.train_s += result.seconds
         record.state, record.reason, record.ended = state.name, reason, time.time()
         record.metrics |= {"seconds": result.seconds, "n_params": result.n_params}
+        best = record.best
+        if best is not None and state != TrialState.FAIL:
+            record.metrics |= diagnose(result.model, best, self.corpus)
         folder = self._write_files(record, result)
         trial.set_user_attr("summary", record.summary())
         if state == TrialState.FAIL:
             self._retry(active)
-        best = record.best
         self.study.tell(trial, best.dev_loss if best and state == TrialState.COMPLETE else None, state=state)
         lowest = min((loss for loss, _ in self._kept[:1]), default=None)
         self.tracker.finish(record, folder, lowest)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +56,44 @@ def launch(names: Path) -> Callable[..., int]:
         return run_study(StudyArgs(**{**defaults, **flags}), space, base, first=first)
 
     return launch
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL, without a database, of a PostgreSQL server on 127.0.0.1 that these tests started."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    if not binaries[-1].is_file():
+        pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
+    user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(binaries[-1].with_name(program)), *arguments]
+        subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    data = str(folder / "data")
+    (folder / "password").write_text("a-secret")
+    run("initdb", "-D", data, "-U", "tester", "--auth=scram-sha-256", f"--pwfile={folder}/password", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
+    run("pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start")
+    yield f"postgresql://tester:a-secret@127.0.0.1:{port}"
+    run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["journal", "postgresql"])
+def storage(request: pytest.FixtureRequest) -> str | None:
+    """Each kind of Optuna storage: None is the default journal."""
+    if request.param == "journal":
+        return None
+    url, name = request.getfixturevalue("postgres"), f"test_{uuid.uuid4().hex[:12]}"
+    import psycopg
+
+    with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{url}/{name}"

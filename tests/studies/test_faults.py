@@ -29,6 +29,7 @@ from studies.harness.storage import MLRUNS
 from studies.harness.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
+STEPS_A_SECOND = 16_000  # what a slot does in about a second on a model of the default study
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -91,36 +92,40 @@ def runs_by_trial(study: str) -> dict[int, Any]:
 # ---- killed and interrupted
 
 
+def flags_of(storage: str | None) -> tuple[str, ...]:
+    return ("--storage", storage) if storage else ()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_twenty_kills_lose_no_trial(names: Path) -> None:
-    flags = ("--names", names, "--trials", 40, "--steps", 12000, "--workers", 2, "--device", "cpu")
-    moments, kills = random.Random(5), 0
-    while kills < 20:
+def test_kills_lose_no_trial(names: Path, storage: str | None) -> None:
+    kills, trials = (20, 40) if storage is None else (5, 10)
+    flags = ("--names", names, "--trials", trials, "--steps", STEPS_A_SECOND, "--device", "cpu", *flags_of(storage))
+    moments = random.Random(5)
+    for _ in range(kills):
         process = start(*flags)
-        time.sleep(moments.uniform(0.5, 6.5))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        finish(process)
-        assert kills == 20 or trial_states("mlp").count(TrialState.COMPLETE) < 40, "too short a study for 20 kills"
-    code, _, err = finish(start(*flags), 240)
+        time.sleep(moments.uniform(0.5, 6.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        # Each kill met a launch that had work to do.
+        assert finish(process)[0] == -signal.SIGKILL
+    code, out, err = finish(start(*flags, "--json"), 240)
     assert code == 0, err
-    assert_whole("mlp", 40)
+    assert_whole("mlp", trials, storage)
+    assert "a-secret" not in out + err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal.Signals) -> None:
-    flags = ("--names", names, "--trials", 3, "--steps", 60000, "--device", "cpu", "--no-prune")
+def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal.Signals, storage: str | None) -> None:
+    flags = ("--names", names, "--trials", 3, "--steps", 60000, "--device", "cpu", "--no-prune", *flags_of(storage))
     process = start(*flags)
-    wait_for(lambda: TrialState.RUNNING in trial_states("mlp"))
+    wait_for(lambda: TrialState.RUNNING in trial_states("mlp", storage))
     time.sleep(2.5)  # so that MLflow knows of the running trials
     process.send_signal(number)
     code, out, err = finish(process, timeout=30)
     assert code == 130 and "Traceback" not in err
     assert "the same command goes on from here" in out
     # What ran waits to be run again, and its run says why it ended.
-    assert TrialState.RUNNING not in trial_states("mlp")
+    assert TrialState.RUNNING not in trial_states("mlp", storage)
     client = connect(None)
     runs = [run for run in find_runs(client, get_experiment(client, "mlp")) if "trial" in run.data.tags]
     interrupted = [run for run in runs if run.data.tags["state"] == "INTERRUPTED"]
@@ -128,7 +133,7 @@ def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal
     assert {(run.info.status, run.data.tags["reason"]) for run in interrupted} == {("KILLED", "interrupted")}
     code, _, err = finish(start(*flags))
     assert code == 0, err
-    assert_whole("mlp", 3)
+    assert_whole("mlp", 3, storage)
 
 
 def test_a_second_signal_ends_at_once(names: Path) -> None:
@@ -229,13 +234,13 @@ def test_a_bug_in_the_trainer_stops_the_study_and_what_finished_is_stored(
 # ---- two launches of one study
 
 
-def test_two_launches_at_the_same_moment_share_the_work(names: Path) -> None:
+def test_two_launches_at_the_same_moment_share_the_work(names: Path, storage: str | None) -> None:
     shutil.rmtree(MLRUNS)  # neither store is there yet
-    flags = ("--names", names, "--trials", 16, "--steps", 3000, "--workers", 1, "--device", "cpu")
+    flags = ("--names", names, "--trials", 16, "--steps", 6000, "--workers", 1, "--device", "cpu", *flags_of(storage))
     both = [start(*flags), start(*flags)]
     for code, _, err in [finish(process) for process in both]:
         assert code == 0, err
-    assert_whole("mlp", 16)
+    assert_whole("mlp", 16, storage)
     client = connect(None)
     runs = find_runs(client, get_experiment(client, "mlp"))
     assert len({run.data.tags["launch"] for run in runs}) == 2
@@ -251,6 +256,20 @@ def test_a_torn_last_line_of_the_journal_is_read(launch: Callable[..., int]) -> 
     assert [(t.number, t.state, dev_loss(t)) for t in load_study("small", None).get_trials()] == before
     launch(trials=4)
     assert_whole("small", 4)
+
+
+# ---- what is shown
+
+
+def test_no_password_is_shown_or_stored(launch: Callable[..., int], postgres: str, storage: str | None) -> None:
+    if storage is None:
+        pytest.skip("a journal has no password")
+    launch(trials=2, storage=storage)
+    stored = b"".join(path.read_bytes() for path in Path("mlruns").rglob("*") if path.is_file())
+    assert b"a-secret" not in stored and b"127.0.0.1" in stored
+    with pytest.raises(ValueError) as caught:
+        launch(trials=2, storage=storage.replace("tester", "nobody"))
+    assert "a-secret" not in str(caught.value)
 
 
 # ---- disks
