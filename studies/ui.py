@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,22 +42,25 @@ class Args:
 def main(args: Args) -> int:
     """Serve until Ctrl-C. Returns the exit code."""
     store = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
-    remote = store.startswith(("http://", "https://"))
-    port = None if remote else free_port(args.port)
-    experiment_id = _find(store, args.study)
-    if port is None:
+    if store.startswith(("http://", "https://")):
         parts = urlsplit(store)
-        _show(args, runs_link(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", experiment_id))
+        link = runs_link(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", _find(store, args.study))
+        _show(args, link)
+        _open(args, link)
         return 0
+    port = free_port(args.port)
+    link = runs_link(f"http://{HOST}:{port}", _find(store, args.study))
     print("Starting the MLflow UI; this takes a few seconds.", file=sys.stderr, flush=True)
-    with _stop_signals(), serve(store, port) as server:
-        _show(args, runs_link(f"http://{HOST}:{port}", experiment_id), pid=server.pid)
-        print("Ctrl-C stops it.", file=sys.stderr, flush=True)
-        try:
+    try:
+        with _stop_signals(), serve(store, port) as server:
+            _show(args, link, pid=server.pid)
+            print("Ctrl-C stops it.", file=sys.stderr, flush=True)
+            # In a thread, since some browsers hold the caller until they are closed.
+            threading.Thread(target=_open, args=(args, link), daemon=True).start()
             code = server.wait()
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
-            return 0
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 0
     print(f"The MLflow server ended by itself with code {code}; its log is mlruns/ui-{port}.log.", file=sys.stderr)
     return 1
 
@@ -87,7 +91,10 @@ def _show(args: Args, link: str, **more: Any) -> None:
     print(link, flush=True)
     if args.json:
         print(json.dumps({"url": link, **more}), flush=True)
-    # Without a display, webbrowser would start a text browser in this terminal.
+
+
+def _open(args: Args, link: str) -> None:
+    """Open the link where there is a display; elsewhere webbrowser would start a text browser in this terminal."""
     has_display = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if args.browser and has_display:
         webbrowser.open(link)
