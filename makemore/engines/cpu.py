@@ -27,24 +27,29 @@ from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
 
 EVAL_CHUNK = 2048  # contexts that share one set of tables
+PIECE = 1 << 16  # steps of one kernel call; their learning rates and keys are made before it
 EVAL_BLOCK = 64  # contexts whose hidden units are computed at once: they stay in the cache
+
+
+def wide(symbols: np.ndarray) -> np.ndarray:
+    """Symbols as uint16: the kernel is compiled for one type."""
+    return symbols.astype(np.uint16)
 
 
 class Evaluator:
     """The exact mean loss over examples, with memory that is allocated once."""
 
     def __init__(self, sizes: Sizes, direct: bool, examples: Examples) -> None:
-        self._stream, self._distinct = examples.stream, examples.distinct(sizes.T)
-        chunk = min(EVAL_CHUNK, len(self._distinct.positions))
+        distinct = examples.distinct(sizes.T)
+        self._examples = (wide(examples.stream), *distinct._replace(targets=wide(distinct.targets)))
+        chunk = min(EVAL_CHUNK, len(distinct.positions))
         self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
         step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False, direct=False)
         self._h, self._logits = step.h, step.logits
 
     def __call__(self, weights: Weights, stop: np.ndarray) -> float:
         """In nats per character; nan when `stop[0]` is set on the way."""
-        return float(
-            kernel.mean(stop, self._stream, *self._distinct, self._sizes, weights, self._tables, self._h, self._logits)
-        )
+        return float(kernel.mean(stop, *self._examples, self._sizes, weights, self._tables, self._h, self._logits))
 
 
 def evaluate(model: MLP, examples: Examples) -> float:
@@ -62,21 +67,23 @@ class Slot:
     """A model, its optimizer's state, and where it stands. Its memory is allocated here, none while it trains."""
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
-        self.config, self._corpus = config, corpus
+        self.config = config
         self.model = MLP(config, len(corpus.vocab))
         self._sizes = sizes_of(config, len(corpus.vocab))
-        self.weights, self._gradient = (make_weights(self._sizes, config.direct) for _ in range(2))
+        self.weights, self.gradient = (make_weights(self._sizes, config.direct) for _ in range(2))
         read_model(self.weights, self.model)
         n_moments = self.weights.flat.size if config.optimizer == "adamw" else 0
         self._m, self._v = zeros(n_moments), zeros(n_moments)
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
         self._step = make_step(self._sizes, config.batch_size, config.dropout > 0, config.direct)
+        self._examples = wide(corpus.train.stream), corpus.train.positions
         self._evaluate = Evaluator(self._sizes, config.direct, corpus.dev)
         self._best = self.weights.flat.copy()
         self.stop = np.ones(1, np.uint8)  # set by the engine's thread, read by the kernel before every step
         self.history: list[EvalPoint] = []
         self.steps_done, self.seconds, self.over = 0, 0.0, False
-        self.run(0)  # compiles the kernel here and not in a thread, so that Ctrl-C is heard
+        self.run(0)  # these two compile the kernel here and not in a thread, so that Ctrl-C is heard
+        self._evaluate(self.weights, self.stop)
         self.stop[0] = 0
 
     def train(self) -> Outcome | None:
@@ -90,26 +97,25 @@ class Slot:
             self.seconds += time.perf_counter() - started
 
     def _stretch(self, end: int) -> EvalPoint | None:
-        n_steps = end - self.steps_done
-        done, losses, lr = self.run(n_steps)
-        self.steps_done += done
-        train_loss = losses / max(done, 1)
-        if not np.isfinite(train_loss):
-            raise Diverged(self.steps_done, train_loss)
-        dev_loss = self._evaluate(self.weights, self.stop) if done == n_steps else np.nan
+        start, losses = self.steps_done, 0.0
+        while self.steps_done < end and not self.stop[0]:
+            losses += self.run(min(PIECE, end - self.steps_done))
+            if not np.isfinite(losses):
+                raise Diverged(self.steps_done, losses)
+        dev_loss = self._evaluate(self.weights, self.stop)
         if self.stop[0]:
             return None
+        train_loss = losses / (end - start)
         check_finite(end, train_loss, dev_loss)
-        return EvalPoint(end, train_loss, dev_loss, lr)
+        return EvalPoint(end, train_loss, dev_loss, float(lr_at(self.config, np.array([end - 1]))[0]))
 
-    def run(self, n_steps: int) -> tuple[int, float, float]:
-        """Train n steps; return the steps done, the sum of their losses, and the last step's learning rate."""
-        c, train = self.config, self._corpus.train
+    def run(self, n_steps: int) -> float:
+        """Train n steps, fewer when stopped or diverged; return the sum of their losses."""
+        c = self.config
         steps = np.arange(self.steps_done, self.steps_done + n_steps)
-        lrs = lr_at(c, steps)
         plan = kernel.Plan(
             self.steps_done,
-            lrs,
+            lr_at(c, steps),
             step_keys(stream_key(c.seed, "batch"), steps),
             step_keys(stream_key(c.seed, "dropout"), steps),
             np.uint32(dropout_threshold(c.dropout)),
@@ -117,10 +123,11 @@ class Slot:
             np.float32(c.weight_decay),
         )
         done, losses = kernel.train(
-            self.stop, train.stream, train.positions, self._sizes, plan,
-            self.weights, self._gradient, self._m, self._v, self._tables, self._step,
+            self.stop, *self._examples, self._sizes, plan,
+            self.weights, self.gradient, self._m, self._v, self._tables, self._step,
         )  # fmt: skip
-        return done, losses, float(lrs[-1]) if n_steps else 0.0
+        self.steps_done += done
+        return losses
 
     def record(self, outcome: Outcome) -> None:
         """Take an outcome into the history, and keep the weights if they are the best so far."""

@@ -24,15 +24,15 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(**OPTIONS, **INSIDE)(function)
 
 
-def source_number(*modules: str) -> int:
-    """A number that changes with the source of any of these files.
+def source_number() -> int:
+    """A number that changes with the source of any part of the kernel.
 
     numba keeps machine code by the source of a function's own file, and would run old code after a change of a file
     that the function calls into. A number that the function closes over is part of the key as well.
     """
-    folder = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((folder / module).read_bytes() for module in modules)).digest()
-    return int.from_bytes(digest[:7], "little")
+    here = Path(__file__)
+    parts = [here.parents[1] / "draws.py", *sorted(here.parent.glob("kernel*.py"))]
+    return int.from_bytes(hashlib.sha256(b"".join(part.read_bytes() for part in parts)).digest()[:7], "little")
 
 
 class EntryPoint(event.Listener):

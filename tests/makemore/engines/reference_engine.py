@@ -1,0 +1,142 @@
+"""The engine that the others are held against: plain torch, autograd and torch's optimizers, one model at a time."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.draws import batch_rows, dropout_keep
+from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines.base import check_finite, next_stop
+from makemore.engines.batched import BatchedEngine
+from makemore.engines.cpu import CpuEngine
+from makemore.model import MLP, n_params
+from makemore.schedule import lr_at
+
+
+@dataclass
+class ReferenceModel:
+    """One model, trained step by step in float32."""
+
+    config: Config
+    corpus: Corpus
+    history: list[EvalPoint] = field(default_factory=list)
+    step: int = 0
+    seconds: float = 0.0
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        self.model = MLP(self.config, len(self.corpus.vocab))
+        self.best = copy.deepcopy(self.model.state_dict())
+        kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[self.config.optimizer]
+        self.optimizer = kind(self.model.parameters(), lr=self.config.lr, weight_decay=0.0)
+
+    def train_step(self) -> float:
+        """One step; returns the loss of its minibatch."""
+        config = self.config
+        loss = self.model.loss(*self.batch(), self.keep())
+        self.optimizer.zero_grad()
+        loss.backward()
+        lr = float(lr_at(config, np.array([self.step]))[0])
+        self.optimizer.param_groups[0]["lr"] = lr
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.mul_(1 - lr * config.weight_decay)
+        self.optimizer.step()
+        self.step += 1
+        return loss.item()
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The examples of the next step."""
+        train, config = self.corpus.train, self.config
+        return train.tensors(config.block_size, batch_rows(config.seed, self.step, config.batch_size, len(train)))
+
+    def keep(self) -> torch.Tensor | None:
+        """The dropout of the next step."""
+        config = self.config
+        if config.dropout == 0:
+            return None
+        shape = (config.batch_size, config.n_hidden)
+        return torch.from_numpy(dropout_keep(config.seed, self.step, shape, config.dropout))
+
+    def advance(self) -> Outcome:
+        """Train to the next evaluation."""
+        started, start, losses = time.perf_counter(), self.step, 0.0
+        try:
+            while self.step < next_stop(self.config, start):
+                losses += self.train_step()
+            with torch.no_grad():
+                dev_loss = self.model.loss(*self.corpus.dev.tensors(self.config.block_size)).item()
+            train_loss = losses / (self.step - start)
+            check_finite(self.step, train_loss, dev_loss)
+        except Diverged as diverged:
+            self.over = True
+            return diverged
+        lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
+        point = EvalPoint(self.step, train_loss, dev_loss, lr)
+        self.history.append(point)
+        if point is min(self.history, key=lambda p: p.dev_loss):
+            self.best = copy.deepcopy(self.model.state_dict())
+        self.over = self.step == self.config.max_steps
+        self.seconds += time.perf_counter() - started
+        return point
+
+    def result(self) -> TrainResult:
+        self.model.load_state_dict(self.best)
+        return TrainResult(self.model, tuple(self.history), n_params(self.config, len(self.corpus.vocab)), self.seconds)
+
+
+class ReferenceEngine:
+    """Engine over ReferenceModels: each call trains the one whose next evaluation is nearest."""
+
+    def __init__(self, corpus: Corpus, capacity: int) -> None:
+        self.corpus, self.capacity = corpus, capacity
+        self.slots: dict[int, ReferenceModel] = {}
+
+    def admit(self, config: Config) -> int:
+        free = [slot for slot in range(self.capacity) if slot not in self.slots]
+        if not free:
+            raise RuntimeError("no slot is free")
+        self.slots[free[0]] = ReferenceModel(config, self.corpus)
+        return free[0]
+
+    def advance(self) -> list[tuple[int, Outcome]]:
+        training = [slot for slot, model in self.slots.items() if not model.over]
+        if not training:
+            return []
+        slot = min(training, key=lambda slot: next_stop(self.slots[slot].config, self.slots[slot].step))
+        return [(slot, self.slots[slot].advance())]
+
+    def remove(self, slot: int) -> TrainResult:
+        return self.slots.pop(slot).result()
+
+    def close(self) -> None:
+        self.slots.clear()
+
+
+# How the contract suite makes each engine; another engine is one more line.
+ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
+    "reference": lambda corpus, capacity, envelope: ReferenceEngine(corpus, capacity),
+    "cpu": lambda corpus, capacity, envelope: CpuEngine(corpus, capacity),
+    "batched": lambda corpus, capacity, envelope: BatchedEngine(corpus, capacity, envelope, device=torch.device("cpu")),
+}
+
+
+def train_alone(engine: Engine, config: Config) -> TrainResult:
+    """Train one config in an engine until it is over."""
+    slot = engine.admit(config)
+    while engine.advance():
+        pass
+    return engine.remove(slot)
+
+
+def reference(config: Config, corpus: Corpus) -> TrainResult:
+    """What the reference engine makes of a config."""
+    return train_alone(ReferenceEngine(corpus, 1), config)

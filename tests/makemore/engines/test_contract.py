@@ -1,0 +1,223 @@
+"""What every engine must do, as the docstrings of engines/base.py say it; each test runs on each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines.cpu import evaluate
+from makemore.model import MLP, n_params
+from makemore.schedule import lr_at
+from tests.makemore.engines.reference_engine import ENGINES, reference, train_alone
+
+BASE = Config(
+    block_size=3, n_embd=4, n_hidden=20, batch_size=16, lr=0.1, max_steps=10, eval_interval=4, init="kaiming", seed=1
+)
+LARGEST = Envelope(block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True)
+# One of each kind of config; small ones beside larger ones, as an engine with slots has them.
+TABLE: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.1, "schedule": "cosine"},
+    {"block_size": 1, "n_embd": 1, "n_hidden": 1, "batch_size": 1, "lr": 0.01, "schedule": "constant"},
+    {"block_size": 5, "n_embd": 6, "n_hidden": 30, "batch_size": 32, "direct": True},
+    {"dropout": 0.4, "weight_decay": 0.01, "batch_size": 7},
+    {"dropout": 0.2, "direct": True, "optimizer": "adamw", "lr": 1e-2, "block_size": 2, "init": "lecture"},
+]
+Make = Callable[[int], Engine]
+
+
+@pytest.fixture(params=ENGINES)
+def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]:
+    """Makes the engine under test with a capacity; closes what it made."""
+    made: list[Engine] = []
+
+    def make(capacity: int) -> Engine:
+        made.append(ENGINES[request.param](small_corpus, capacity, LARGEST))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+def outcomes_of(engine: Engine) -> dict[int, list[Outcome]]:
+    """Advance until nothing trains; the outcomes of each slot, in order."""
+    outcomes: dict[int, list[Outcome]] = {}
+    while reported := engine.advance():
+        for slot, outcome in reported:
+            outcomes.setdefault(slot, []).append(outcome)
+    return outcomes
+
+
+def steps_of(outcomes: list[Outcome]) -> list[int]:
+    return [outcome.step for outcome in outcomes if isinstance(outcome, EvalPoint)]
+
+
+# --- admit
+
+
+def test_a_full_engine_refuses_a_model_and_takes_one_after_a_removal(make: Make) -> None:
+    engine = make(2)
+    slots = [engine.admit(BASE), engine.admit(BASE)]
+
+    assert len(set(slots)) == engine.capacity == 2
+    with pytest.raises(RuntimeError):
+        engine.admit(BASE)
+    engine.remove(slots[1])
+    assert engine.admit(BASE) == slots[1]
+
+
+def test_a_slot_begins_afresh_for_its_next_model(make: Make) -> None:
+    engine = make(1)
+    first = train_alone(engine, BASE)
+    second = train_alone(engine, BASE)
+
+    assert first.history == second.history and torch.equal(first.model.flat, second.model.flat)
+
+
+# --- advance
+
+
+def test_evaluations_fall_on_multiples_of_the_interval_and_on_the_last_step(make: Make) -> None:
+    engine = make(3)
+    whole = engine.admit(BASE.replace(max_steps=12))
+    rest = engine.admit(BASE.replace(max_steps=10))
+    short = engine.admit(BASE.replace(max_steps=3))
+    outcomes = outcomes_of(engine)
+
+    assert {slot: steps_of(reported) for slot, reported in outcomes.items()} == {
+        whole: [4, 8, 12],
+        rest: [4, 8, 10],
+        short: [3],
+    }
+
+
+def test_an_engine_with_nothing_to_train_returns_an_empty_list(make: Make) -> None:
+    engine = make(1)
+
+    assert engine.advance() == []
+    slot = engine.admit(BASE)
+    outcomes_of(engine)
+    # A finished model keeps its slot, and does not train on.
+    assert engine.advance() == []
+    with pytest.raises(RuntimeError):
+        engine.admit(BASE)
+    assert steps_of(list(engine.remove(slot).history)) == [4, 8, 10]
+
+
+def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> None:
+    engine, config = make(1), BASE.replace(schedule="cosine")
+    slot = engine.admit(config)
+    points = outcomes_of(engine)[slot]
+
+    assert [point.lr for point in points if isinstance(point, EvalPoint)] == lr_at(config, np.array([3, 7, 9])).tolist()
+
+
+@pytest.mark.parametrize("changes", TABLE)
+def test_losses_are_those_of_the_reference(make: Make, small_corpus: Corpus, changes: dict[str, Any]) -> None:
+    config = BASE.replace(**{"max_steps": 30, "eval_interval": 10, **changes})
+    result, expected = train_alone(make(1), config), reference(config, small_corpus)
+
+    for point, true in zip(result.history, expected.history, strict=True):
+        assert point.step == true.step and point.lr == true.lr
+        assert point.train_loss == pytest.approx(true.train_loss, rel=1e-4)
+        assert point.dev_loss == pytest.approx(true.dev_loss, rel=1e-4)
+    torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_does_not_depend_on_its_neighbours_or_on_when_it_came(make: Make) -> None:
+    configs = [BASE.replace(**{"max_steps": 13, **changes}) for changes in TABLE]
+    alone = [train_alone(make(1), config) for config in configs]
+    engine = make(3)
+    waiting = list(range(len(configs)))
+    slots: dict[int, int] = {}
+    together: dict[int, TrainResult] = {}
+    while waiting or slots:
+        while waiting and len(slots) < 3:
+            i = waiting.pop(0)
+            slots[engine.admit(configs[i])] = i
+        for slot, outcome in engine.advance():
+            if isinstance(outcome, EvalPoint) and outcome.step == 13:
+                together[slots.pop(slot)] = engine.remove(slot)
+
+    for i, result in enumerate(alone):
+        for a, b in zip(result.history, together[i].history, strict=True):
+            assert a.step == b.step and a.dev_loss == pytest.approx(b.dev_loss, rel=1e-5)
+
+
+# --- divergence
+
+
+def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
+    engine = make(2)
+    wild, tame = engine.admit(BASE.replace(lr=1e30)), engine.admit(BASE)
+    outcomes = outcomes_of(engine)
+
+    (diverged,) = outcomes[wild]
+    assert isinstance(diverged, Diverged) and 1 <= diverged.step <= 4
+    assert steps_of(outcomes[tame]) == [4, 8, 10]
+    assert engine.advance() == []
+    # It had no evaluation, so it is left with the weights it began with.
+    result = engine.remove(wild)
+    assert result.history == () and torch.equal(result.model.flat, MLP(BASE, result.model.vocab_size).flat)
+
+
+# --- remove
+
+
+def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) -> None:
+    engine = make(1)
+    result = engine.remove(engine.admit(BASE))
+
+    initial = MLP(BASE, result.model.vocab_size)
+    assert result.history == () and result.n_params == n_params(BASE, result.model.vocab_size)
+    assert torch.equal(result.model.flat, initial.flat)
+    with pytest.raises(ValueError, match="never evaluated"):
+        _ = result.best
+
+
+def test_a_model_removed_on_its_way_leaves_what_was_reported(make: Make, small_corpus: Corpus) -> None:
+    engine = make(2)
+    config = BASE.replace(max_steps=1000)
+    slot, other = engine.admit(config), engine.admit(BASE)
+    reported: list[Outcome] = []
+    while len(reported) < 2:
+        reported += [outcome for s, outcome in engine.advance() if s == slot]
+    result = engine.remove(slot)
+
+    assert list(result.history) == reported and steps_of(reported) == [4, 8]
+    assert evaluate(result.model, small_corpus.dev) == pytest.approx(result.best.dev_loss, rel=1e-5)
+    outcomes_of(engine)
+    assert steps_of(list(engine.remove(other).history)) == [4, 8, 10]
+
+
+def test_the_model_holds_the_weights_of_its_best_evaluation(make: Make, small_corpus: Corpus) -> None:
+    # Enough steps to learn 24 words by heart, so that the loss on the others rises in the end.
+    config = BASE.replace(optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20)
+    result = train_alone(make(1), config)
+
+    assert result.best.step < 200 and result.best.dev_loss < result.history[-1].dev_loss
+    assert evaluate(result.model, small_corpus.dev) == pytest.approx(result.best.dev_loss, rel=1e-5)
+    assert result.seconds > 0
+
+
+# --- close
+
+
+def test_closing_ends_what_is_running(make: Make) -> None:
+    engine = make(2)
+    engine.admit(BASE)
+    engine.admit(BASE.replace(max_steps=10**7, eval_interval=10**6))
+    engine.advance()
+    engine.close()  # or the suite hangs here
+
+
+def test_an_engine_that_never_trained_can_be_closed(make: Make) -> None:
+    make(3).close()
