@@ -19,7 +19,7 @@ import optuna
 
 from makemore.config import Config
 from makemore.data import load_corpus
-from makemore.lr_sweep import DEFAULT_RULE, RULES, LrSweep, lr_range_test, plot_lr_sweep
+from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, LrSweep, lr_range_test, plot_lr_sweep
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, print_next, say, store_flags
 from studies.harness.launch import StudyArgs, run_study
@@ -38,8 +38,9 @@ class Args(StudyArgs):
 
     study: str = "lr-sweep"
     trials: int = 0
-    """Learning rates to train with, each for --steps; with 0 the range test is made."""
+    """Learning rates to train with, each for --steps; with 0 the range test is made, on the CPU."""
     prune: bool = False
+    """Stop trials early whose dev loss lies behind the others' at the same step."""
     lo: float = 1e-3
     """Lowest learning rate."""
     hi: float = 1.0
@@ -65,12 +66,11 @@ MODEL = ("block_size", "n_embd", "n_hidden", "batch_size", "init", "optimizer")
 
 def main(args: Args) -> int:
     """Make the range test, or the study. Returns the exit code."""
+    _check(args)
     base = Config(**{name: getattr(args, name) for name in MODEL})
-    picture = MLRUNS / "pictures" / f"{check_study_name(args.study)}{'' if args.trials else '-range-test'}.png"
+    picture = MLRUNS / "pictures" / f"{args.study}{'' if args.trials else '-range-test'}.png"
     if args.trials == 0:
         return range_test(args, base.replace(seed=base.seed if args.seed is None else args.seed), picture)
-    if not 0 < args.lo < args.hi:
-        raise ValueError(f"--lo and --hi must be learning rates, 0 < lo < hi, but got {args.lo} and {args.hi}.")
 
     def write_picture(study: optuna.Study, folder: Path) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,19 @@ def main(args: Args) -> int:
 
     space = partial(learning_rate, lo=args.lo, hi=args.hi)
     return run_study(args, space, base, make_sampler=lambda seed: EvenSampler(), write_more=write_picture)
+
+
+def _check(args: Args) -> None:
+    check_study_name(args.study)
+    if not 0 < args.lo < args.hi:
+        raise ValueError(f"--lo and --hi must be learning rates, 0 < lo < hi, but got {args.lo} and {args.hi}.")
+    for flag, value, least in (
+        ("--trials", args.trials, 0),
+        ("--range-steps", args.range_steps, MIN_POINTS),
+        ("--seed", args.seed or 0, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{flag} must be at least {least}, but got {value}.")
 
 
 def range_test(args: Args, base: Config, picture: Path) -> int:
@@ -149,11 +162,15 @@ def _meaning(rule: str) -> str:
 
 
 def _given(args: Args) -> list[str]:
-    """The flags that differ from their defaults, but those that only shape the output."""
-    given = {f.name: getattr(args, f.name) for f in fields(args) if getattr(args, f.name) != f.default}
-    return [
-        part for name, value in given.items() if name != "json" for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
+    """The flags that differ from their defaults, but --json."""
+    given = []
+    for field in fields(args):
+        value, flag = getattr(args, field.name), field.name.replace("_", "-")
+        if value != field.default and field.name != "json":
+            given += (
+                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            )
+    return given
 
 
 if __name__ == "__main__":
