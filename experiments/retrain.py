@@ -68,6 +68,8 @@ def main(args: Args) -> int:
     tables = read_toml(args.file)
     config, origin = parse_config(tables["config"], str(args.file)), tables.get("origin", {})
     configs = make_configs(config, args.seeds, args.steps)
+    if args.workers is not None and args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, but got {args.workers}.")
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, len(configs))
     out = args.out or MLRUNS / "checkpoints" / f"{args.file.stem}.safetensors"

@@ -1,0 +1,35 @@
+"""A finished study on real stores, made once and copied for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from makemore.config import Config
+from studies.harness.launch import StudyArgs, run_study
+from studies.harness.spaces import LECTURE, five_parameters
+
+BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path:
+    """A folder with words.txt and the study `small` of three trials of 40 steps, the first the lecture's."""
+    folder = tmp_path_factory.mktemp("template")
+    with contextlib.chdir(folder):
+        names = Path("words.txt")
+        names.write_text("\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n")
+        args = StudyArgs(names=names, study="small", trials=3, steps=40, workers=2, device="cpu", prune=False)
+        assert run_study(args, five_parameters, BASE, first=LECTURE) == 0
+    return folder
+
+
+@pytest.fixture
+def workdir(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: a copy of the template."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,210 @@
+"""From a study to its exported best trial, trained again: the same digits, more seeds, the test split."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from experiments.seeds import LOSSES, make_configs
+from makemore.checkpoint import load_checkpoint
+from makemore.config import Config, read_config
+from makemore.data import build_dataset, load_corpus, read_words, split_words
+from makemore.model import MLP
+from studies.harness.mlflow_store import connect, find_runs, get_experiment
+from studies.harness.records import dev_loss, ranked
+from studies.harness.runs import FinishedRun, log_run
+from studies.harness.study import load_study
+
+RETRAIN = "experiments/retrain.py"
+FILE = Path("experiments/configs/small.toml")
+Retrain = Callable[..., Any]
+
+
+@pytest.fixture
+def retrain(workdir: Path, run_file: Any) -> Retrain:
+    """Run the script on the words that the study had."""
+    return lambda file, *flags: run_file(RETRAIN, file, "--names", "words.txt", "--device", "cpu", *flags)
+
+
+@torch.no_grad()
+def whole_split_loss(model: MLP, words: list[str]) -> float:
+    """The definition: the mean cross-entropy over every example of a split, in float64."""
+    corpus = load_corpus("words.txt")
+    X, Y = build_dataset(words, corpus.vocab, model.config.block_size)
+    return float(torch.nn.functional.cross_entropy(model(X).double(), Y))
+
+
+# ---- the same digits
+
+
+def test_from_study_to_export_to_retraining_the_dev_loss_is_the_same(run_file: Any, retrain: Retrain) -> None:
+    assert "3 of 3 trials" in run_file("studies/compare.py", "small").out
+    assert run_file("experiments/export.py", "small").code == 0
+    ran = retrain(FILE, "--json")
+    best = ranked(load_study("small", None).get_trials())[0]
+    (seed,) = ran.json["seeds"]
+    assert (ran.code, ran.json["name"], ran.json["reproduced"]) == (0, "small", True)
+    assert seed["dev_loss"] == dev_loss(best) == best.value
+    assert (seed["seed"], seed["best_step"]) == (best.user_attrs["seed"], best.user_attrs["summary"]["best_step"])
+    assert ran.json["n_params"] == best.user_attrs["summary"]["metrics"]["n_params"]
+    assert f"exactly as trial {best.number} of study small." in ran.err
+    # One seed has no spread.
+    assert ran.json["sd"] == dict.fromkeys(LOSSES) and ran.json["mean"] == {name: seed[name] for name in LOSSES}
+    # The saved model has these losses, by their definition; the last is that of words that training never saw.
+    model = load_checkpoint(ran.json["checkpoint"]).model
+    for name, words in zip(LOSSES, split_words(read_words("words.txt")), strict=True):
+        assert seed[name] == pytest.approx(whole_split_loss(model, words), abs=2e-6)
+
+
+def test_a_loss_that_is_not_the_origins_is_said(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    best = ranked(load_study("small", None).get_trials())[0]
+    loss = dev_loss(best) or 0.0
+    FILE.write_text(FILE.read_text().replace(f"dev_loss = {loss!r}", f"dev_loss = {loss + 0.5!r}"))
+    ran = retrain(FILE, "--json")
+    assert ran.json["reproduced"] is False
+    assert f"-0.5 from trial {best.number} of study small: every digit is the same only on" in ran.err
+
+
+def test_a_pruned_trial_is_compared_where_it_was_best_and_goes_on(run_file: Any, retrain: Retrain) -> None:
+    study = load_study("small", None)
+    best = ranked(study.get_trials())[0]
+    step, early = 8, best.intermediate_values[8]
+    run_file("experiments/export.py", "small")
+    text = FILE.read_text().replace(f"dev_loss = {best.value!r}", f"dev_loss = {early!r}")
+    FILE.write_text(text.replace("best_step = 40", f"best_step = {step}").replace(TrialState.COMPLETE.name, "PRUNED"))
+    ran = retrain(FILE)
+    assert f"The first seed has dev loss {early:.4f} at step 8, exactly as trial {best.number}" in ran.out
+
+
+# ---- more seeds
+
+
+def test_seeds_side_by_side_come_to_what_each_comes_to_alone(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    ran = retrain(FILE, "--seeds", 3, "--workers", 2, "--json")
+    rows = ran.json["seeds"]
+    assert len({row["seed"] for row in rows}) == 3 and rows[0]["seed"] == read_config(FILE).seed
+    assert rows == retrain(FILE, "--seeds", 3, "--workers", 1, "--json").json["seeds"]
+    for name in LOSSES:
+        values = [row[name] for row in rows]
+        assert ran.json["mean"][name] == statistics.mean(values) and ran.json["sd"][name] == statistics.stdev(values)
+        assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in ran.err
+    # The checkpoint is that of the median dev loss.
+    model = load_checkpoint(ran.json["checkpoint"]).model
+    median = sorted(rows, key=lambda row: row["dev_loss"])[1]
+    assert ran.json["checkpoint"] == "mlruns/checkpoints/small.safetensors"
+    assert model.config.seed == median["seed"]
+    assert whole_split_loss(model, split_words(read_words("words.txt")).dev) == pytest.approx(
+        median["dev_loss"], abs=2e-6
+    )
+    words = next(line for line in ran.err.splitlines() if line.startswith("20 words it makes up: "))
+    assert len(words.removeprefix("20 words it makes up: ").split(", ")) == 20
+
+
+def test_further_seeds_are_derived_from_the_first() -> None:
+    config = Config(max_steps=40, eval_interval=4, seed=11)
+    three, two = make_configs(config, 3, None), make_configs(config, 2, None)
+    assert three[0] == config and three[:2] == two and len({c.seed for c in three}) == 3
+    assert [c.replace(seed=11) for c in three] == [config] * 3
+    assert make_configs(config.replace(seed=12), 2, None)[1].seed != two[1].seed
+
+
+def test_other_steps_keep_the_share_of_the_eval_interval(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    ran = retrain(FILE, "--steps", 100, "--json", "--out", "x/longer.safetensors")
+    config = load_checkpoint(ran.json["checkpoint"]).model.config
+    assert (ran.json["checkpoint"], config.max_steps, config.eval_interval) == ("x/longer.safetensors", 100, 10)
+    # It is another training, and not compared with the trial.
+    assert ran.json["reproduced"] is None and "exactly" not in ran.err and "from trial" not in ran.err
+    assert make_configs(Config(max_steps=1000, eval_interval=10), 1, 50)[0].eval_interval == 1
+
+
+# ---- MLflow
+
+
+def test_mlflow_holds_a_parent_with_a_run_a_seed(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    ran = retrain(FILE, "--seeds", 2, "--json")
+    client = connect(None)
+    runs = find_runs(client, get_experiment(client, "retrain"))
+    parent = next(run for run in runs if run.info.run_id == ran.json["mlflow_run_id"])
+    children = {int(run.data.params["seed"]): run for run in runs if run is not parent}
+    assert all(run.info.status == "FINISHED" for run in runs) and len(runs) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert parent.data.tags["origin.study"] == "small" and parent.info.run_name.endswith(" · small")
+    assert {name: parent.data.metrics[name] for name in LOSSES} == ran.json["mean"]
+    assert {name: parent.data.metrics[f"{name}_sd"] for name in LOSSES} == ran.json["sd"]
+    files = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert files == {"config.toml", "model.safetensors", "samples.txt"}
+    for row in ran.json["seeds"]:
+        run = children[row["seed"]]
+        # Tables show the exact losses; the curve has a point an evaluation.
+        assert {name: run.data.metrics[name] for name in LOSSES} == {name: row[name] for name in LOSSES}
+        assert {m.step for m in client.get_metric_history(run.info.run_id, "dev_loss")} == set(range(4, 41, 4))
+    assert children[read_config(FILE).seed].data.params["lr"] == str(read_config(FILE).lr)
+
+
+def test_a_run_that_mlflow_refuses_is_a_sentence(workdir: Path) -> None:
+    run = FinishedRun("x", {}, [])
+    with pytest.raises(ValueError, match=r"^MLflow did not take run 'x': No Experiment with id=999 exists$") as refused:
+        log_run(connect(None), "999", run, {"name": "", "sha256": "", "source": ""})
+    assert "\n" not in str(refused.value)
+
+
+# ---- bad input
+
+
+def test_other_data_than_the_studys_is_warned_of_with_both_names(run_file: Any, workdir: Path) -> None:
+    run_file("experiments/export.py", "small")
+    lines = Path("words.txt").read_text().splitlines()
+    Path("fewer.txt").write_text("\n".join(lines[:300]) + "\n")
+    ran = run_file(RETRAIN, FILE, "--names", "fewer.txt", "--json")
+    old, new = (load_corpus(name).sha256 for name in ("words.txt", "fewer.txt"))
+    warning = next(line for line in ran.err.splitlines() if line.startswith("Warning"))
+    assert ran.code == 0 and f"words.txt (sha256 {old})" in warning and f"fewer.txt (sha256 {new})" in warning
+    assert ran.json["reproduced"] is None
+
+
+def test_a_config_without_an_origin_is_trained(retrain: Retrain) -> None:
+    Path("mine.toml").write_text("[config]\nmax_steps = 20\neval_interval = 10\nn_hidden = 8\n")
+    ran = retrain("mine.toml", "--json")
+    assert (ran.code, ran.json["name"], ran.json["reproduced"]) == (0, "mine", None)
+    assert "Warning" not in ran.err
+
+
+def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain: Retrain) -> None:
+    Path("wild.toml").write_text("[config]\nmax_steps = 200\neval_interval = 50\nlr = 1e9\n")
+    ran = retrain("wild.toml", "--seeds", 2)
+    assert (ran.code, ran.out) == (1, "") and "training diverged: " in ran.err.splitlines()[-1]
+    assert not Path("mlruns/checkpoints").exists()
+    client = connect(None)
+    assert find_runs(client, get_experiment(client, "retrain")) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["none.toml"], "none.toml: no such file; give the path of a TOML file with a [config] table."),
+        (["words.txt"], "words.txt: not valid TOML:"),
+        (["ok.toml", "--seeds", "0"], "--seeds must be at least 1, but got 0."),
+        (["ok.toml", "--steps", "0"], "--steps must be at least 1, but got 0."),
+        (["ok.toml", "--workers", "0"], "--workers must be at least 1, but got 0."),
+        (["ok.toml", "--out", "mlruns"], "mlruns: is a directory; give --out the path of a file."),
+        (["ok.toml", "--names", "none.txt"], "none.txt: no such file; give a text file with one word a line."),
+        (
+            ["ok.toml", "--device", "abacus"],
+            "device 'abacus' is unknown; use auto, cpu, cuda, cuda:0 (any index) or mps.",
+        ),
+        (["ok.toml", "--tracking-uri", "here"], "tracking URI 'here' has no scheme;"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(workdir: Path, run_file: Any, flags: list[str], sentence: str) -> None:
+    Path("ok.toml").write_text("[config]\n")
+    assert run_file(RETRAIN, *flags).refusal.startswith(sentence)
