@@ -9,7 +9,6 @@ from typing import Protocol
 from makemore.config import Config
 from makemore.model import MLP
 
-
 # Nats. Standard normal weights begin near 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 at 1,024.
 DIVERGED_LOSS = 300.0
 

@@ -46,7 +46,8 @@ def connect(uri: str | None) -> Any:
     """
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tables, and errors that the caller tells
+    # It logs the tables it makes, and with a traceback each error that is raised as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     shown = without_password(uri)
     if "://" not in uri:

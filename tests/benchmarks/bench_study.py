@@ -1,7 +1,8 @@
 """A whole study against the script that an engineer would write in an afternoon: the same trials, all stores on.
 
-Both run as whole processes, ours first, so that the peer (plain_study.py) can train the very parameters that ours proposed; ours
-starts from empty stores and a compiled kernel. Then ours once more under timers, to say where its time goes.
+Both run as whole processes, ours first, so that the peer (plain_study.py) can train the very parameters that ours
+proposed; ours starts from empty stores and a compiled kernel. Then ours once more under timers, to say where its time
+goes.
 
     python tests/benchmarks/bench_study.py [--trials 16] [--steps 5000] [--own-kernel]
 """
@@ -41,7 +42,6 @@ def proposed(folder: Path) -> list[dict[str, Any]]:
 
 def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
     """Seconds by activity of one study in this process; threads overlap, so they add up to more than the wall time."""
-    from makemore.engines import cpu
     from studies import mlp
     from studies.harness import coordinator, launch, tracking
     from studies.harness.spaces import LECTURE, five_parameters
@@ -60,7 +60,6 @@ def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
 
         setattr(owner, name, outer)
 
-    time_calls(cpu, "evaluate", "evaluation (in the slots' threads)")
     time_calls(coordinator.Coordinator, "_ask", "Optuna: ask")
     time_calls(coordinator.Coordinator, "_handle", "Optuna: report and tell, with the trial's files")
     time_calls(coordinator.Coordinator, "_write_files", "of which the trial's files")
@@ -95,15 +94,14 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, OpenBLAS pinned to "
           f"{os.environ.get('OPENBLAS_CORETYPE', 'nothing')} (kernel {blas_kernel()})")  # fmt: skip
     flags = ["--trials", str(args.trials), "--steps", str(args.steps)]
-    with (
-        tempfile.TemporaryDirectory() as warm,
-        tempfile.TemporaryDirectory() as one,
-        tempfile.TemporaryDirectory() as two,
-    ):
-        run([str(STUDY), "--trials", "2", "--steps", "20", "--json"], Path(warm))
-        ours, result = run([str(STUDY), *flags, "--no-prune", "--json"], Path(one))
-        (Path(two) / "params.json").write_text(json.dumps(proposed(Path(one))))
-        plain, peer = run([str(HERE / "plain_study.py"), *flags, "--params", "params.json"], Path(two))
+    with tempfile.TemporaryDirectory() as folder:
+        warm, one, two = (Path(folder) / name for name in ("warm", "ours", "plain"))
+        for path in (warm, one, two):
+            path.mkdir()
+        run([str(STUDY), "--trials", "2", "--steps", "20", "--json"], warm)
+        ours, result = run([str(STUDY), *flags, "--no-prune", "--json"], one)
+        (two / "params.json").write_text(json.dumps(proposed(one)))
+        plain, peer = run([str(HERE / "plain_study.py"), *flags, "--params", "params.json"], two)
         print(f"studies/mlp.py    {ours:7.1f} s, best dev {result['best_dev_loss']:.4f}")
         print(f"the plain script  {plain:7.1f} s, best dev {peer['best_dev_loss']:.4f}")
         print(f"ratio             {plain / ours:7.2f}")

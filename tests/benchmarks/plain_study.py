@@ -1,7 +1,7 @@
 """The peer of bench_study: the script that an engineer would write in an afternoon for the five-parameter search.
 
-Optuna in SQLite, nested MLflow runs in SQLite through the fluent API, the lecture's training loop in torch under autograd, one
-trial after another, torch's default threads, dev loss every 500 steps, the model saved as an artifact.
+Optuna in SQLite, nested MLflow runs in SQLite through the fluent API, the lecture's training loop in torch under
+autograd, one trial after another, torch's default threads, dev loss every 500 steps, the model saved as an artifact.
 """
 
 from __future__ import annotations
