@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from makemore.config import Config
-from makemore.data import Corpus, Examples
+from makemore.data import Corpus
 from makemore.draws import dropout_threshold, step_keys, stream_key
 from makemore.engines import kernel
 from makemore.engines.base import Diverged, EngineFailed, EvalPoint, Outcome, TrainResult, check_finite, next_stop
+from makemore.engines.evaluation import Evaluator, evaluate, wide
 from makemore.engines.kernel_memory import (
     Sizes,
-    Weights,
     make_step,
     make_tables,
     make_weights,
@@ -26,41 +27,27 @@ from makemore.engines.kernel_memory import (
 from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
 
-EVAL_CHUNK = 2048  # contexts that share one set of tables
+__all__ = ["CpuEngine", "evaluate"]
+
 PIECE = 1 << 16  # steps of one kernel call; their learning rates and keys are made before it
-EVAL_BLOCK = 64  # contexts whose hidden units are computed at once: they stay in the cache
 
 
-def wide(symbols: np.ndarray) -> np.ndarray:
-    """Symbols as uint16: the kernel is compiled for one type."""
-    return symbols.astype(np.uint16)
+def check_memory(config: Config, sizes: Sizes) -> None:
+    """Refuse what this machine cannot hold: memory is given out when it is first used, and then there is no error.
 
-
-class Evaluator:
-    """The exact mean loss over examples, with memory that is allocated once."""
-
-    def __init__(self, sizes: Sizes, direct: bool, examples: Examples) -> None:
-        distinct = examples.distinct(sizes.T)
-        self._examples = (wide(examples.stream), *distinct._replace(targets=wide(distinct.targets)))
-        chunk = min(EVAL_CHUNK, len(distinct.positions))
-        self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
-        step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False, direct=False)
-        self._h, self._logits = step.h, step.logits
-
-    def __call__(self, weights: Weights, stop: np.ndarray) -> float:
-        """In nats per character; nan when `stop[0]` is set on the way."""
-        return float(kernel.mean(stop, *self._examples, self._sizes, weights, self._tables, self._h, self._logits))
-
-
-def evaluate(model: MLP, examples: Examples) -> float:
-    """Exact mean cross-entropy of a model over all examples, in nats per character.
-
-    Each different context is computed once; sums are float64 in a fixed order. May be called from any thread.
+    Raises:
+        ValueError: training the model takes more memory than the machine has; one sentence.
     """
-    sizes = sizes_of(model.config, model.vocab_size)
-    weights = make_weights(sizes, model.config.direct)
-    read_model(weights, model)
-    return Evaluator(sizes, model.config.direct, examples)(weights, np.zeros(1, np.uint8))
+    if not hasattr(os, "sysconf"):  # Windows gives out no more than there is
+        return
+    T, E, H, V = sizes
+    tables = T * min(V, config.batch_size) * (E + H + V)
+    n_bytes = 4 * (5 * n_params(config, V) + 4 * config.batch_size * (H + V) + tables)
+    if n_bytes > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise ValueError(
+            f"training with n_hidden {H:,} and batch_size {config.batch_size:,} takes {n_bytes / 2**30:,.0f} GiB, "
+            "more than this machine's memory; lower n_hidden, batch_size, n_embd or block_size."
+        )
 
 
 class Slot:
@@ -70,6 +57,7 @@ class Slot:
         self.config = config
         self.model = MLP(config, len(corpus.vocab))
         self._sizes = sizes_of(config, len(corpus.vocab))
+        check_memory(config, self._sizes)
         self.weights, self.gradient = (make_weights(self._sizes, config.direct) for _ in range(2))
         read_model(self.weights, self.model)
         n_moments = self.weights.flat.size if config.optimizer == "adamw" else 0
@@ -169,23 +157,14 @@ class CpuEngine:
         """Put a fresh model into a free slot and return the slot.
 
         Raises:
-            ValueError: the model does not fit this machine's memory.
+            ValueError: training the model takes more memory than this machine has.
             RuntimeError: no slot is free, or the engine is closed.
         """
         self._check_open()
         free = next((number for number in range(self._capacity) if number not in self._slots), None)
         if free is None:
             raise RuntimeError(f"all {self._capacity} slots are taken; remove a model first.")
-        try:
-            self._slots[free] = Slot(config, self._corpus)
-        except (MemoryError, RuntimeError) as error:  # numpy raises the one, torch the other
-            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-                raise
-            n_values = n_params(config, len(self._corpus.vocab))
-            raise ValueError(
-                f"a model of {n_values:,} parameters with batch_size {config.batch_size:,} does not fit this machine's "
-                "memory; lower n_hidden, n_embd, block_size or batch_size."
-            ) from None
+        self._slots[free] = Slot(config, self._corpus)
         return free
 
     def advance(self) -> list[tuple[int, Outcome]]:
