@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from experiments.seeds import LOSSES, Replica, Retraining, make_configs, train_a
 from makemore.checkpoint import save_checkpoint
 from makemore.config import parse_config, read_toml
 from makemore.data import Corpus, Examples, load_corpus, read_words, split_words
-from makemore.engines import Diverged, EngineFailed, TrainResult
+from makemore.engines import Diverged, EngineFailed, Envelope, TrainResult, make_engine
 from makemore.sampling import sample_words
 from makemore.trainer import evaluate
 from studies.harness.cli import run_script
@@ -80,7 +81,8 @@ def main(args: Args) -> int:
     dataset = describe_data(corpus, args.names)
     _warn_of_other_data(origin, dataset)
     try:
-        results = train_all(configs, corpus, args.device, slots)
+        with closing(make_engine(args.device, corpus, slots, Envelope.around(*configs))) as engine:
+            results = train_all(engine, configs)
     except (Diverged, EngineFailed, MemoryError) as error:
         print(str(error) or "out of memory; lower --workers.", file=sys.stderr)
         return 1

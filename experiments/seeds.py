@@ -6,15 +6,14 @@ import statistics
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.progress import Progress
 
 from makemore.config import Config
-from makemore.data import Corpus
-from makemore.engines import EngineFailed, Envelope, EvalPoint, TrainResult, make_engine
+from makemore.engines import Engine, EngineFailed, EvalPoint, TrainResult
 from makemore.model import MLP
 from studies.harness.display import make_console
 from studies.harness.records import trial_seed
@@ -107,18 +106,17 @@ def make_configs(config: Config, seeds: int, steps: int | None) -> list[Config]:
     return [config, *(config.replace(seed=trial_seed(config.seed, number)) for number in range(1, seeds))]
 
 
-def train_all(configs: Sequence[Config], corpus: Corpus, device: str, slots: int) -> list[TrainResult]:
-    """Train configs side by side in `slots` slots of an engine; returns their results in the same order.
+def train_all(engine: Engine, configs: Sequence[Config]) -> list[TrainResult]:
+    """Train configs side by side in an engine's slots; returns their results in the same order.
 
     Raises:
-        ValueError: the device is unknown or absent, or a config does not fit it.
+        ValueError: a config does not fit the engine.
         Diverged: a loss was not finite.
         EngineFailed: the device failed more than MAX_RETRIES times in training one of them.
     """
     results: dict[int, TrainResult] = {}
     waiting, running, failures = deque(range(len(configs))), dict[int, int](), Counter[int]()
-    engine = make_engine(device, corpus, slots, Envelope.around(*configs))
-    with closing(engine), _progress(configs) as show:
+    with _progress(configs) as show:
         while len(results) < len(configs):
             while waiting and len(running) < engine.capacity:
                 number = waiting.popleft()

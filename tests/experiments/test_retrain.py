@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from experiments.seeds import LOSSES, make_configs
+from experiments.seeds import LOSSES, make_configs, train_all
 from makemore.checkpoint import load_checkpoint
 from makemore.config import Config, read_config
-from makemore.data import build_dataset, load_corpus, read_words, split_words
+from makemore.data import Corpus, build_dataset, load_corpus, read_words, split_words
+from makemore.engines import EngineFailed, Outcome
+from makemore.engines.cpu import CpuEngine
 from makemore.model import MLP
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
 from studies.harness.records import dev_loss, ranked
@@ -114,6 +117,33 @@ def test_further_seeds_are_derived_from_the_first() -> None:
     assert three[0] == config and three[:2] == two and len({c.seed for c in three}) == 3
     assert [c.replace(seed=11) for c in three] == [config] * 3
     assert make_configs(config.replace(seed=12), 2, None)[1].seed != two[1].seed
+
+
+class Failing(CpuEngine):
+    """An engine whose device fails the first `failures` times that a model is at an evaluation."""
+
+    failures = 0
+
+    def advance(self) -> list[tuple[int, Outcome]]:
+        outcomes = super().advance()
+        if self.failures and outcomes:
+            self.failures -= 1
+            return [(outcomes[0][0], EngineFailed("the device is lost")), *outcomes[1:]]
+        return outcomes
+
+
+def test_a_seed_whose_engine_fails_is_trained_again_but_not_for_ever(small_corpus: Corpus) -> None:
+    configs = make_configs(Config(max_steps=30, eval_interval=10, n_hidden=8), 3, None)
+    with closing(CpuEngine(small_corpus, 2)) as engine:
+        expected = [result.history for result in train_all(engine, configs)]
+    assert [history[-1].step for history in expected] == [30] * 3
+    with closing(Failing(small_corpus, 2)) as engine:
+        engine.failures = 2
+        assert [result.history for result in train_all(engine, configs)] == expected
+    with closing(Failing(small_corpus, 1)) as engine:
+        engine.failures = 3
+        with pytest.raises(EngineFailed, match="the device is lost"):
+            train_all(engine, configs[:1])
 
 
 def test_other_steps_keep_the_share_of_the_eval_interval(run_file: Any, retrain: Retrain) -> None:
