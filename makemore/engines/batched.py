@@ -197,10 +197,11 @@ class BatchedEngine:
             self._evict_all()
         if self._stack is None:
             self._stack = self._allocate()
-        free = set(range(self._capacity)) - {m.row for m in self._models.values() if not m.done}
+        taken = {m.row for m in self._models.values() if not m.done}
+        free = [row for row in range(self._capacity) if row not in taken]
         for model in self._models.values():
             if free and model.row is None and not model.done:
-                row = free.pop()
+                row = free.pop(0)
                 for other in self._models.values():
                     if other.row == row:  # it is done
                         self._evict(self._stack, other)

@@ -7,6 +7,8 @@ depend on the sign, and are corrected here.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,23 +49,26 @@ def batch_rows(keys: Tensor, batch_size: int, n_examples: int) -> Tensor:
     return ((bits.long() & 0xFFFFFFFF) * n_examples) >> 32
 
 
-def dropout_keep(
-    keys: Tensor, n_hidden: Tensor, threshold: Tensor, scale: Tensor, bits: Tensor, scratch: Tensor, keep: Tensor
-) -> None:
+class Dropout(NamedTuple):
+    """The dropout of N models."""
+
+    n_hidden: Tensor  # (N, 1, 1) int32, a model's own: unit j of example i is draw i * n_hidden + j
+    threshold: Tensor  # (N, 1, 1) int32: a unit is kept where its draw, as a uint32, is at least this
+    scale: Tensor  # (N, 1, 1): what a kept unit is multiplied by, 1 / (1 - dropout)
+
+
+def dropout_keep(keys: Tensor, dropout: Dropout, bits: Tensor, scratch: Tensor, keep: Tensor) -> None:
     """What each hidden unit of one step is multiplied by, 0 or 1 / (1 - dropout), into `keep` (N, B, H).
 
     Args:
         keys: (N,) int32, the step's keys.
-        n_hidden: (N,) int32, each model's own number of hidden units: unit j of example i is draw i * n_hidden + j.
-        threshold: (N, 1, 1) int32; a unit is kept where its draw, as a uint32, is at least this.
-        scale: (N, 1, 1) in keep's dtype.
         bits, scratch: (N, B, H) int32, overwritten.
     """
     _, B, H = bits.shape
     example, unit = (torch.arange(size, dtype=torch.int32, device=bits.device) for size in (B, H))
-    first = keys.unsqueeze(1) + example * n_hidden.unsqueeze(1) * signed(WEYL)  # (N, B)
-    torch.add(first.unsqueeze(2), unit * signed(WEYL), out=bits)
+    first = keys.view(-1, 1, 1) + example.view(-1, 1) * dropout.n_hidden * signed(WEYL)  # (N, B, 1)
+    torch.add(first, unit * signed(WEYL), out=bits)
     # With the top bit flipped, int32 words compare as the uint32 words do.
     mix_(bits, scratch).bitwise_xor_(SIGN)
-    torch.ge(bits, threshold ^ SIGN, out=keep)
-    keep.mul_(scale)
+    torch.ge(bits, dropout.threshold ^ SIGN, out=keep)
+    keep.mul_(dropout.scale)

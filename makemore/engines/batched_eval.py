@@ -11,7 +11,9 @@ from torch import Tensor
 from makemore.config import Config
 from makemore.data import Examples
 from makemore.engines.batched_layout import Layout
-from makemore.engines.batched_step import tanh_, wide_dtype
+from makemore.engines.batched_step import hidden, wide_dtype
+
+MOST_CONTEXTS = 4096  # at once: as many as fill a GPU
 
 
 def evaluation_bytes(device: torch.device) -> int:
@@ -54,36 +56,36 @@ def dev_losses(flat: Tensor, rows: list[int], configs: list[Config], layout: Lay
     by_block: dict[int, list[int]] = defaultdict(list)
     for index, config in enumerate(configs):
         by_block[config.block_size].append(index)
-    budget = evaluation_bytes(flat.device) // flat.itemsize  # in values
-    at_once = max(1, budget // layout.width)
     for block_size, indices in by_block.items():
-        for start in range(0, len(indices), at_once):
-            part = indices[start : start + at_once]
+        # Values that one model needs for one context. How contexts are cut depends on this alone and not on how many
+        # models there are, so that a loss has the same rounding whoever is evaluated beside it.
+        per_context = block_size * layout.envelope.n_embd + 2 * layout.envelope.n_hidden + 4 * layout.vocab_size
+        budget = evaluation_bytes(flat.device) // flat.itemsize
+        contexts = min(MOST_CONTEXTS, max(1, budget // per_context))
+        models = max(1, budget // max(layout.width, contexts * per_context))
+        for start in range(0, len(indices), models):
+            part = indices[start : start + models]
             chosen = torch.tensor([rows[index] for index in part], device=flat.device)
-            total = _total_losses(flat.index_select(0, chosen), block_size, layout, dev, budget)
-            losses[torch.tensor(part, device=flat.device)] = total
+            found = _mean_losses(flat.index_select(0, chosen), block_size, layout, dev, contexts)
+            losses.index_copy_(0, torch.tensor(part, device=flat.device), found)
     return losses
 
 
-def _total_losses(flat: Tensor, block_size: int, layout: Layout, dev: DevSet, budget: int) -> Tensor:
-    """Mean losses (S,) wide of the S models of one block size, in runs of contexts that keep to a budget of values."""
-    envelope, V = layout.envelope, layout.vocab_size
+def _mean_losses(flat: Tensor, block_size: int, layout: Layout, dev: DevSet, at_once: int) -> Tensor:
+    """The mean losses (S,) wide of S models of one block size, over so many contexts at once."""
+    T, E = layout.envelope.block_size, layout.envelope.n_embd
     contexts, follows = dev.of(block_size)
-    p = layout.views(flat)
-    unused = (envelope.block_size - block_size) * envelope.n_embd  # features of positions before the context
-    per_context = len(flat) * (block_size * envelope.n_embd + 2 * envelope.n_hidden + 4 * V)
-    at_once = max(1, budget // per_context)
-    table = flat.view(-1, envelope.n_embd)
-    first = torch.arange(len(flat), dtype=torch.int32, device=flat.device).view(-1, 1, 1)
-    first = first * (layout.width // envelope.n_embd)
+    p, table = layout.views(flat), flat.view(-1, E)
+    unused = (T - block_size) * E  # features of positions before the context
+    first = torch.arange(len(flat), dtype=torch.int32, device=flat.device).view(-1, 1, 1) * (layout.width // E)
     total = torch.zeros(len(flat), dtype=wide_dtype(flat.device), device=flat.device)
     for start in range(0, len(contexts), at_once):
         run = slice(start, start + at_once)
         table_rows = contexts[run] + first  # (S, m, t)
-        e = table.index_select(0, table_rows.view(-1)).view(len(flat), -1, block_size * envelope.n_embd)
-        h = tanh_(torch.baddbmm(p["b1"], e, p["W1"][:, unused:], alpha=2, beta=2))  # (S, m, H)
+        e = table.index_select(0, table_rows.view(-1)).view(len(flat), -1, block_size * E)
+        h = hidden(e, p["W1"][:, unused:], p["b1"])  # (S, m, H)
         logits = torch.baddbmm(p["b2"], p["W2"], h.transpose(1, 2))  # (S, V, m)
-        if envelope.direct:
+        if layout.envelope.direct:
             logits.baddbmm_(p["Wd"][:, :, unused:], e.transpose(1, 2))
         total -= torch.log_softmax(logits, 1).mul_(follows[:, run]).sum((1, 2), dtype=total.dtype)
     return total / follows.sum(dtype=total.dtype)

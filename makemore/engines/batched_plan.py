@@ -12,7 +12,7 @@ from torch import Tensor
 from makemore.config import Config
 from makemore.data import Examples
 from makemore.draws import dropout_threshold, stream_key
-from makemore.engines.batched_draws import batch_rows, signed, step_keys
+from makemore.engines.batched_draws import Dropout, batch_rows, signed, step_keys
 from makemore.engines.batched_layout import Layout
 from makemore.schedule import WARMUP
 
@@ -138,6 +138,7 @@ class Plan(NamedTuple):
 
     steps: list[StepPlan]
     weights: Tensor  # (N, 1, B): 1 / batch_size, or 0 for an example that the model does not have
+    dropout: Dropout
     adamw: Tensor  # (N, 1): 1, or 0 for SGD
     blend1: Tensor  # (N, 1): 1 - BETA1, or 0 for a row at rest
     beta2: Tensor  # (N, 1): BETA2, or 1 for a row at rest
@@ -159,10 +160,17 @@ def make_plan(k: int, knobs: Knobs, train: TrainSet, layout: Layout, dtype: torc
     )
     batch_size = knobs["batch_size"].unsqueeze(1)
     active = knobs["active"].to(lr.dtype).unsqueeze(1)
-    weights = torch.where(torch.arange(B, device=device) < batch_size, active / batch_size.clamp(min=1), 0)
+    # masked_fill, not torch.where: that would bring a number to the device in a copy, which a CUDA graph cannot hold.
+    weights = (
+        (active / batch_size.clamp(min=1)).expand(-1, B).masked_fill(torch.arange(B, device=device) >= batch_size, 0)
+    )
     return Plan(
         steps=[StepPlan(*inputs) for inputs in zip(*(x.unbind(0) for x in per_step), strict=True)],
         weights=weights.unsqueeze(1).to(dtype),
+        dropout=Dropout(
+            *(knobs[name].to(torch.int32).view(-1, 1, 1) for name in ("n_hidden", "threshold")),
+            knobs["keep_scale"].to(dtype).view(-1, 1, 1),
+        ),
         adamw=knobs["adamw"].unsqueeze(1).to(dtype),
         blend1=((1 - BETA1) * active).to(dtype),
         beta2=(1 - (1 - BETA2) * active).to(dtype),
@@ -194,7 +202,6 @@ def learning_rates(knobs: Knobs, steps: Tensor) -> Tensor:
     at, last, warmup = (x.to(knobs["lr"].dtype) for x in (steps, knobs["max_steps"], knobs["warmup"]))
     progress = ((at - warmup) / (last - warmup).clamp(min=1)).clamp(0, 1)
     cosine = torch.minimum((at + 1) / warmup.clamp(min=1), 0.5 * (1 + torch.cos(math.pi * progress)))
-    factor = torch.where(knobs["schedule"] == SCHEDULES.index("cosine"), cosine, 1.0)
     past_half = (knobs["schedule"] == SCHEDULES.index("step")) & (2 * steps >= knobs["max_steps"])
-    factor = torch.where(past_half, 0.1, factor)
+    factor = cosine.masked_fill(knobs["schedule"] != SCHEDULES.index("cosine"), 1).masked_fill(past_half, 0.1)
     return (knobs["lr"] * factor).float().to(at.dtype) * (knobs["active"] > 0)

@@ -63,8 +63,7 @@ class Stack:
         """Put a model into a row, to train on from step `at`."""
         for ours, theirs in zip(self._state(row), state, strict=True):
             ours.copy_(theirs)
-        if best is not None:
-            self.best[row].copy_(best)
+        self.best[row] = 0 if best is None else best
         self.step.knobs.admit(row, config, at)
 
     def save(self, row: int) -> State:

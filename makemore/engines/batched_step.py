@@ -41,14 +41,15 @@ def work_shapes(envelope: Envelope, vocab_size: int) -> dict[str, tuple[int, int
     return {**shapes, "keep": (B, H), "dropped": (B, H)} if envelope.dropout else shapes
 
 
-def tanh_(x2: Tensor) -> Tensor:
-    """tanh(x) in place, given 2 x.
+def hidden(e: Tensor, W1: Tensor, b1: Tensor, out: Tensor | None = None) -> Tensor:
+    """tanh(e W1 + b1), (N, B, H), of stacked models; exactly 0 for padding.
 
-    On a CPU as 2 sigmoid(2 x) - 1, because torch.tanh takes ten times as long there; exactly 0 at 0, as padding needs.
+    On a CPU tanh(x) is 2 sigmoid(2 x) - 1, because torch.tanh takes ten times as long there.
     """
-    if x2.device.type == "cpu":
-        return torch.add(MINUS_ONE, x2.sigmoid_(), alpha=2, out=x2)
-    return x2.mul_(0.5).tanh_()
+    if e.device.type == "cpu":
+        x = torch.baddbmm(b1, e, W1, alpha=2, beta=2, out=out)
+        return torch.add(MINUS_ONE, x.sigmoid_(), alpha=2, out=x)
+    return torch.baddbmm(b1, e, W1, out=out).tanh_()
 
 
 class Group(NamedTuple):
@@ -95,14 +96,16 @@ class Step:
         if envelope.dropout:
             words = torch.zeros(2, n, envelope.batch_size, envelope.n_hidden, dtype=torch.int32, device=device)
             self._bits, self._scratch = words
-        self._eye = torch.eye(layout.vocab_size + 1, dtype=dtype, device=device)
+        self._symbols = torch.arange(layout.vocab_size + 1, dtype=torch.int32, device=device)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def chunk(self, k: int, parts: Parts) -> None:
         """Train all rows for k steps, at most CHUNK; a row at rest stays as it is."""
         plan = make_plan(k, self.knobs, self.train, self.layout, self.flat.dtype)
+        if "Wd" in self.grads and not parts.direct:
+            self.grads["Wd"].zero_()  # may be left from a model that was here before
         for i, step in enumerate(plan.steps):
-            self._forward(step, parts)
+            self._forward(plan, step, parts)
             self._softmax(plan, step, i)
             self._backward(step, parts)
             self._apply(plan, step, parts)
@@ -112,18 +115,14 @@ class Step:
         self.loss_sum.add_(losses.sum((0, 2, 3), dtype=self.loss_sum.dtype))
         self.knobs["step"].add_(k)
 
-    def _forward(self, step: StepPlan, parts: Parts) -> None:
+    def _forward(self, plan: Plan, step: StepPlan, parts: Parts) -> None:
         """The logits (N, V, B); Bengio et al. 2003, eq. 1."""
         p, w = self.weights, self._work
-        e, h, logits = w["e"], w["h"], w["logits"]
+        e, logits = w["e"], w["logits"]
         torch.index_select(self.table, 0, step.table_rows, out=e.view(-1, self.table.shape[1]))
-        tanh_(torch.baddbmm(p["b1"], e, p["W1"], alpha=2, beta=2, out=h))  # (N, B, H)
+        h = hidden(e, p["W1"], p["b1"], out=w["h"])  # (N, B, H)
         if parts.dropout:
-            knobs = self.knobs
-            n_hidden, threshold = (knobs[name].to(torch.int32) for name in ("n_hidden", "threshold"))
-            scale = knobs["keep_scale"].to(h.dtype).view(-1, 1, 1)
-            words = (self._bits, self._scratch)
-            dropout_keep(step.dropout_keys, n_hidden, threshold.view(-1, 1, 1), scale, *words, w["keep"])
+            dropout_keep(step.dropout_keys, plan.dropout, self._bits, self._scratch, w["keep"])
             h = torch.mul(h, w["keep"], out=w["dropped"])
         torch.baddbmm(p["b2"], p["W2"], h.transpose(1, 2), out=logits)  # (N, V, B)
         if parts.direct:
@@ -164,7 +163,7 @@ class Step:
         T, E, B = envelope.block_size, envelope.n_embd, envelope.batch_size
         by_feature = w["de_features"]
         by_feature.view(-1, E, T, B).copy_(w["de"].view(-1, T, E, B).transpose(1, 2))
-        torch.index_select(self._eye, 0, codes, out=w["one_hot"].view(-1, len(self._eye)))
+        torch.eq(codes.unsqueeze(1), self._symbols, out=w["one_hot"].view(-1, len(self._symbols)))
         torch.bmm(by_feature, w["one_hot"], out=w["dC"])  # (N, E, V + 1)
         self.grads["C"].copy_(w["dC"].transpose(1, 2))
 

@@ -10,7 +10,7 @@ from makemore import draws
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines.base import Envelope
-from makemore.engines.batched_draws import batch_rows, dropout_keep, mix, signed, step_keys
+from makemore.engines.batched_draws import Dropout, batch_rows, dropout_keep, mix, signed, step_keys
 from makemore.engines.batched_layout import Layout
 from makemore.engines.batched_plan import Knobs, TrainSet, learning_rates, make_plan
 from makemore.schedule import lr_at
@@ -45,11 +45,14 @@ def test_dropout_equals_the_reference(seed: int, step: int, dropout: float) -> N
     B, sizes = 5, (7, 4)
     key = torch.tensor([signed(draws.stream_key(seed, "dropout"))] * 2, dtype=torch.int32)
     keys = step_keys(key, torch.tensor([[step]], dtype=torch.int32))[0]
-    threshold = torch.full((2, 1, 1), signed(draws.dropout_threshold(dropout)), dtype=torch.int32)
-    scale = torch.full((2, 1, 1), float(np.float32(1 / (1 - dropout))))
+    dropouts = Dropout(
+        torch.tensor(sizes, dtype=torch.int32).view(2, 1, 1),
+        torch.full((2, 1, 1), signed(draws.dropout_threshold(dropout)), dtype=torch.int32),
+        torch.full((2, 1, 1), float(np.float32(1 / (1 - dropout)))),
+    )
     bits, scratch = torch.zeros(2, 2, B, max(sizes), dtype=torch.int32)
     keep = torch.empty(2, B, max(sizes))
-    dropout_keep(keys, torch.tensor(sizes, dtype=torch.int32), threshold, scale, bits, scratch, keep)
+    dropout_keep(keys, dropouts, bits, scratch, keep)
     for i, H in enumerate(sizes):
         assert (keep[i, :, :H].numpy() == draws.dropout_keep(seed, step, (B, H), dropout)).all()
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from makemore.config import Config
 from makemore.data import Corpus
@@ -142,3 +146,32 @@ def test_bytes_per_slot_covers_what_a_stack_holds(small_corpus: Corpus, sizes: t
         return sum(storages.values())
 
     assert held(3) - held(2) <= bytes_per_slot(envelope, len(small_corpus.vocab), dtype) <= 1.6 * (held(3) - held(2))
+
+
+class HostTraffic(TorchDispatchMode):
+    """Notes the operations that would wait for a device or copy between it and the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        waits = func.name() in ("aten::_local_scalar_dense", "aten::nonzero", "aten::scalar_tensor", "aten::lift_fresh")
+        if waits or any(isinstance(x, torch.Tensor) and x.device == CPU for x in tree_leaves((args, kwargs, result))):
+            self.seen.append(func.name())
+        return result
+
+
+# On the meta device the step takes the path of GPUs without computing anything. A CUDA graph cannot hold a wait for the
+# device or a copy from the host, so there must be none between two evaluations.
+def test_a_chunk_neither_waits_for_the_device_nor_copies_from_the_host() -> None:
+    train_set = TrainSet.__new__(TrainSet)
+    train_set.stream, train_set.positions = torch.empty(2, 100, dtype=torch.int32, device="meta")
+    stack = Stack(3, Layout(WIDE, 27), train_set, torch.float32)
+    with HostTraffic() as traffic:
+        stack.step.chunk(2, Parts(sgd=True, adamw=True, dropout=True, direct=True, decay=True))
+    assert traffic.seen == []
+    with HostTraffic() as traffic:  # what the recorder must see
+        torch.where(torch.empty(3, dtype=torch.bool, device="meta"), torch.empty(3, device="meta"), 1.0)
+    assert traffic.seen == ["aten::scalar_tensor"]

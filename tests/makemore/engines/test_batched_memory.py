@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.engines import EngineFailed, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines.batched import BatchedEngine
+
+TINY = Config(
+    block_size=2, n_embd=3, n_hidden=5, batch_size=4, max_steps=12, eval_interval=4, lr=0.05, init="kaiming", seed=1
+)
+CROWD = [
+    TINY.replace(seed=seed, optimizer=optimizer, eval_interval=interval, dropout=dropout, max_steps=20)
+    for seed, optimizer, interval, dropout in (
+        (1, "sgd", 4, 0.0), (2, "adamw", 5, 0.3), (3, "adamw", 7, 0.0), (4, "sgd", 20, 0.3), (5, "adamw", 4, 0.0)
+    )
+]  # fmt: skip
+
+
+def engine_for(corpus: Corpus, capacity: int, *configs: Config) -> BatchedEngine:
+    return BatchedEngine(corpus, capacity, Envelope.around(*configs), device=torch.device("cpu"))
+
+
+def run_all(engine: BatchedEngine, configs: list[Config]) -> list[TrainResult]:
+    """Keep the engine full until every config is trained; the results are in the order of the configs."""
+    waiting, slots, results = list(range(len(configs))), {}, {}
+    while waiting or slots:
+        while waiting and len(slots) < engine.capacity:
+            number = waiting.pop(0)
+            slots[engine.admit(configs[number])] = number
+        outcomes = engine.advance()
+        assert outcomes, "models with steps left must be trained"
+        for slot, outcome in outcomes:
+            if not isinstance(outcome, EvalPoint) or outcome.step == configs[slots[slot]].max_steps:
+                results[slots.pop(slot)] = engine.remove(slot)
+    return [results[i] for i in range(len(configs))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_corpus: Corpus) -> list[TrainResult]:
+    return run_all(engine_for(small_corpus, 4, *CROWD), CROWD)
+
+
+class OutOfMemory(TorchDispatchMode):
+    """Fails the allocations with these numbers, as a full device would.
+
+    Operations that write into a tensor, or view one, allocate nothing. `clone` is spared: saving a model uses it on the
+    host.
+    """
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self.numbers, self.count = set(numbers), 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.name() != "aten::clone" and not any(value.alias_info is not None for value in func._schema.returns):
+            self.count += 1
+            if self.count in self.numbers:
+                raise torch.OutOfMemoryError("simulated")
+        return func(*args, **(kwargs or {}))
+
+
+# Memory may run out at any operation: while tensors are made, in the middle of a step, in an evaluation. The results
+# are those of a run that met no such thing, each evaluation is returned once, and half the models are trained at once.
+@given(first=st.integers(1, 9_000), again=st.integers(1, 5_000))
+@settings(deadline=None, max_examples=25)
+def test_out_of_memory_halves_the_capacity_and_loses_nothing(
+    small_corpus: Corpus, undisturbed: list[TrainResult], first: int, again: int
+) -> None:
+    engine = engine_for(small_corpus, 4, *CROWD)
+    with OutOfMemory(first, first + again) as failures:
+        results = run_all(engine, CROWD)
+    failed = sum(number <= failures.count for number in failures.numbers)
+    assert engine.capacity == (4, 2, 1)[failed]
+    for result, truth in zip(results, undisturbed, strict=True):
+        assert [point.step for point in result.history] == [point.step for point in truth.history]
+        for point, other in zip(result.history, truth.history, strict=True):
+            assert point.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+            assert point.dev_loss == pytest.approx(other.dev_loss, rel=1e-4)
+        torch.testing.assert_close(result.model.flat, truth.model.flat, rtol=1e-3, atol=1e-4)
+
+
+# Models that wait for room have steps left, so an advance must not come back empty before they were trained.
+def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: Corpus) -> None:
+    engine = engine_for(small_corpus, 4, TINY)
+    for seed in range(4):
+        engine.admit(TINY.replace(seed=seed))
+    seen: list[tuple[int, Outcome]] = []
+    with OutOfMemory(300, 600):
+        while outcomes := engine.advance():
+            seen += outcomes
+    assert engine.capacity == 1
+    steps = {slot: [o.step for s, o in seen if s == slot and isinstance(o, EvalPoint)] for slot, _ in seen}
+    assert steps == {slot: [4, 8, 12] for slot in range(4)}
+    with pytest.raises(RuntimeError, match="no slot is free"):
+        engine.admit(TINY)
+    best = [engine.remove(slot).best.dev_loss for slot in range(4)]
+    assert best == [
+        pytest.approx(result.best.dev_loss, rel=1e-4)
+        for result in run_all(engine_for(small_corpus, 1, TINY), [TINY.replace(seed=seed) for seed in range(4)])
+    ]
+
+
+def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(small_corpus: Corpus) -> None:
+    engine = engine_for(small_corpus, 2, TINY)
+    slots = [engine.admit(TINY), engine.admit(TINY)]
+    with OutOfMemory(*range(1, 1000)):
+        outcomes = engine.advance()
+    assert [slot for slot, _ in outcomes] == slots
+    for _, outcome in outcomes:
+        assert isinstance(outcome, EngineFailed)
+        assert "cpu has too little memory for one model of Envelope(block_size=2," in str(outcome)
+    assert engine.advance() == []
+    for slot in slots:
+        assert engine.remove(slot).history == ()
+    # Memory that has come free again is used again.
+    assert run_all(engine, [TINY])[0].history[-1].step == 12
+
+
+# An interrupt can leave the models in the middle of a stretch; whoever goes on gets the same results all the same.
+def test_training_goes_on_after_an_exception(small_corpus: Corpus) -> None:
+    class Interrupted(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += 1
+            if self.count == 700:
+                raise KeyboardInterrupt
+            return func(*args, **(kwargs or {}))
+
+    engine = engine_for(small_corpus, 2, TINY)
+    slot = engine.admit(TINY)
+    with Interrupted(), pytest.raises(KeyboardInterrupt):
+        while engine.advance():
+            pass
+    while engine.advance():
+        pass
+    truth = run_all(engine_for(small_corpus, 2, TINY), [TINY])[0]
+    assert engine.remove(slot).history == truth.history
