@@ -89,8 +89,9 @@ def _count(corpus: Corpus, longest: int) -> list[_Counted]:
 
 def list_words(examples: Examples, vocab: Vocab) -> list[str]:
     """The words of a split, in order."""
-    text = "".join(np.array(vocab.symbols)[examples.stream])
-    return [word for word in text.split(vocab.symbols[0]) if word]
+    # The targets are each word's letters and the boundary after them; numpy keeps a character in four bytes.
+    letters = np.array(vocab.symbols, "<U1")[examples.targets]
+    return letters.tobytes().decode("utf-32-le").split(vocab.symbols[0])[:-1]
 
 
 def unseen_words(corpus: Corpus) -> list[str]:

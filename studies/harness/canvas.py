@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -132,9 +133,7 @@ def to_svg(figure: Figure, description: str) -> str:
 def _shorten(text: str) -> str:
     """Keep what is drawn: each point with its text, two decimals, and no style that would reach the whole page."""
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
-    text = re.sub(
-        r'<a xlink:href="([^"]*)"[^>]*>\s*<g[^>]*>\s*(<use [^>]*/>)\s*</g>\s*</a>', r"<g><title>\1</title>\2</g>", text
-    )
+    text = re.sub(r'<a xlink:href="([^"]*)"[^>]*>(.*?)</a>', r"<g><title>\1</title>\2</g>", text, flags=re.S)
     text = re.sub(r"font-family: [^;]*; |'DejaVu Sans', ", "", text)
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     text = text.replace(' transform="rotate(-0', ' transform="rotate(0')
@@ -142,8 +141,9 @@ def _shorten(text: str) -> str:
 
 
 def _own_ids(text: str, description: str) -> str:
-    """Make ids unique in the page, and drop those that nothing refers to."""
-    prefix = re.sub(r"\W+", "-", description.lower())[:40].strip("-")
-    used = set(re.findall(r"#([\w-]+)(?=[\")])", text))
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text)
-    return re.sub(r'(xlink:href="#|url\(#)([\w-]+)', rf"\g<1>{prefix}-\g<2>", text)
+    """Make ids short and unique in the page, and drop those that nothing refers to."""
+    used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([\w-]+)', text))
+    prefix = f"p{zlib.crc32(description.encode()):x}"
+    short = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", text)
+    return re.sub(r'(xlink:href="#|url\(#)([\w-]+)', lambda m: m[1] + short[m[2]], text)

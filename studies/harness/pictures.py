@@ -67,7 +67,7 @@ def draw_history(ax: Axes, results: Results) -> None:
 
 def draw_importances(ax: Axes, results: Results) -> None:
     """A bar for each parameter."""
-    label(ax, "share of what separates the best trials from the others (PED-ANOVA)", "", "What matters")
+    label(ax, "importance: share in telling the best trials (PED-ANOVA)", "", "What matters")
     shares = results.importances
     if not shares:
         return say(ax, "Too few trials to tell which parameters matter: it takes ten, of which five have a dev loss.")

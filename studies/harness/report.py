@@ -1,14 +1,17 @@
-"""What a study leaves beside its trials: a table and pictures."""
+"""What a study leaves beside its trials: a table, pictures and a page."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 
+from makemore.data import Corpus
+from makemore.model import MLP
 from studies.harness.results import read_results, trials_frame
 
-__all__ = ["trials_frame", "write_study_files"]
+__all__ = ["make_report", "trials_frame", "write_report", "write_study_files"]
 
 
 def write_study_files(study: optuna.Study, folder: Path) -> None:
@@ -17,3 +20,34 @@ def write_study_files(study: optuna.Study, folder: Path) -> None:
 
     trials_frame(study).to_csv(folder / "trials.csv", index=False)
     write_pictures(read_results(study), folder)
+
+
+def write_report(
+    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None, folder: Path, context: dict[str, Any]
+) -> Path:
+    """Write report.html into a folder, and return its path; see `make_report`."""
+    path = folder / "report.html"
+    path.write_text(make_report(study, corpus, best_model, context), encoding="utf-8")
+    return path
+
+
+def make_report(
+    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None, context: dict[str, Any] | None = None
+) -> str:
+    """The study's page as HTML; it takes about two seconds.
+
+    Args:
+        corpus: the study's words; without them there is no ladder.
+        best_model: of the trial of lowest dev loss; without it there are no samples and no loss on unseen words.
+        context: what the study does not know of itself, each key optional: script (the study's script, relative to the
+            project), flags (what else its command line needs to go on: --names, --storage, --tracking-uri),
+            store_flags (those that lead other scripts to the stores), again (the command that writes the page again),
+            versions (name to version).
+    """
+    from studies.harness.findings import examine, find
+    from studies.harness.page import build_page
+
+    known = {"data": study.user_attrs.get("data"), "script": study.user_attrs.get("script")}
+    given = {**{key: value for key, value in known.items() if value}, **(context or {})}
+    findings = find(read_results(study))
+    return build_page(findings, None if corpus is None else examine(corpus, best_model), given)

@@ -25,7 +25,7 @@ POINTS = ["trial", "step", "train_loss", "dev_loss", "lr", "time"]
 
 @dataclass(frozen=True)
 class Results:
-    """A study's trials, without those that another trial replaced.
+    """A study's ended trials, without those that another trial replaced.
 
     Attributes:
         trials: one row a trial that the sampler proposed or that was enqueued, lowest dev loss first; see
@@ -33,7 +33,8 @@ class Results:
         repeats: the seed repeats, in the same columns; `repeat_of` is the trial whose config they share.
         points: one row an evaluation of either, by time: trial, step, train_loss, dev_loss, lr, time (seconds since
             the epoch).
-        space: each searched parameter's distribution, in the order in which they were asked.
+        params: the names of the trials' parameters.
+        space: the distributions of those that can take more than one value, in the order in which they were asked.
         base: the fields of Config that were not searched, among others.
         importances: share of each parameter in telling the best trials from the others; empty where there
             are too few trials.
@@ -43,6 +44,7 @@ class Results:
     trials: pd.DataFrame
     repeats: pd.DataFrame
     points: pd.DataFrame
+    params: list[str]
     space: dict[str, BaseDistribution]
     base: dict[str, Any]
     importances: dict[str, float]
@@ -60,7 +62,7 @@ class Results:
 
 def read_results(study: optuna.Study) -> Results:
     """Read everything a report needs, once."""
-    trials = [t for t in study.get_trials(deepcopy=False) if "replaced" not in t.user_attrs]
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and "replaced" not in t.user_attrs]
     frame = _frame(trials)
     repeated = frame.repeat_of.notna()
     space = _space(study, trials)
@@ -70,6 +72,7 @@ def read_results(study: optuna.Study) -> Results:
         trials=frame[~repeated].reset_index(drop=True),
         repeats=frame[repeated].reset_index(drop=True),
         points=points_frame(trials),
+        params=list(dict.fromkeys(name for t in trials for name in t.params)),
         space=space,
         base=study.user_attrs.get("base", {}),
         importances=_importances(searched, space),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from studies import report
 from studies.harness.report import trials_frame, write_study_files
 from studies.harness.results import read_results
+from studies.harness.study import load_study
 from tests.studies.made_up import falling, make_study, make_trial, random_trials
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
@@ -70,3 +74,57 @@ print(sorted({"matplotlib", "pandas", "sklearn", "mlflow"} & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_script_writes_the_page_with_the_best_trials_model(
+    launch: Callable[..., int], names: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch()
+    capsys.readouterr()
+
+    assert report.main(report.Args("small", names=names, json=True)) == 0
+
+    out, err = capsys.readouterr()
+    told = json.loads(out.splitlines()[-1])
+    page = Path(told["path"]).read_text(encoding="utf-8")
+    assert told["path"] == "mlruns/reports/small.html" and told["bytes"] == len(page.encode())
+    best = read_results(load_study("small", None)).trials.iloc[0]
+    # The model that was fetched has the trial's loss on the dev split.
+    assert page.count(f"<td>{best.dev_loss:.4f}</td>") >= 2
+    assert "None of these stands in train" in page and f"--names {names}" in page
+    assert "no samples" not in err
+
+
+def test_the_script_says_what_is_missing(launch: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    launch(keep_models=0)
+    capsys.readouterr()
+
+    # The study's words are not the embedded ones.
+    assert report.main(report.Args("small", out=Path("page.html"))) == 0
+
+    out, err = capsys.readouterr()
+    assert "give --names the path of that file" in err and "page.html" in out
+    assert "The file of words was not at hand" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_the_script_writes_a_page_without_a_model(
+    launch: Callable[..., int], names: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(keep_models=0)
+
+    assert report.main(report.Args("small", names=names)) == 0
+
+    assert "MLflow holds no model of trial" in capsys.readouterr().err
+
+
+def test_the_script_refuses_other_words_and_a_place_that_cannot_be_written(
+    launch: Callable[..., int], tmp_path: Path, words: list[str]
+) -> None:
+    launch()
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join(words) + "\n")
+
+    with pytest.raises(ValueError, match="is not the file of words that study 'small' was made on"):
+        report.main(report.Args("small", names=other))
+    with pytest.raises(ValueError, match="cannot be written .* give --out another path"):
+        report.main(report.Args("small", out=other / "below" / "page.html"))
