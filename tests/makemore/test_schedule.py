@@ -1,0 +1,60 @@
+"""The learning rate of each step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from makemore.config import Config
+from makemore.schedule import lr_at
+
+
+def rates(schedule: str, max_steps: int = 200_000, lr: float = 0.1) -> np.ndarray:
+    config = Config(schedule=schedule, max_steps=max_steps, lr=lr)  # type: ignore[arg-type]
+    return lr_at(config, np.arange(max_steps))
+
+
+def test_constant_is_constant() -> None:
+    assert np.all(rates("constant", 100) == np.float32(0.1))
+
+
+def test_step_is_the_lectures() -> None:
+    # The lecture: lr = 0.1 if i < 100000 else 0.01, of 200,000 steps.
+    values = rates("step")
+
+    assert np.all(values[:100_000] == np.float32(0.1)) and np.all(values[100_000:] == np.float32(0.01))
+
+
+@pytest.mark.parametrize(("max_steps", "high"), [(1, 1), (2, 1), (5, 3)])
+def test_step_of_few_steps_drops_at_half(max_steps: int, high: int) -> None:
+    assert (rates("step", max_steps) == np.float32(0.1)).sum() == high
+
+
+def test_cosine_rises_for_a_twentieth_and_falls_to_zero() -> None:
+    values = rates("cosine", 1000)
+
+    # The rise is linear, from lr / 50 at the first step to lr at the fiftieth.
+    np.testing.assert_allclose(values[:50], 0.1 * np.arange(1, 51) / 50, rtol=1e-5)
+    # Half a cosine is at half its height half-way.
+    assert values[50 + 475] == pytest.approx(0.05, rel=1e-4)
+    assert np.all(np.diff(values[50:]) <= 0) and 0 < values[-1] < 1e-6
+
+
+@given(
+    schedule=st.sampled_from(["constant", "step", "cosine"]),
+    max_steps=st.integers(1, 3000),
+    lr=st.floats(1e-6, 10),
+    cut=st.floats(0, 1),
+)
+def test_rates_are_float32_above_zero_at_most_lr_and_the_same_in_pieces(
+    schedule: str, max_steps: int, lr: float, cut: float
+) -> None:
+    config = Config(schedule=schedule, max_steps=max_steps, lr=lr)  # type: ignore[arg-type]
+    values, k = rates(schedule, max_steps, lr), int(cut * max_steps)
+    pieces = [lr_at(config, np.arange(k)), lr_at(config, np.arange(k, max_steps))]
+
+    assert values.dtype == np.float32 and values.shape == (max_steps,)
+    assert np.all(values > 0) and np.all(values <= np.float32(lr))
+    assert np.array_equal(np.concatenate(pieces), values)
