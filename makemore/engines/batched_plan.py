@@ -104,7 +104,7 @@ class Knobs:
         """Bring the device up to date when the host's values were changed."""
         if self._stale:
             self._ints.copy_(torch.from_numpy(self._host_ints))
-            self._floats.copy_(torch.from_numpy(self._host_floats))
+            self._floats.copy_(torch.from_numpy(self._host_floats).to(self._floats.dtype))
             self._stale = False
 
     def rest(self) -> None:
@@ -168,8 +168,9 @@ def make_plan(k: int, knobs: Knobs, train: TrainSet, layout: Layout, dtype: torc
         steps=[StepPlan(*inputs) for inputs in zip(*(x.unbind(0) for x in per_step), strict=True)],
         weights=weights.unsqueeze(1).to(dtype),
         dropout=Dropout(
-            *(knobs[name].to(torch.int32).view(-1, 1, 1) for name in ("n_hidden", "threshold")),
-            knobs["keep_scale"].to(dtype).view(-1, 1, 1),
+            n_hidden=knobs["n_hidden"].to(torch.int32).view(-1, 1, 1),
+            threshold=knobs["threshold"].to(torch.int32).view(-1, 1, 1),
+            scale=knobs["keep_scale"].to(dtype).view(-1, 1, 1),
         ),
         adamw=knobs["adamw"].unsqueeze(1).to(dtype),
         blend1=((1 - BETA1) * active).to(dtype),

@@ -1,98 +1,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.draws import batch_rows, dropout_keep
-from makemore.engines import Diverged, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines import Diverged, Envelope, EvalPoint, Outcome
 from makemore.engines.batched import BatchedEngine
+from makemore.engines.cpu import CpuEngine
 from makemore.model import MLP
 from makemore.schedule import lr_at
-
-CPU = torch.device("cpu")
-TINY = Config(
-    block_size=2, n_embd=3, n_hidden=5, batch_size=4, max_steps=12, eval_interval=4, lr=0.05, init="kaiming", seed=1
-)
-
-
-def engine_for(corpus: Corpus, capacity: int, *configs: Config, dtype: torch.dtype = torch.float32) -> BatchedEngine:
-    return BatchedEngine(corpus, capacity, Envelope.around(*configs), device=CPU, dtype=dtype)
-
-
-def run_all(engine: BatchedEngine, configs: list[Config]) -> list[TrainResult]:
-    """Keep the engine full until every config is trained; the results are in the order of the configs."""
-    waiting, slots, results = list(range(len(configs))), {}, {}
-    while waiting or slots:
-        while waiting and len(slots) < engine.capacity:
-            number = waiting.pop(0)
-            slots[engine.admit(configs[number])] = number
-        outcomes = engine.advance()
-        assert outcomes, "models with steps left must be trained"
-        for slot, outcome in outcomes:
-            if not isinstance(outcome, EvalPoint) or outcome.step == configs[slots[slot]].max_steps:
-                results[slots.pop(slot)] = engine.remove(slot)
-    return [results[i] for i in range(len(configs))]
-
-
-class Alone:
-    """One model by itself, trained with torch's autograd and optimizers in float64 on the same draws."""
-
-    def __init__(self, config: Config, corpus: Corpus) -> None:
-        self.config, self.corpus, self.step = config, corpus, 0
-        self.model = MLP(config, len(corpus.vocab)).double()
-        kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-        self.optimizer = kinds[config.optimizer](self.model.parameters(), lr=config.lr, weight_decay=0)
-
-    def train(self, steps: int) -> float:
-        """Train some steps; the mean of the minibatch losses."""
-        config, total = self.config, 0.0
-        for step in range(self.step, self.step + steps):
-            rows = batch_rows(config.seed, step, config.batch_size, len(self.corpus.train))
-            X, Y = self.corpus.train.tensors(config.block_size, rows)
-            keep = None
-            if config.dropout > 0:
-                shape = (config.batch_size, config.n_hidden)
-                keep = torch.from_numpy(dropout_keep(config.seed, step, shape, config.dropout)).double()
-            loss = self.model.loss(X, Y, keep)
-            self.optimizer.zero_grad()
-            loss.backward()
-            lr = float(lr_at(config, np.array([step]))[0])
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            with torch.no_grad():
-                for parameter in self.model.parameters():
-                    parameter.mul_(1 - lr * config.weight_decay)
-            self.optimizer.step()
-            total += loss.item()
-        self.step += steps
-        return total / steps
-
-    @torch.no_grad()
-    def dev_loss(self) -> float:
-        X, Y = self.corpus.dev.tensors(self.config.block_size)
-        return F.cross_entropy(self.model(X), Y).item()
-
-
-def check_against_alone(config: Config, corpus: Corpus, result: TrainResult) -> None:
-    """Every loss, and every parameter at the best evaluation, as of the same model alone."""
-    alone, best = Alone(config, corpus), None
-    for point in result.history:
-        train_loss = alone.train(point.step - alone.step)
-        assert point.train_loss == pytest.approx(train_loss, rel=1e-6), point
-        assert point.dev_loss == pytest.approx(alone.dev_loss(), rel=1e-6), point
-        if point == result.best:
-            best = {name: parameter.clone() for name, parameter in alone.model.named_parameters()}
-    for name, parameter in result.model.named_parameters():
-        truth = best[name] if best else getattr(alone.model, name)
-        torch.testing.assert_close(parameter.double(), truth, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+from tests.makemore.engines.batched_runs import CPU, TINY, check_against_alone, engine_for, run_all
 
 
 def check_padding(engine: BatchedEngine) -> None:
@@ -110,7 +34,7 @@ def check_padding(engine: BatchedEngine) -> None:
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    optimizer = draw(st.sampled_from(["sgd", "adamw"]))
+    optimizer: Any = draw(st.sampled_from(["sgd", "adamw"]))
     return Config(
         block_size=draw(st.integers(1, 10)),
         n_embd=draw(st.integers(1, 32)),
@@ -137,7 +61,7 @@ def test_models_train_as_they_do_alone(
     small_corpus: Corpus, trained: list[Config], capacity: int, data: st.DataObject
 ) -> None:
     engine = engine_for(small_corpus, capacity, *trained, dtype=torch.float64)
-    waiting, slots = list(trained), {}
+    waiting, slots = list(trained), dict[int, Config]()
     while waiting or slots:
         while waiting and len(slots) < engine.capacity:
             config = waiting.pop(0)
@@ -164,10 +88,22 @@ def test_models_train_as_they_do_alone_for_300_steps(corpus: Corpus) -> None:
         check_against_alone(config, corpus, result)
 
 
+# The two engines share no arithmetic, only the draws: same config, same dev loss, in float32 and on the whole corpus.
+def test_the_cpu_engine_agrees_after_300_steps(corpus: Corpus) -> None:
+    base = Config(max_steps=300, eval_interval=100, n_hidden=60, init="kaiming", seed=3)
+    unlike = [base, base.replace(optimizer="adamw", lr=0.003, dropout=0.2, block_size=5, weight_decay=0.1, direct=True)]
+    ours = run_all(engine_for(corpus, 2, *unlike), unlike)
+    theirs = run_all(CpuEngine(corpus, 1), unlike)
+    for result, other in zip(ours, theirs, strict=True):
+        assert [point.dev_loss for point in result.history] == pytest.approx(
+            [point.dev_loss for point in other.history], abs=1e-4
+        )
+
+
 # In float32, to the bit: neighbours that come, go, diverge, and need other parts of the step change nothing. Row and
 # stretches are the same in both runs, because vectorised code on a CPU may round a value by where it stands in memory.
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_neighbours_change_no_bit(corpus: Corpus, optimizer: str) -> None:
+def test_neighbours_change_no_bit(corpus: Corpus, optimizer: Any) -> None:
     config = TINY.replace(optimizer=optimizer, max_steps=60, eval_interval=20, schedule="cosine")
     wild = config.replace(lr=1e30, direct=True, dropout=0.5, weight_decay=0.1, n_hidden=9, optimizer="adamw")
     many = [config, wild, config.replace(block_size=5, seed=2), config.replace(seed=3), wild.replace(optimizer="sgd")]
@@ -221,7 +157,7 @@ def test_a_model_that_was_never_evaluated_comes_back_as_it_began(small_corpus: C
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_diverged_model_stops_and_its_neighbour_goes_on(small_corpus: Corpus, optimizer: str) -> None:
+def test_a_diverged_model_stops_and_its_neighbour_goes_on(small_corpus: Corpus, optimizer: Any) -> None:
     wild = TINY.replace(lr=1e38, optimizer=optimizer, eval_interval=2)
     engine = engine_for(small_corpus, 2, TINY, wild)
     bad, good = engine.admit(wild), engine.admit(TINY)

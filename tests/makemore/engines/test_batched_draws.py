@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_dropout_equals_the_reference(seed: int, step: int, dropout: float) -> N
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
 @pytest.mark.parametrize("max_steps", [1, 2, 7, 1000, 200_000])
-def test_learning_rates_equal_those_of_the_schedule(schedule: str, max_steps: int) -> None:
+def test_learning_rates_equal_those_of_the_schedule(schedule: Any, max_steps: int) -> None:
     config = Config(lr=0.0123, schedule=schedule, max_steps=max_steps)
     knobs = Knobs(2, CPU, torch.float64)
     knobs.admit(1, config, 0)

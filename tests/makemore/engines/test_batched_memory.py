@@ -8,39 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines import EngineFailed, Envelope, EvalPoint, Outcome, TrainResult
-from makemore.engines.batched import BatchedEngine
+from makemore.engines import EngineFailed, EvalPoint, Outcome, TrainResult
+from tests.makemore.engines.batched_runs import TINY, engine_for, run_all
 
-TINY = Config(
-    block_size=2, n_embd=3, n_hidden=5, batch_size=4, max_steps=12, eval_interval=4, lr=0.05, init="kaiming", seed=1
-)
 CROWD = [
     TINY.replace(seed=seed, optimizer=optimizer, eval_interval=interval, dropout=dropout, max_steps=20)
     for seed, optimizer, interval, dropout in (
         (1, "sgd", 4, 0.0), (2, "adamw", 5, 0.3), (3, "adamw", 7, 0.0), (4, "sgd", 20, 0.3), (5, "adamw", 4, 0.0)
     )
 ]  # fmt: skip
-
-
-def engine_for(corpus: Corpus, capacity: int, *configs: Config) -> BatchedEngine:
-    return BatchedEngine(corpus, capacity, Envelope.around(*configs), device=torch.device("cpu"))
-
-
-def run_all(engine: BatchedEngine, configs: list[Config]) -> list[TrainResult]:
-    """Keep the engine full until every config is trained; the results are in the order of the configs."""
-    waiting, slots, results = list(range(len(configs))), {}, {}
-    while waiting or slots:
-        while waiting and len(slots) < engine.capacity:
-            number = waiting.pop(0)
-            slots[engine.admit(configs[number])] = number
-        outcomes = engine.advance()
-        assert outcomes, "models with steps left must be trained"
-        for slot, outcome in outcomes:
-            if not isinstance(outcome, EvalPoint) or outcome.step == configs[slots[slot]].max_steps:
-                results[slots.pop(slot)] = engine.remove(slot)
-    return [results[i] for i in range(len(configs))]
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,8 @@ def test_steps_do_not_depend_on_how_they_are_cut(small_corpus: Corpus) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sizes", [(3, 10, 200, 32), (8, 24, 400, 256)])
 def test_bytes_per_slot_covers_what_a_stack_holds(small_corpus: Corpus, sizes: tuple, dtype: torch.dtype) -> None:
-    envelope = Envelope(*sizes, direct=True, dropout=True)
+    block_size, n_embd, n_hidden, batch_size = sizes
+    envelope = Envelope(block_size, n_embd, n_hidden, batch_size, direct=True, dropout=True)
     layout, train_set = Layout(envelope, len(small_corpus.vocab)), TrainSet(small_corpus.train, CPU)
 
     def held(n: int) -> int:
