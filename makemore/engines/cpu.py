@@ -65,13 +65,13 @@ class Slot:
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
         self._step = make_step(self._sizes, config.batch_size, config.dropout > 0, config.direct)
         self._examples = wide(corpus.train.stream), corpus.train.positions
-        self._evaluate = Evaluator(self._sizes, config.direct, corpus.dev)
+        self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)
         self._best = self.weights.flat.copy()
         self.stop = np.ones(1, np.uint8)  # set by the engine's thread, read by the kernel before every step
         self.history: list[EvalPoint] = []
         self.steps_done, self.seconds, self.over = 0, 0.0, False
         self.run(0)  # these two compile the kernel here and not in a thread, so that Ctrl-C is heard
-        self._evaluate(self.weights, self.stop)
+        self.evaluate()
         self.stop[0] = 0
 
     def train(self) -> Outcome | None:
@@ -90,7 +90,7 @@ class Slot:
             losses += self.run(min(PIECE, end - self.steps_done))
             if not np.isfinite(losses):
                 raise Diverged(self.steps_done, losses)
-        dev_loss = self._evaluate(self.weights, self.stop)
+        dev_loss = self.evaluate()
         if self.stop[0]:
             return None
         train_loss = losses / (end - start)
@@ -116,6 +116,10 @@ class Slot:
         )  # fmt: skip
         self.steps_done += done
         return losses
+
+    def evaluate(self) -> float:
+        """The exact mean loss over the dev split; nan when stopped on the way."""
+        return self._evaluator(self.weights, self.stop)
 
     def record(self, outcome: Outcome) -> None:
         """Take an outcome into the history, and keep the weights if they are the best so far."""
