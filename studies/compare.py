@@ -6,9 +6,10 @@ In Python the same table is a pandas DataFrame: trials_frame(load_study("mlp", N
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import tyro
@@ -43,9 +44,9 @@ def main(args: Args) -> int:
         raise ValueError(f"--top must be at least 1, but got {args.top}.")
     study = load_study(args.study, args.storage)
     frame, trials = trials_frame(study), study.get_trials(deepcopy=False)
-    # What another trial replaced (a retry after a failure) stands in the CSV only.
-    rows = frame.loc[["replaced" not in trials[number].user_attrs for number in frame.trial]]
-    top = rows[: args.top]
+    # Trials that another one replaced (a retry after a failure) and seed repeats stand in the CSV only.
+    rows = frame.loc[[not {"replaced", "repeat_of"} & trials[number].user_attrs.keys() for number in frame.trial]]
+    top, repeats = rows[: args.top], seed_repeats(frame)
     if args.csv is not None:
         _write_csv(frame, args.csv)
     console = make_console(stderr=args.json)
@@ -55,6 +56,11 @@ def main(args: Args) -> int:
     words = rows.state.str.lower().replace("fail", "failed")
     states = {str(state): int(n) for state, n in words.value_counts().items()}
     say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
+    for row in repeats:
+        say(
+            console,
+            f"Trial {row['trial']} with {row['seeds']} seeds: dev loss {row['mean']:.4f} ± {row['sd']:.4f} (mean ± sd)",
+        )
     if args.csv is not None:
         say(console, f"All {len(frame)} trials with every column: {args.csv}")
     if rows.dev_loss.notna().any():
@@ -65,8 +71,19 @@ def main(args: Args) -> int:
         )
     if args.json:
         records = top.astype(object).where(top.notna(), None).to_dict("records")
-        print(json.dumps({"study": args.study, "states": states, "trials": records}))
+        print(json.dumps({"study": args.study, "states": states, "trials": records, "repeats": repeats}))
     return 0
+
+
+def seed_repeats(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each trial that was repeated with other seeds, lowest dev loss first: how many seeds, mean and sd of dev loss."""
+    found = []
+    for trial, own in zip(frame.trial, frame.dev_loss, strict=True):
+        losses = [own, *frame.dev_loss[(frame.repeat_of == trial).fillna(False) & frame.dev_loss.notna()]]
+        if len(losses) > 1:
+            row = {"trial": int(trial), "seeds": len(losses)}
+            found.append({**row, "mean": statistics.fmean(losses), "sd": statistics.stdev(losses)})
+    return found
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:

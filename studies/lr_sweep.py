@@ -41,6 +41,8 @@ class Args(StudyArgs):
     """Learning rates to train with, each for --steps; with 0 the range test is made, on the CPU."""
     prune: bool = False
     """Stop trials early whose dev loss lies behind the others' at the same step."""
+    repeats: int = 0
+    """Further seeds that the three best trials are trained with at the end, to tell what a difference is worth."""
     lo: float = 1e-3
     """Lowest learning rate."""
     hi: float = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path
     with contextlib.chdir(folder):
         names = Path("words.txt")
         names.write_text("\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n")
-        args = StudyArgs(names=names, study="small", trials=3, steps=40, workers=2, device="cpu", prune=False)
+        flags: dict[str, Any] = {"trials": 3, "steps": 40, "workers": 2, "device": "cpu", "prune": False, "repeats": 0}
+        args = StudyArgs(names=names, study="small", **flags)
         assert run_study(args, five_parameters, BASE, first=LECTURE) == 0
     return folder
 

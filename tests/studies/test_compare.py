@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
+import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -100,12 +102,30 @@ def test_a_narrow_terminal_folds_headings_and_keeps_numbers(launch: Callable[...
         assert row[1] == f"{dev_loss(trial):.4f}" and f"{lr:.4g}" in row and row[-1] == "complete"
 
 
+def test_seed_repeats_become_one_line_a_trial(launch: Callable[..., int], run_file: Any) -> None:
+    launch(trials=2, prune=False)
+    study = load_study("small", None)
+    best, losses = ranked(study.get_trials())[0], [2.0, 3.0]
+    for loss in losses:
+        repeat = study.ask()
+        repeat.set_user_attr("repeat_of", best.number)
+        repeat.set_user_attr("summary", {"reason": "finished", "dev_loss": loss})
+        study.tell(repeat, loss)
+    ran = run_file(COMPARE, "small", "--json")
+    assert (ran.json["states"], len(ran.json["trials"]), len(rows_of(ran.err))) == ({"complete": 2}, 2, 2)
+    losses.append(dev_loss(best) or 0.0)
+    mean, sd = statistics.fmean(losses), statistics.stdev(losses)
+    (row,) = (row for row in ran.json["repeats"] if row["trial"] == best.number)
+    assert row == {"trial": best.number, "seeds": 3, "mean": pytest.approx(mean), "sd": pytest.approx(sd)}
+    assert f"Trial {best.number} with 3 seeds: dev loss {mean:.4f} ± {sd:.4f} (mean ± sd)" in ran.err.splitlines()
+
+
 def test_a_study_without_trials_says_so(workdir: Path, run_file: Any) -> None:
     Path("mlruns/optuna").mkdir()
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("mlruns/optuna/new.journal"))
     optuna.create_study(study_name="new", storage=storage)
     ran = run_file(COMPARE, "new", "--json")
-    assert ran.code == 0 and ran.json == {"study": "new", "states": {}, "trials": []}
+    assert ran.code == 0 and ran.json == {"study": "new", "states": {}, "trials": [], "repeats": []}
     assert ran.err.strip() == "Study new has no trials yet."
 
 

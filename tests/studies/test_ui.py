@@ -33,7 +33,7 @@ def a_free_port() -> int:
 
 @contextmanager
 def started(*flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The script as a process, which the end of the block kills if the test did not stop it."""
+    """The script as a process, which the end of the block stops if the test did not."""
     clean = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     command = [sys.executable, str(ROOT / UI), *flags]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -41,7 +41,7 @@ def started(*flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            process.kill()
+            process.terminate()
 
 
 def get(url: str) -> str:
