@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.harness.coordinator import counts
 from studies.harness.mlflow_store import find_runs
+from studies.harness.proposals import counts
 from studies.harness.records import dev_loss, restore_record, trial_config
 from studies.harness.storage import is_alive, take_over
 from studies.harness.tracking import STATUS, Tracker

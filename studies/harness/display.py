@@ -86,6 +86,8 @@ class _Tally:
         step = record.points[-1].step if record.points else 0
         self.steps += step - self.last_step.get(record.number, 0)
         self.last_step[record.number] = step
+        if "repeat_of" in record.tags:
+            return  # beyond the total, and its loss is another draw of a config that has its loss already
         if record.points:
             self.best = min(self.best, record.points[-1].dev_loss)
         if record.state in self.counts:
@@ -94,7 +96,8 @@ class _Tally:
     def text(self) -> str:
         rate = self.steps / max(1e-9, time.monotonic() - self.begun)
         pruned, failed = self.counts["PRUNED"], self.counts["FAIL"]
-        return f"{pruned} pruned, {failed} failed, best dev {self.best:.4f}, {rate:,.0f} steps/s"
+        best = f"best dev {self.best:.4f}" if self.best < float("inf") else "no dev loss yet"
+        return f"{pruned} pruned, {failed} failed, {best}, {rate:,.0f} steps/s"
 
     def line(self, record: TrialRecord, console: Console) -> None:
         self.add(record)

@@ -23,8 +23,9 @@ from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import make_engine, resolve_device
 from studies.harness import display
-from studies.harness.coordinator import Coordinator, Exhausted, counts
+from studies.harness.coordinator import Coordinator
 from studies.harness.mlflow_store import connect, get_experiment
+from studies.harness.proposals import MAX_TWINS, Proposals, counts
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
 from studies.harness.report import write_study_files
@@ -64,6 +65,8 @@ class StudyArgs:
     """Stop trials early whose dev loss lies behind the others' at the same step."""
     patience: float = 30.0
     """Seconds that the end of the study waits for an MLflow that does not answer."""
+    repeats: int = 3
+    """Further seeds that the three best trials are trained with at the end, to tell what a difference is worth."""
     keep_models: int = 50
     """How many of the best trials keep their checkpoint."""
     json: bool = False
@@ -109,21 +112,8 @@ def run_study(
     study = open_study(args.study, args.storage, pruner=pruner or default_pruner(), **settings)
     tracker, launch = _begin_tracking(args, study, corpus)
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
-    seed = study.user_attrs["seed"]
-    coordinator = Coordinator(
-        study,
-        space,
-        base,
-        corpus,
-        engine,
-        tracker,
-        launch,
-        args.trials,
-        seed,
-        make_sampler,
-        args.prune,
-        args.keep_models,
-    )
+    proposals = Proposals(study, space, base, launch, args.trials, study.user_attrs["seed"], make_sampler)
+    coordinator = Coordinator(proposals, corpus, engine, tracker, args.prune, args.keep_models, args.repeats)
     try:
         with display.live(study, args.trials, base.max_steps) as coordinator.on_event, _signals(coordinator):
             _train(coordinator)
@@ -133,6 +123,10 @@ def run_study(
             left = _end_tracking(args, study, tracker, coordinator, write_more)
         finally:
             launch.end()
+    if proposals.exhausted:
+        print(
+            f"The search space holds nothing new: {MAX_TWINS} proposals in a row were trained already.", file=sys.stderr
+        )
     outcome = _outcome(args, study, tracker, coordinator, time.perf_counter() - begun)
     display.print_end(args, study, outcome)
     if left:
@@ -145,15 +139,13 @@ def run_study(
 def _train(coordinator: Coordinator) -> None:
     try:
         coordinator.run()
-    except Exhausted:
-        raise
     except ValueError as error:  # what a user can mend was checked before: this one is a bug, and shows its traceback
         raise RuntimeError("the study stopped at an error in the trainer; what had finished is stored.") from error
 
 
 def _check(args: StudyArgs) -> None:
-    for name in ("trials", "steps", "workers", "keep_models"):
-        value, least = getattr(args, name), 0 if name == "keep_models" else 1
+    for name in ("trials", "steps", "workers", "keep_models", "repeats"):
+        value, least = getattr(args, name), 0 if name in ("keep_models", "repeats") else 1
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
     if args.seed is not None and args.seed < 0:
@@ -205,7 +197,7 @@ def _outcome(
     args: StudyArgs, study: optuna.Study, tracker: Tracker, coordinator: Coordinator, wall_s: float
 ) -> dict[str, Any]:
     trials = study.get_trials(deepcopy=False)
-    states = [trial.state for trial in trials if "replaced" not in trial.user_attrs]
+    states = [trial.state for trial in trials if counts(trial)]
     best = next(iter(ranked(trials)), None)
     return {
         "study": args.study,

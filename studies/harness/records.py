@@ -119,5 +119,6 @@ def dev_loss(trial: FrozenTrial) -> float | None:
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The measured trials, lowest dev loss first; of equals the earlier one."""
-    return sorted((t for t in trials if dev_loss(t) is not None), key=lambda t: (dev_loss(t), t.number))
+    """The measured trials, lowest dev loss first, of equals the earlier one. Seed repeats are not among them."""
+    measured = (t for t in trials if dev_loss(t) is not None and "repeat_of" not in t.user_attrs)
+    return sorted(measured, key=lambda t: (dev_loss(t), t.number))

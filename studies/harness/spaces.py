@@ -34,12 +34,24 @@ def learning_rate(trial: optuna.Trial, base: Config, lo: float = 1e-3, hi: float
 
 
 def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
-    """The distribution of each parameter that the space asks for."""
+    """The distribution of each parameter that the space asks for.
+
+    Raises:
+        ValueError: the space sets other fields than it asks for, or to other values, so that a trial's parameters would
+            not tell its config.
+    """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     optuna.logging.set_verbosity(verbosity)
-    space(probe, base)
+    config = space(probe, base)
+    if config != base.replace(**probe.params):
+        told = base.replace(**probe.params).model_dump()
+        hidden = sorted(key for key, value in config.model_dump().items() if value != told[key])
+        raise ValueError(
+            f"the search space sets {', '.join(hidden)} beside what it suggests; put fixed fields into the base config, "
+            "and name each suggested parameter as its field."
+        )
     return probe.distributions
 
 

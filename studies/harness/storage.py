@@ -108,8 +108,8 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
 
 
 def _open_url(url: str, *, create: bool) -> BaseStorage:
-    if re.match(r"postgres(ql)?://", url):  # SQLAlchemy would look for psycopg2
-        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    shown = without_password(url)
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)  # SQLAlchemy would look for psycopg2
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///").split("?")[0])
         if not create and not file.is_file():
@@ -120,7 +120,7 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
             return RDBStorage(url)
     except Exception as error:  # SQLAlchemy and each driver have exceptions of their own, and they carry the password
         reason = without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-        raise ValueError(f"storage {without_password(url)} cannot be opened: {reason[:200]}") from None
+        raise ValueError(f"storage {shown} cannot be opened: {reason[:200]}") from None
 
 
 def _drop_torn_line(path: Path) -> int:

@@ -203,7 +203,12 @@ class Tracker:
         return str(run.info.run_id)
 
     def _parent_of(self, record: TrialRecord) -> str:
-        """The parent run of the trial's own launch, which may be an earlier one."""
+        """The parent run of the trial's own launch, which may be an earlier one; a repeat's is the run it repeats."""
+        if "repeat_of" in record.tags:
+            repeated = find_runs(self.client, self.experiment_id, trial=record.tags["repeat_of"])
+            final = [run for run in repeated if run.data.tags["state"] == "COMPLETE"]
+            if final:
+                return str(final[0].info.run_id)
         launch = record.tags["launch"]
         if launch == self.launch:
             return self.parent_id

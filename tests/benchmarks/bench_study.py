@@ -67,7 +67,7 @@ def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
     time_calls(tracking.Tracker, "_send_all", "MLflow (in its thread)")
     time_calls(launch, "_begin_tracking", "opening the stores")
     time_calls(launch, "_end_tracking", "pictures, and what MLflow still lacks at the end")
-    args = mlp.Args(trials=trials, steps=steps, prune=False, study="timed", json=False)
+    args = mlp.Args(trials=trials, steps=steps, prune=False, repeats=0, study="timed", json=False)
     begun = time.perf_counter()
     launch.run_study(args, five_parameters, mlp.BASE, first=LECTURE)
     spent["wall"] = time.perf_counter() - begun
@@ -94,12 +94,13 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, OpenBLAS pinned to "
           f"{os.environ.get('OPENBLAS_CORETYPE', 'nothing')} (kernel {blas_kernel()})")  # fmt: skip
     flags = ["--trials", str(args.trials), "--steps", str(args.steps)]
+    ours_only = ["--no-prune", "--repeats", "0", "--json"]
     with tempfile.TemporaryDirectory() as folder:
         warm, one, two = (Path(folder) / name for name in ("warm", "ours", "plain"))
         for path in (warm, one, two):
             path.mkdir()
         run([str(STUDY), "--trials", "2", "--steps", "20", "--json"], warm)
-        ours, result = run([str(STUDY), *flags, "--no-prune", "--json"], one)
+        ours, result = run([str(STUDY), *flags, *ours_only], one)
         (two / "params.json").write_text(json.dumps(proposed(one)))
         plain, peer = run([str(HERE / "plain_study.py"), *flags, "--params", "params.json"], two)
         print(f"studies/mlp.py    {ours:7.1f} s, best dev {result['best_dev_loss']:.4f}")

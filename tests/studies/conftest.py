@@ -52,8 +52,8 @@ def launch(names: Path) -> Callable[..., int]:
     """Launch a small study in this process; returns the exit code."""
 
     def launch(space: Any = five_parameters, base: Config = BASE, first: Any = LECTURE, **flags: Any) -> int:
-        defaults = {"names": names, "study": "small", "trials": 4, "steps": 40, "workers": 2, "device": "cpu"}
-        return run_study(StudyArgs(**{**defaults, **flags}), space, base, first=first)
+        defaults = {"study": "small", "trials": 4, "steps": 40, "workers": 2, "device": "cpu", "repeats": 0}
+        return run_study(StudyArgs(**{"names": names, **defaults, **flags}), space, base, first=first)
 
     return launch
 

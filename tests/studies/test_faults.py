@@ -36,6 +36,7 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 def start(*flags: object, script: str = "studies/mlp.py") -> subprocess.Popen[str]:
     """Start a study script as a user would, in a session of its own so that all of it can be killed."""
     command = [sys.executable, str(ROOT / script), *map(str, flags)]
+    command += ["--repeats", "0"] if script == "studies/mlp.py" else []
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=Path.cwd()
     )

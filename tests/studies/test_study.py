@@ -115,9 +115,9 @@ def test_a_pruned_run_is_killed_and_says_why(launch: Launcher) -> None:
 
 def test_a_diverged_trial_is_pruned_with_its_step_and_nothing_infinite_is_stored(launch: Launcher) -> None:
     def explode(trial: optuna.Trial, base: Config) -> Config:
-        return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True), init="lecture")
+        return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True))
 
-    assert launch(space=explode, first=None, trials=2) == 0
+    assert launch(space=explode, base=Config(init="lecture"), first=None, trials=2) == 0
     for trial in load_study("small", None).get_trials():
         assert trial.state == TrialState.PRUNED
         assert trial.user_attrs["summary"]["reason"].startswith("diverged at step")
@@ -183,6 +183,14 @@ def test_another_range_is_refused_by_its_name(launch: Launcher) -> None:
     launch(trials=1)
     with pytest.raises(ValueError, match=r"lr was 0.001 to 1.0 \(log\) and now is 0.0001 to 1.0 \(log\)"):
         launch(trials=2, space=wider, first=None)
+
+
+def test_a_space_that_hides_a_field_is_refused(launch: Launcher) -> None:
+    def hiding(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(lr=trial.suggest_float("lr", 1e-4, 1.0, log=True), dropout=0.5)
+
+    with pytest.raises(ValueError, match="the search space sets dropout beside what it suggests"):
+        launch(space=hiding, first=None)
 
 
 def test_other_words_are_refused(launch: Launcher, names: Path) -> None:
@@ -251,3 +259,51 @@ def test_the_flags_of_a_study_script_have_a_meaning() -> None:
     assert set(StudyArgs.__dataclass_fields__) >= {
         *("names", "trials", "steps", "workers", "seed", "study", "storage", "tracking_uri", "device", "prune", "json")
     }
+
+
+# ---- seed repeats
+
+
+def test_the_best_trials_are_repeated_with_other_seeds_beyond_the_total(
+    launch: Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(trials=12, repeats=2, json=True, prune=False) == 0
+    trials = load_study("small", None).get_trials()
+    repeats = [t for t in trials if "repeat_of" in t.user_attrs]
+    best = ranked(trials)[:3]
+    assert sorted(t.user_attrs["repeat_of"] for t in repeats) == sorted([t.number for t in best] * 2)
+    for trial in repeats:
+        original = trials[trial.user_attrs["repeat_of"]]
+        assert trial.params == original.params and trial.state == TrialState.COMPLETE
+        assert trial.user_attrs["seed"] != original.user_attrs["seed"]
+    assert len({t.user_attrs["seed"] for t in trials}) == len(trials)
+    # They are neither counted nor ranked, and their runs stand below the run that they repeat.
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 12
+    runs = {int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags}
+    for trial in repeats:
+        parent = runs[trial.user_attrs["repeat_of"]]
+        assert runs[trial.number].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert violations("small") == []
+
+
+def test_the_sampler_does_not_see_repeats(launch: Launcher) -> None:
+    launch(study="without", trials=12, workers=1, prune=False)
+    launch(study="with", trials=12, workers=1, repeats=1, prune=False)
+    launch(study="with", trials=14, workers=1, prune=False)
+    launch(study="without", trials=14, workers=1, prune=False)
+    proposed = [t.params for t in load_study("with", None).get_trials() if "repeat_of" not in t.user_attrs]
+    assert proposed[:12] == [t.params for t in load_study("without", None).get_trials()][:12]
+    # Trial numbers moved on by the repeats seed the sampler, so only the number of proposals is the same from here on.
+    assert len(proposed) == 14
+
+
+def test_a_study_of_three_values_ends_when_they_are_trained(
+    launch: Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def three(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(n_hidden=trial.suggest_int("n_hidden", 10, 30, step=10))
+
+    assert launch(space=three, first=None, trials=5) == 0
+    assert "The search space holds nothing new" in capsys.readouterr().err
+    trials = load_study("small", None).get_trials()
+    assert sorted(t.params["n_hidden"] for t in trials if t.state == TrialState.COMPLETE) == [10, 20, 30]

@@ -1,0 +1,143 @@
+"""Which trial is next: one that waits, or a new one from the sampler, until the study has its total."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from makemore.config import Config
+from studies.harness.records import TrialRecord, ranked, trial_seed, trial_tags
+from studies.harness.spaces import Space
+from studies.harness.storage import Launch, exclusive
+
+MAX_TWINS = 20  # proposals in a row that were trained already, after which the space is taken for exhausted
+
+
+@dataclass
+class Active:
+    """A trial that was asked, and is or will be trained."""
+
+    trial: optuna.Trial
+    config: Config
+    record: TrialRecord
+    seen_step: int  # the last step that an earlier, interrupted training of it reported
+
+
+@dataclass
+class Proposals:
+    """Asks Optuna for trials.
+
+    Args:
+        total: trials that the study shall have in the end, those of earlier launches counted.
+        make_sampler: seed -> sampler. Each trial is drawn by a sampler seeded by the study's seed and the trial's
+            number, so that a study that was interrupted goes on as if it had not been.
+    """
+
+    study: optuna.Study
+    space: Space
+    base: Config
+    launch: Launch
+    total: int
+    seed: int
+    make_sampler: Callable[[int], BaseSampler]
+    exhausted: bool = False  # the sampler proposes nothing that was not trained already
+
+    def next(self) -> Active | None:
+        """The next trial, or None when there is none to do. Never two trials of the same parameters, but repeats."""
+        for _ in range(0 if self.exhausted else MAX_TWINS):
+            trial = self._claim()
+            if trial is None:
+                return None
+            frozen = self.study.get_trials(deepcopy=False)[trial.number]
+            seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
+            self.study.sampler = _KnowsNoRepeats(self.make_sampler(trial_seed(self.seed + 1, trial.number)))
+            config = self.space(trial, self.base).replace(seed=seed)
+            twin = None if "repeat_of" in frozen.user_attrs else self._twin(trial)
+            if twin is None:
+                trial.set_user_attr("seed", seed)
+                tags = {**trial_tags(frozen), "launch": self.launch.id}
+                record = TrialRecord(trial.number, config, dict(trial.params), time.time(), tags)
+                return Active(trial, config, record, max(frozen.intermediate_values, default=-1))
+            trial.set_user_attr("replaced", f"the same parameters as trial {twin}")
+            self.study.tell(trial, state=TrialState.FAIL)
+        self.exhausted = True
+        return None
+
+    def _claim(self) -> optuna.Trial | None:
+        """Take a waiting trial or make a new one, unless the total is reached; a waiting repeat comes in any case."""
+        with exclusive(f"ask-{self.study.study_name}"):
+            trials = self.study.get_trials(deepcopy=False)
+            repeats = any(t.state == TrialState.WAITING and "repeat_of" in t.user_attrs for t in trials)
+            if sum(counts(t) for t in trials) >= self.total and not repeats:
+                return None
+            trial = self.study.ask()
+            trial.set_user_attr("launch", self.launch.id)
+            return trial
+
+    def enqueue_repeats(self, best: int, repeats: int) -> None:
+        """Let the parameters of the `best` best trials be trained with further seeds, until each has `repeats`."""
+        with exclusive(f"ask-{self.study.study_name}"):
+            trials = self.study.get_trials(deepcopy=False)
+            complete = [trial for trial in ranked(trials) if trial.state == TrialState.COMPLETE]
+            for trial in complete[:best]:
+                done = sum(repeats_trial(other, trial.number) for other in trials)
+                for _ in range(done, repeats):
+                    self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
+
+    def _twin(self, trial: optuna.Trial) -> int | None:
+        for other in self.study.get_trials(deepcopy=False):
+            if other.number != trial.number and counts(other) and other.params == trial.params:
+                return other.number
+        return None
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards the study's total: all do that run or ended, but repeats and replaced ones."""
+    if "repeat_of" in trial.user_attrs or "replaced" in trial.user_attrs:
+        return False
+    return trial.state != TrialState.WAITING
+
+
+def repeats_trial(trial: FrozenTrial, number: int) -> bool:
+    """Whether a trial is a seed repeat of another, which failed at most because it was replaced."""
+    return trial.user_attrs.get("repeat_of") == number and "replaced" not in trial.user_attrs
+
+
+class _KnowsNoRepeats(BaseSampler):
+    """A sampler that does not see seed repeats: they would count the best parameters several times."""
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self._sampler = sampler
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(_Searched(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(_Searched(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(_Searched(study), trial, param_name, param_distribution)
+
+
+class _Searched(optuna.Study):
+    """A study without its repeats; Optuna's Hyperband filters a study in the same way."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.__dict__.update(study.__dict__)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in trials if "repeat_of" not in trial.user_attrs]
