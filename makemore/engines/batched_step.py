@@ -103,7 +103,7 @@ class Step:
         """Train all rows for k steps, at most CHUNK; a row at rest stays as it is."""
         plan = make_plan(k, self.knobs, self.train, self.layout, self.flat.dtype)
         if "Wd" in self.grads and not parts.direct:
-            self.grads["Wd"].zero_()  # may be left from a model that was here before
+            self.grads["Wd"].zero_()  # of models that were here before
         for i, step in enumerate(plan.steps):
             self._forward(plan, step, parts)
             self._softmax(plan, step, i)

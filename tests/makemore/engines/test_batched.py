@@ -21,7 +21,7 @@ from tests.makemore.engines.batched_runs import CPU, TINY, check_against_alone, 
 
 def check_padding(engine: BatchedEngine) -> None:
     """All values that belong to no model are exactly zero."""
-    for model in engine._models.values():
+    for model in engine._slots.values():
         if engine._stack is None or model.row is None:
             continue
         step = engine._stack.step

@@ -12,10 +12,11 @@ from makemore import draws
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import Envelope, EvalPoint
-from makemore.engines.batched import BatchedEngine, room
+from makemore.engines.batched import BatchedEngine
 from makemore.engines.batched_draws import mix, signed
+from makemore.engines.batched_layout import Layout
 from makemore.engines.batched_plan import Knobs, Parts, learning_rates
-from makemore.engines.batched_stack import bytes_per_slot
+from makemore.engines.batched_stack import bytes_per_slot, room
 from makemore.schedule import lr_at
 from tests.makemore.engines.batched_runs import check_against_alone, engine_for, run_all
 
@@ -129,7 +130,7 @@ def test_a_full_device_halves_the_capacity_and_loses_nothing(corpus: Corpus, dev
 def test_capacity_is_what_fits_into_free_memory(corpus: Corpus, device: torch.device) -> None:
     envelope = Envelope(block_size=10, n_embd=64, n_hidden=2048, batch_size=2048)
     engine = BatchedEngine(corpus, 10**6, envelope, device=device)
-    assert 1 <= engine.capacity == room(envelope, len(corpus.vocab), device, torch.float32) < 10**6
+    assert 1 <= engine.capacity == room(Layout(envelope, len(corpus.vocab)), device, torch.float32) < 10**6
 
 
 def test_tf32_is_off(corpus: Corpus) -> None:
