@@ -21,9 +21,9 @@ import tyro
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.harness.cli import run_script
-from studies.harness.proposals import counts
 from studies.harness.display import make_console, print_next, say, store_flags
 from studies.harness.mlflow_store import versions
+from studies.harness.proposals import counts
 from studies.harness.records import dev_loss, ranked, trial_config
 from studies.harness.storage import without_password
 from studies.harness.study import load_study

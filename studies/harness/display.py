@@ -101,7 +101,8 @@ class _Tally:
 
     def line(self, record: TrialRecord, console: Console) -> None:
         self.add(record)
-        if time.monotonic() - self.shown >= LINE_EVERY or self.done == self.total:
+        last = self.done == self.total and record.state in self.counts and "repeat_of" not in record.tags
+        if time.monotonic() - self.shown >= LINE_EVERY or last:
             self.shown = time.monotonic()
             say(console, f"{self.done}/{self.total} trials, {self.text()}")
 
