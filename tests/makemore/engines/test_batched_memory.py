@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from makemore.data import Corpus
-from makemore.engines import EngineFailed, EvalPoint, Outcome, TrainResult
-from tests.makemore.engines.batched_runs import TINY, engine_for, run_all
+from makemore.engines import EngineFailed, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines.batched import BatchedEngine
+from tests.makemore.engines.batched_runs import CPU, TINY, engine_for, run_all
 
 CROWD = [
     TINY.replace(seed=seed, optimizer=optimizer, eval_interval=interval, dropout=dropout, max_steps=20)
@@ -44,16 +45,28 @@ class OutOfMemory(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class FullDevice(BatchedEngine):
+    """Holds CROWD, on a device that is full at times; the host never is."""
+
+    def __init__(self, corpus: Corpus, capacity: int, failures: OutOfMemory) -> None:
+        super().__init__(corpus, capacity, Envelope.around(*CROWD), device=CPU)
+        self.failures = failures
+
+    def advance(self) -> list[tuple[int, Outcome]]:
+        with self.failures:
+            return super().advance()
+
+
 # Memory may run out at any operation: while tensors are made, in the middle of a step, in an evaluation. The results
 # are those of a run that met no such thing, each evaluation is returned once, and half the models are trained at once.
 @given(first=st.integers(1, 9_000), again=st.integers(1, 5_000))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_out_of_memory_halves_the_capacity_and_loses_nothing(
     small_corpus: Corpus, undisturbed: list[TrainResult], first: int, again: int
 ) -> None:
-    engine = engine_for(small_corpus, 4, *CROWD)
-    with OutOfMemory(first, first + again) as failures:
-        results = run_all(engine, CROWD)
+    failures = OutOfMemory(first, first + again)
+    engine = FullDevice(small_corpus, 4, failures)
+    results = run_all(engine, CROWD)
     failed = sum(number <= failures.count for number in failures.numbers)
     assert engine.capacity == (4, 2, 1)[failed]
     for result, truth in zip(results, undisturbed, strict=True):
@@ -66,13 +79,12 @@ def test_out_of_memory_halves_the_capacity_and_loses_nothing(
 
 # Models that wait for room have steps left, so an advance must not come back empty before they were trained.
 def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: Corpus) -> None:
-    engine = engine_for(small_corpus, 4, TINY)
+    engine = FullDevice(small_corpus, 4, OutOfMemory(300, 600))
     for seed in range(4):
         engine.admit(TINY.replace(seed=seed))
     seen: list[tuple[int, Outcome]] = []
-    with OutOfMemory(300, 600):
-        while outcomes := engine.advance():
-            seen += outcomes
+    while outcomes := engine.advance():
+        seen += outcomes
     assert engine.capacity == 1
     steps = {slot: [o.step for s, o in seen if s == slot and isinstance(o, EvalPoint)] for slot, _ in seen}
     assert steps == {slot: [4, 8, 12] for slot in range(4)}
@@ -86,10 +98,9 @@ def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: C
 
 
 def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(small_corpus: Corpus) -> None:
-    engine = engine_for(small_corpus, 2, TINY)
+    engine = FullDevice(small_corpus, 2, OutOfMemory(1, 2))
     slots = [engine.admit(TINY), engine.admit(TINY)]
-    with OutOfMemory(*range(1, 1000)):
-        outcomes = engine.advance()
+    outcomes = engine.advance()
     assert [slot for slot, _ in outcomes] == slots
     for _, outcome in outcomes:
         assert isinstance(outcome, EngineFailed)
