@@ -45,9 +45,9 @@ def test_the_trials_stand_by_dev_loss_with_their_numbers_whole(launch: Callable[
 
 def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any) -> None:
     def explode(trial: optuna.Trial, base: Config) -> Config:
-        return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True), init="lecture")
+        return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True))
 
-    launch(space=explode, first=None, trials=2)
+    launch(space=explode, base=Config(init="lecture"), first=None, trials=2)
     study = load_study("small", None)
     for state in (TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE):
         trial = study.ask()
