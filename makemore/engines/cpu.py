@@ -9,13 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import numpy as np
 
 from makemore.config import Config
-from makemore.data import Corpus
+from makemore.data import Corpus, Examples
 from makemore.draws import dropout_threshold, step_keys, stream_key
 from makemore.engines import kernel
 from makemore.engines.base import Diverged, EngineFailed, EvalPoint, Outcome, TrainResult, check_finite, next_stop
 from makemore.engines.evaluation import Evaluator, evaluate, wide
 from makemore.engines.kernel_memory import (
     Sizes,
+    make_batch,
     make_step,
     make_tables,
     make_weights,
@@ -50,10 +51,25 @@ def check_memory(config: Config, sizes: Sizes) -> None:
         )
 
 
-class Slot:
-    """A model, its optimizer's state, and where it stands. Its memory is allocated here, none while it trains."""
+def number_contexts(examples: Examples, block_size: int) -> np.ndarray:
+    """Number the different contexts of a split: (N,) int32, the number of each example's context; 30 ms for names."""
+    base = int(examples.stream.max(initial=0)) + 1
+    numbers = np.zeros(len(examples), np.int64)
+    for t in range(1, block_size + 1):
+        if numbers.max(initial=0) >= 2**62 // base:
+            numbers = np.unique(numbers, return_inverse=True)[1]
+        numbers = numbers * base + examples.stream[examples.positions - t]
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int32)
 
-    def __init__(self, config: Config, corpus: Corpus) -> None:
+
+class Slot:
+    """A model, its optimizer's state, and where it stands. Its memory is allocated here, none while it trains.
+
+    Args:
+        numbers: `number_contexts` of the train split, where the caller has them.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, numbers: np.ndarray | None = None) -> None:
         self.config = config
         self.model = MLP(config, len(corpus.vocab))
         self._sizes = sizes_of(config, len(corpus.vocab))
@@ -62,9 +78,11 @@ class Slot:
         read_model(self.weights, self.model)
         n_moments = self.weights.flat.size if config.optimizer == "adamw" else 0
         self._m, self._v = zeros(n_moments), zeros(n_moments)
+        numbers = number_contexts(corpus.train, config.block_size) if numbers is None else numbers
+        self._examples = wide(corpus.train.stream), corpus.train.positions, numbers
+        self._batch = make_batch(config.batch_size, 0 if config.dropout > 0 else int(numbers.max()) + 1)
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
         self._step = make_step(self._sizes, config.batch_size, config.dropout > 0, config.direct)
-        self._examples = wide(corpus.train.stream), corpus.train.positions
         self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)
         self._best = self.weights.flat.copy()
         self.stop = np.ones(1, np.uint8)  # set by the engine's thread, read by the kernel before every step
@@ -112,7 +130,7 @@ class Slot:
         )
         done, losses = kernel.train(
             self.stop, *self._examples, self._sizes, plan,
-            self.weights, self.gradient, self._m, self._v, self._tables, self._step,
+            self.weights, self.gradient, self._m, self._v, self._batch, self._tables, self._step,
         )  # fmt: skip
         self.steps_done += done
         return losses
@@ -148,6 +166,7 @@ class CpuEngine:
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
         self._corpus, self._capacity = corpus, capacity
+        self._numbers: dict[int, np.ndarray] = {}  # of the train split's contexts, by block size
         self._slots: dict[int, Slot] = {}
         self._running: dict[int, Future[Outcome | None]] = {}
         self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(capacity, thread_name_prefix="slot")
@@ -168,7 +187,9 @@ class CpuEngine:
         free = next((number for number in range(self._capacity) if number not in self._slots), None)
         if free is None:
             raise RuntimeError(f"all {self._capacity} slots are taken; remove a model first.")
-        self._slots[free] = Slot(config, self._corpus)
+        if config.block_size not in self._numbers:
+            self._numbers[config.block_size] = number_contexts(self._corpus.train, config.block_size)
+        self._slots[free] = Slot(config, self._corpus, self._numbers[config.block_size])
         return free
 
     def advance(self) -> list[tuple[int, Outcome]]:

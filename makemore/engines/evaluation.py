@@ -31,7 +31,8 @@ class Evaluator:
 
     def __init__(self, sizes: Sizes, direct: bool, examples: Examples) -> None:
         distinct = examples.distinct(sizes.T)
-        self._examples = (wide(examples.stream), *distinct._replace(targets=wide(distinct.targets)))
+        at, targets = distinct.positions.astype(np.intp), wide(distinct.targets)
+        self._examples = wide(examples.stream), at, distinct.offsets, targets, distinct.counts
         chunk = min(EVAL_CHUNK, len(distinct.positions))
         self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
         step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False, direct=False)

@@ -21,7 +21,7 @@ from makemore.engines.kernel_layers import (
     softmax_gradient,
     through_tables,
 )
-from makemore.engines.kernel_memory import Sizes, Step, Tables, Weights
+from makemore.engines.kernel_memory import Batch, Sizes, Step, Tables, Weights
 from makemore.engines.kernel_products import matmul, transpose
 
 Array = np.ndarray
@@ -49,44 +49,60 @@ class Plan(NamedTuple):
 
 
 @inlined
-def draw_batch(at: Array, key: np.uint32, positions: Array) -> None:
-    """Where the examples of a step stand in the stream: `draws.batch_rows`."""
-    for i in range(at.size):
+def draw_batch(batch: Batch, key: np.uint32, positions: Array, numbers: Array, stream: Array) -> int:
+    """Draw the examples of a step, as `draws.batch_rows`; return how many different contexts they have."""
+    n = 0
+    for i in range(batch.rows.size):
         x = u32(key + u32(u32(i) * u32(WEYL)))
         x = u32(u32(x ^ (x >> u32(16))) * u32(M1))
         x = u32(u32(x ^ (x >> u32(15))) * u32(M2))
-        at[i] = positions[np.intp((u64(u32(x ^ (x >> u32(16)))) * u64(positions.size)) >> u64(32))]
+        example = np.intp((u64(u32(x ^ (x >> u32(16)))) * u64(positions.size)) >> u64(32))
+        row, number = np.intp(n), np.intp(numbers[example])
+        if batch.row_of.size > 0 and batch.row_of[number] >= 0:
+            row = np.intp(batch.row_of[number])
+        else:
+            batch.at[n], batch.counts[n], batch.numbers[n] = positions[example], 0, number
+            if batch.row_of.size > 0:
+                batch.row_of[number] = n
+            n += 1
+        batch.counts[row] += 1
+        batch.rows[i], batch.targets[i] = row, stream[positions[example]]
+    if batch.row_of.size > 0:
+        for k in range(n):
+            batch.row_of[batch.numbers[k]] = -1
+    return n
 
 
 @inlined
 def gradient(
-    w: Weights, g: Weights, tables: Tables, s: Step, stream: Array, sizes: Sizes, key: np.uint32, plan: Plan
-) -> float:
-    """Write the gradient of the examples at `tables.at` into g; return their mean loss (Bengio et al. 2003, eq. 1)."""
+    w: Weights, g: Weights, batch: Batch, n: int, tables: Tables, s: Step, stream: Array, sizes: Sizes, plan: Plan,
+    key: np.uint32,
+) -> float:  # fmt: skip
+    """Write the gradient of a batch of n contexts into g; return its mean loss (Bengio et al. 2003, eq. 1)."""
     E, H, V = sizes.E, sizes.H, sizes.V
-    direct, B = w.Wd.shape[0] > 0, tables.at.size
-    group(tables, tables.at, stream, w.C)
-    n = tables.bases[-1]
+    direct, dropping = w.Wd.shape[0] > 0, s.slope.size > 0
+    rows, h, logits, dh = tables.rows[:n], s.h[:n], s.logits[:n], s.dh[:n]
+    group(tables, batch.at[:n], stream, w.C)
     fill_tables(tables.P, w.W1, tables, E)
-    activate(s.h, tables.P, tables.rows, w.b1)
-    if s.slope.size > 0:
-        drop(s.h, s.slope, H, key, plan.threshold, plan.kept)
-    matmul(s.logits, s.h, w.W2[:H])
+    activate(h, tables.P, rows, w.b1)
+    if dropping:
+        drop(h, s.slope, H, key, plan.threshold, plan.kept)
+    matmul(logits, h, w.W2[:H])
     if direct:
         fill_tables(tables.Q, w.Wd, tables, E)
-        add_tables(s.logits, tables.Q, tables.rows)
-    loss = softmax_gradient(s.logits, w.b2, stream, tables.at, V)
+        add_tables(logits, tables.Q, rows)
+    loss = softmax_gradient(logits, w.b2, batch, V)
 
-    column_sums(g.b2, s.logits, B)
-    matmul(g.W2[:H], s.h.T, s.logits)
+    column_sums(g.b2, logits, n)
+    matmul(g.W2[:H], h.T, logits)
     transpose(s.W2T, w.W2)
-    matmul(s.dh, s.logits, s.W2T[:V])
-    scatter(tables.P, n, tables.rows, s.dh, s.h, s.slope)
+    matmul(dh, logits, s.W2T[:V])
+    scatter(tables.P, tables.bases[-1], rows, dh, h, s.slope)
     column_sums(g.b1, tables.P, tables.bases[1])  # position 0 holds each example once
     g.C[:] = 0
     through_tables(g.W1, g.C, tables.P, w.W1, s.W1T, tables, s.dCr, E)
     if direct:
-        scatter(tables.Q, n, tables.rows, s.logits, s.h[:0], s.slope[:0])
+        scatter(tables.Q, tables.bases[-1], rows, logits, h[:0], s.slope[:0])
         through_tables(g.Wd, g.C, tables.Q, w.Wd, s.WdT, tables, s.dCr, E)
     return loss
 
@@ -112,8 +128,8 @@ def adamw(p: Array, g: Array, m: Array, v: Array, n: int, lr: np.float32, weight
 
 def _make_train(sources: int) -> Callable[..., Any]:
     def train(
-        stop: Array, stream: Array, positions: Array, sizes: Sizes, plan: Plan,
-        w: Weights, g: Weights, m: Array, v: Array, tables: Tables, s: Step,
+        stop: Array, stream: Array, positions: Array, numbers: Array, sizes: Sizes, plan: Plan,
+        w: Weights, g: Weights, m: Array, v: Array, batch: Batch, tables: Tables, s: Step,
     ) -> tuple[int, float]:  # fmt: skip
         """Train a step for each of `plan.lrs`; return the steps done and the sum of their losses.
 
@@ -124,8 +140,8 @@ def _make_train(sources: int) -> Callable[..., Any]:
         for i in range(plan.lrs.size):
             if stop[0]:
                 return i, losses
-            draw_batch(tables.at, plan.batch_keys[i], positions)
-            loss = gradient(w, g, tables, s, stream, sizes, plan.dropout_keys[i], plan)
+            n = draw_batch(batch, plan.batch_keys[i], positions, numbers, stream)
+            loss = gradient(w, g, batch, n, tables, s, stream, sizes, plan, plan.dropout_keys[i])
             losses += loss
             if not np.isfinite(loss):
                 return i + 1, losses
@@ -145,15 +161,13 @@ def _make_mean(sources: int) -> Callable[..., Any]:
     ) -> float:  # fmt: skip
         """Exact mean cross-entropy over a split, given as `data.Distinct`: each different context is computed once.
 
-        Tables are made for `tables.at.size` contexts at a time, hidden units and logits for `h.shape[0]`.
+        Tables are made for as many contexts at a time as they have rows, hidden units and logits for `h.shape[0]`.
         """
         _ = sources
-        chunk, block = tables.at.size, h.shape[0]
+        chunk, block = tables.rows.shape[0], h.shape[0]
         loss, n = 0.0, 0
         for begin in range(0, positions.size, chunk):
-            at = tables.at[: min(chunk, positions.size - begin)]
-            for i in range(at.size):
-                at[i] = positions[begin + i]
+            at = positions[begin : begin + chunk]
             group(tables, at, stream, w.C)
             fill_tables(tables.P, w.W1, tables, sizes.E)
             if w.Wd.shape[0] > 0:

@@ -28,7 +28,7 @@ from makemore.engines.kernel_lanes import (
     store,
     total,
 )
-from makemore.engines.kernel_memory import Tables
+from makemore.engines.kernel_memory import Batch, Tables
 from makemore.engines.kernel_products import matmul, transpose
 
 Array = np.ndarray
@@ -148,24 +148,28 @@ def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]
 
 
 @inlined
-def softmax_gradient(logits: Array, b2: Array, stream: Array, at: Array, V: int) -> float:
-    """Replace logits by the gradient of the mean loss; return that loss."""
-    share = f32(1) / f32(at.size)
+def softmax_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
+    """Replace the logits of each context by the gradient of the batch's mean loss; return that loss."""
+    share = f32(1) / f32(batch.rows.size)
     loss, product = 0.0, 1.0
-    for i in range(at.size):
-        row, y = logits[i], np.intp(stream[at[i]])
-        correct = row[y] + b2[y]
+    for i in range(batch.rows.size):
+        y = batch.targets[i]
+        loss -= logits[batch.rows[i], y] + b2[y]
+    for k in range(logits.shape[0]):
+        row = logits[k]
         normaliser, bound = exponentials(row, b2, V)
-        loss -= correct - bound
-        product *= normaliser  # at most V**8 < 2**128 before its logarithm is taken: one for eight examples
-        if i % 8 == 7:
-            loss += np.log(product)
-            product = 1.0
-        scale = share / normaliser
+        loss += batch.counts[k] * bound
+        for _ in range(batch.counts[k]):  # a logarithm costs more than many products
+            product *= normaliser
+            if product > 1e100:
+                loss += np.log(product)
+                product = 1.0
+        scale = share * f32(batch.counts[k]) / normaliser
         for j in range(0, row.size, LANES):
             store(row, j, load(row, j, fill(f32(0))) * scale)
-        row[y] -= share
-    return (loss + np.log(product)) / at.size
+    for i in range(batch.rows.size):
+        logits[batch.rows[i], batch.targets[i]] -= share
+    return (loss + np.log(product)) / batch.rows.size
 
 
 @inlined

@@ -38,14 +38,27 @@ class Weights(NamedTuple):
     Wd: np.ndarray  # (T*E, V+), or no rows without direct connections
 
 
+class Batch(NamedTuple):
+    """The B examples of a step, by context: one that stands in the batch several times is computed once.
+
+    With dropout each example is a row of its own, since each is given other hidden units.
+    """
+
+    at: np.ndarray  # (B,) where the target of the first example with each context stands in the stream
+    counts: np.ndarray  # (B,) examples with each context
+    rows: np.ndarray  # (B,) the context of each example
+    targets: np.ndarray  # (B,) of each example
+    numbers: np.ndarray  # (B,) the contexts' numbers in the corpus
+    row_of: np.ndarray  # (M,) the row of each different context of the corpus, -1 between two uses; empty with dropout
+
+
 class Tables(NamedTuple):
     """The first layer by symbol: one row for each different symbol at each position of up to B contexts.
 
     There are R <= T * min(V, B) rows: those of position t are bases[t] ... bases[t + 1] - 1.
     """
 
-    at: np.ndarray  # (B,) where each example's target stands in the stream
-    rows: np.ndarray  # (B, T) the row of each example's symbol at each position
+    rows: np.ndarray  # (B, T) the row of each context's symbol at each position
     bases: np.ndarray  # (T + 1,)
     symbols: np.ndarray  # (R,)
     row_of: np.ndarray  # (V,) -1 between two uses
@@ -55,7 +68,7 @@ class Tables(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What the examples of one step need beside the tables."""
+    """What the contexts of one step need beside the tables."""
 
     h: np.ndarray  # (B, H+)
     slope: np.ndarray  # (B, H+) dh / d(input of tanh) where dropout is on, else no rows
@@ -95,13 +108,18 @@ def make_weights(sizes: Sizes, direct: bool) -> Weights:
     return Weights(flat, *parts)
 
 
-def make_tables(sizes: Sizes, n_examples: int, direct: bool) -> Tables:
+def make_batch(batch_size: int, n_contexts: int) -> Batch:
+    at, counts, rows, targets, numbers = np.zeros((5, batch_size), np.intp)
+    return Batch(at, counts, rows, targets, numbers, np.full(n_contexts, -1, np.int32))
+
+
+def make_tables(sizes: Sizes, n_contexts: int, direct: bool) -> Tables:
     T, E, H, V = sizes
-    R = T * min(V, n_examples)
-    at, rows = np.zeros(n_examples, np.intp), np.zeros((n_examples, T), np.intp)
-    bases, symbols, row_of = np.zeros(T + 1, np.intp), np.zeros(R, np.intp), np.full(V, -1, np.intp)
+    R = T * min(V, n_contexts)
+    rows, bases, symbols = np.zeros((n_contexts, T), np.intp), np.zeros(T + 1, np.intp), np.zeros(R, np.intp)
+    row_of = np.full(V, -1, np.intp)
     Q = zeros(R if direct else 0, padded(V))
-    return Tables(at, rows, bases, symbols, row_of, zeros(R, E), zeros(R, padded(H)), Q)
+    return Tables(rows, bases, symbols, row_of, zeros(R, E), zeros(R, padded(H)), Q)
 
 
 def make_step(sizes: Sizes, batch_size: int, dropout: bool, direct: bool) -> Step:

@@ -15,10 +15,10 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep, dropout_threshold, step_keys, stream_key
 from makemore.engines import kernel
-from makemore.engines.cpu import Slot
+from makemore.engines.cpu import Slot, number_contexts
 from makemore.engines.kernel_lanes import LANES, fill, load, store
 from makemore.engines.kernel_layers import drop, exp, tanh
-from makemore.engines.kernel_memory import padded, read_model, write_model, zeros
+from makemore.engines.kernel_memory import Batch, make_batch, padded, read_model, write_model, zeros
 from makemore.engines.kernel_products import matmul, transpose
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import ReferenceModel
@@ -67,8 +67,8 @@ def call_drop(h: Array, slope: Array, H: int, key: np.uint32, threshold: np.uint
 
 
 @numba.njit
-def call_draw_batch(at: Array, key: np.uint32, positions: Array) -> None:
-    kernel.draw_batch(at, key, positions)
+def call_draw_batch(batch: Batch, key: np.uint32, positions: Array, numbers: Array, stream: Array) -> int:
+    return kernel.draw_batch(batch, key, positions, numbers, stream)
 
 
 # --- products
@@ -137,14 +137,34 @@ def test_tanh_and_exp_of_extremes() -> None:
 # --- draws
 
 
-@pytest.mark.parametrize("n_examples", [1, 7, 182_625])
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("step", [0, 1, 199_999, 2**32 - 1])
-def test_batches_are_those_of_draws(n_examples: int, step: int) -> None:
-    at = np.zeros(300, np.intp)
-    positions = np.arange(n_examples, dtype=np.int32) * 3
-    call_draw_batch(at, step_keys(stream_key(11, "batch"), np.array([step]))[0], positions)
+def test_batches_are_those_of_draws(corpus: Corpus, step: int, merged: bool) -> None:
+    train, rows = corpus.train, batch_rows(11, step, 300, len(corpus.train))
+    numbers, stream = number_contexts(train, 3), train.stream.astype(np.uint16)
+    batch = make_batch(300, int(numbers.max()) + 1 if merged else 0)
+    n = call_draw_batch(
+        batch, step_keys(stream_key(11, "batch"), np.array([step]))[0], train.positions, numbers, stream
+    )
 
-    assert np.array_equal(at, positions[batch_rows(11, step, 300, n_examples)])
+    # Each example's row stands for a context equal to its own, and each context has one row.
+    contexts = train.contexts(3, rows)
+    windows = np.stack([train.stream[at - 3 : at] for at in batch.at[:n]])
+    assert np.array_equal(windows[batch.rows], contexts)
+    assert np.array_equal(batch.targets, train.targets[rows])
+    assert np.array_equal(batch.counts[:n], np.bincount(batch.rows))
+    assert n == (len(np.unique(contexts, axis=0)) if merged else 300)
+    assert np.all(batch.row_of == -1)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 32])
+def test_examples_share_a_number_where_they_share_a_context(corpus: Corpus, block_size: int) -> None:
+    numbers = number_contexts(corpus.dev, block_size)
+    contexts = corpus.dev.contexts(block_size)
+
+    different, inverse = np.unique(contexts, axis=0, return_inverse=True)
+    pairs = np.unique(np.stack([numbers, inverse.ravel()]), axis=1)
+    assert numbers.dtype == np.int32 and pairs.shape[1] == len(different) == numbers.max() + 1
 
 
 @pytest.mark.parametrize("dropout", [1e-12, 0.1, 0.5, 0.999, 1 - 1e-12])
