@@ -147,8 +147,8 @@ def noise(findings: Findings) -> str:
             f"The dev loss of one config changes from seed to seed by a standard deviation of {found.sd:.4f} "
             f"({found.freedom} degrees of freedom). Two single trials differ, at 95%, when they lie "
             f"{found.smallest:.4f} apart.",
-            f"A trial that was chosen for its low loss flatters itself: its repeats' mean lies {found.curse:+.4f} "
-            "from its own (winner's curse).",
+            f"The repeats' means lie {abs(found.curse):.4f} {'above' if found.curse > 0 else 'below'} the trials' own "
+            "losses: what is above is the winner's curse, the luck of a trial that was chosen for its low loss.",
         )
     )
     rows = [
