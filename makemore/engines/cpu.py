@@ -82,7 +82,7 @@ class Slot:
         self._examples = wide(corpus.train.stream), corpus.train.positions, numbers
         self._batch = make_batch(config.batch_size, 0 if config.dropout > 0 else int(numbers.max()) + 1)
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
-        self._step = make_step(self._sizes, config.batch_size, config.dropout > 0, config.direct)
+        self._step = make_step(self._sizes, config.batch_size, config.dropout > 0)
         self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)
         self._best = self.weights.flat.copy()
         self.stop = np.ones(1, np.uint8)  # set by the engine's thread, read by the kernel before every step

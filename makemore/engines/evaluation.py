@@ -35,7 +35,7 @@ class Evaluator:
         self._examples = wide(examples.stream), at, distinct.offsets, targets, distinct.counts
         chunk = min(EVAL_CHUNK, len(distinct.positions))
         self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
-        step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False, direct=False)
+        step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False)
         self._h, self._logits = step.h, step.logits
 
     def __call__(self, weights: Weights, stop: np.ndarray) -> float:

@@ -100,10 +100,10 @@ def gradient(
     scatter(tables.P, tables.bases[-1], rows, dh, h, s.slope)
     column_sums(g.b1, tables.P, tables.bases[1])  # position 0 holds each example once
     g.C[:] = 0
-    through_tables(g.W1, g.C, tables.P, w.W1, s.W1T, tables, s.dCr, E)
+    through_tables(g.W1, g.C, tables.P, w.W1, tables, s.dCr, E)
     if direct:
         scatter(tables.Q, tables.bases[-1], rows, logits, h[:0], s.slope[:0])
-        through_tables(g.Wd, g.C, tables.Q, w.Wd, s.WdT, tables, s.dCr, E)
+        through_tables(g.Wd, g.C, tables.Q, w.Wd, tables, s.dCr, E)
     return loss
 
 

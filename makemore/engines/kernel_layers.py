@@ -29,7 +29,7 @@ from makemore.engines.kernel_lanes import (
     total,
 )
 from makemore.engines.kernel_memory import Batch, Tables
-from makemore.engines.kernel_products import matmul, transpose
+from makemore.engines.kernel_products import matmul, matmul_transposed
 
 Array = np.ndarray
 f32 = np.float32
@@ -209,14 +209,13 @@ def scatter(tables: Array, n: int, rows: Array, d: Array, h: Array, slope: Array
 
 
 @inlined
-def through_tables(dW: Array, dC: Array, dP: Array, W: Array, WT: Array, tables: Tables, dCr: Array, E: int) -> None:
+def through_tables(dW: Array, dC: Array, dP: Array, W: Array, tables: Tables, dCr: Array, E: int) -> None:
     """From the gradient dP of a layer's tables to those of its weights and of the embeddings."""
     bases = tables.bases
     for t in range(bases.size - 1):
         first, end = bases[t], bases[t + 1]
         matmul(dW[t * E : (t + 1) * E], tables.Cr[first:end].T, dP[first:end])
-        transpose(WT[t], W[t * E : (t + 1) * E])
-        matmul(dCr[first:end], dP[first:end], WT[t])
+        matmul_transposed(dCr[first:], dP[first:end], W[t * E : (t + 1) * E])
     for r in range(bases[-1]):
         row = dC[tables.symbols[r]]
         for e in range(E):

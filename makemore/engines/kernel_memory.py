@@ -74,10 +74,8 @@ class Step(NamedTuple):
     slope: np.ndarray  # (B, H+) dh / d(input of tanh) where dropout is on, else no rows
     logits: np.ndarray  # (B, V+); then their gradient
     dh: np.ndarray  # (B, H+)
-    dCr: np.ndarray  # (R, E+)
-    W1T: np.ndarray  # (T, H+, E+)
+    dCr: np.ndarray  # (R+, E+)
     W2T: np.ndarray  # (V+, H+)
-    WdT: np.ndarray  # (T, V+, E+)
 
 
 def padded(n: int) -> int:
@@ -122,7 +120,7 @@ def make_tables(sizes: Sizes, n_contexts: int, direct: bool) -> Tables:
     return Tables(rows, bases, symbols, row_of, zeros(R, E), zeros(R, padded(H)), Q)
 
 
-def make_step(sizes: Sizes, batch_size: int, dropout: bool, direct: bool) -> Step:
+def make_step(sizes: Sizes, batch_size: int, dropout: bool) -> Step:
     T, E, H, V = sizes
     B, R, E, H, V = batch_size, T * min(V, batch_size), padded(E), padded(H), padded(V)
     return Step(
@@ -130,10 +128,8 @@ def make_step(sizes: Sizes, batch_size: int, dropout: bool, direct: bool) -> Ste
         slope=zeros(B if dropout else 0, H),
         logits=zeros(B, V),
         dh=zeros(B, H),
-        dCr=zeros(R, E),
-        W1T=zeros(T, H, E),
+        dCr=zeros(R + LANES, E),
         W2T=zeros(V, H),
-        WdT=zeros(T if direct else 0, V, E),
     )
 
 

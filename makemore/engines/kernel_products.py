@@ -142,3 +142,66 @@ def transpose(c: np.ndarray, a: np.ndarray) -> None:
     for i in range(0, M, LANES):
         for j in range(0, N, LANES):
             _transpose_block(c, j * c_row + i, c_row, a, i * a_row + j, a_row, M - 1 - i)
+
+
+# Rows of `a` and of `b` of a tile of dot products.
+DOTS = 4 if WIDE else 2
+
+
+@intrinsic
+def _dot_tile(typing: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_last: Any,
+              b: Any, b_at: Any, b_row: Any, b_last: Any, inner: Any) -> Any:  # fmt: skip
+    """c (DOTS, DOTS) = a (DOTS, inner) @ b (DOTS, inner).T; rows after a's or b's last are read as that row."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        c, c_at, c_row, a, a_at, a_row, a_last, b, b_at, b_row, b_last, inner = args
+
+        def rows_of(kind: Any, array: Any, first: Any, stride: Any, last: Any) -> list[ir.Value]:
+            numbers = [builder.select(builder.icmp_signed("<", i64(m), last), i64(m), last) for m in range(DOTS)]
+            offsets = [builder.add(first, builder.mul(number, stride)) for number in numbers]
+            return [address(context, builder, kind, array, offset) for offset in offsets]
+
+        left, right = rows_of(sig.args[3], a, a_at, a_row, a_last), rows_of(sig.args[7], b, b_at, b_row, b_last)
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        before, loop, after = builder.block, builder.append_basic_block("inner"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k = builder.phi(i64)
+        sums = [builder.phi(vector) for _ in range(DOTS * DOTS)]
+        xs, ys = ([load_at(builder, builder.gep(row, [k]), LANES) for row in rows] for rows in (left, right))
+        products = [builder.fmul(x, y, flags=FUSE) for x in xs for y in ys]
+        new = [builder.fadd(product, old, flags=FUSE) for product, old in zip(products, sums, strict=True)]
+        following = builder.add(k, i64(LANES))
+        k.add_incoming(i64(0), before)
+        k.add_incoming(following, loop)
+        for old, value in zip(sums, new, strict=True):
+            old.add_incoming(ir.Constant(vector, [0.0] * LANES), before)
+            old.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", following, inner), loop, after)
+        builder.position_at_end(after)
+        new += [ir.Constant(vector, [0.0] * LANES)] * (LANES - len(new))
+        even, odd = (integers(LANES, list(range(first, 2 * LANES, 2))) for first in (0, 1))
+        while len(new) > 1:  # sums of neighbours, of two vectors at a time: in the end lane i is the sum of vector i
+            pairs = zip(new[::2], new[1::2], strict=True)
+            new = [builder.fadd(builder.shuffle_vector(*p, even), builder.shuffle_vector(*p, odd)) for p in pairs]
+        for m in range(DOTS):
+            row = builder.shuffle_vector(new[0], new[0], integers(DOTS, list(range(m * DOTS, (m + 1) * DOTS))))
+            offset = builder.add(c_at, builder.mul(i64(m), c_row))
+            store_at(builder, address(context, builder, sig.args[0], c, offset), row)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(c, n, n, a, n, n, n, b, n, n, n, n), codegen
+
+
+@inlined
+def matmul_transposed(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """c (M.., N..) = a (M, K) @ b (N, K).T, K a multiple of LANES; c has room for M and N rounded up by DOTS - 1."""
+    M, K = a.shape
+    N = b.shape[0]
+    c_row, a_row, b_row = c.strides[0] // 4, a.strides[0] // 4, b.strides[0] // 4
+    for i in range(0, M, DOTS):
+        for j in range(0, N, DOTS):
+            _dot_tile(
+                c, i * c_row + j, c_row, a, i * a_row, a_row, M - 1 - i, b, j * b_row, b_row, N - 1 - j, K
+            )  # fmt: skip

@@ -19,7 +19,7 @@ from makemore.engines.cpu import Slot, number_contexts
 from makemore.engines.kernel_lanes import LANES, fill, load, store
 from makemore.engines.kernel_layers import drop, exp, tanh
 from makemore.engines.kernel_memory import Batch, make_batch, padded, read_model, write_model, zeros
-from makemore.engines.kernel_products import matmul, transpose
+from makemore.engines.kernel_products import DOTS, matmul, matmul_transposed, transpose
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import ReferenceModel
 
@@ -47,6 +47,11 @@ def noise(*shape: int, seed: int = 0) -> Array:
 @numba.njit
 def call_matmul(c: Array, a: Array, b: Array) -> None:
     matmul(c, a, b)
+
+
+@numba.njit
+def call_matmul_transposed(c: Array, a: Array, b: Array) -> None:
+    matmul_transposed(c, a, b)
 
 
 @numba.njit
@@ -84,6 +89,19 @@ def test_a_product_is_that_of_numpy(M: int, K: int, N: int, turned: bool) -> Non
     np.testing.assert_allclose(c[:M], a.astype(np.float64) @ b, rtol=1e-5, atol=1e-5)
     # Nothing is written beyond the rows asked for.
     assert np.array_equal(c[M], below)
+
+
+@settings(deadline=None, max_examples=40)
+@given(M=st.integers(1, 30), N=st.integers(1, 30), K=st.integers(1, 5).map(lambda n: n * LANES))
+def test_a_product_with_a_transpose_is_that_of_numpy(M: int, N: int, K: int) -> None:
+    a, b, c = noise(M, K, seed=1), noise(N, K, seed=2), noise(M + 2 * DOTS, padded(N + DOTS), seed=3)
+    before = c.copy()
+    call_matmul_transposed(c, a, b)
+
+    np.testing.assert_allclose(c[:M, :N], a.astype(np.float64) @ b.T, rtol=1e-5, atol=1e-5)
+    # What is written beyond is less than a tile.
+    rows, columns = M + DOTS - 1, N + DOTS - 1
+    assert np.array_equal(c[rows:], before[rows:]) and np.array_equal(c[:, columns:], before[:, columns:])
 
 
 def test_an_element_of_a_product_has_the_same_bits_in_every_tile() -> None:
