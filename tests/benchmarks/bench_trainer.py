@@ -38,7 +38,8 @@ from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
 
 from makemore.config import Config  # noqa: E402
 from makemore.data import Corpus, load_corpus  # noqa: E402
-from makemore.engines.cpu import CpuEngine, Slot  # noqa: E402
+from makemore.engines.cpu import CpuEngine  # noqa: E402
+from makemore.engines.cpu_slot import Slot  # noqa: E402
 from makemore.model import MLP  # noqa: E402
 
 ROWS = {
@@ -201,7 +202,7 @@ def evaluation(corpus: Corpus, rounds: int) -> None:
 
 COMPILE = """
 import time
-from makemore.config import Config; from makemore.data import load_corpus; from makemore.engines.cpu import Slot
+from makemore.config import Config; from makemore.data import load_corpus; from makemore.engines.cpu_slot import Slot
 corpus = load_corpus(); started = time.perf_counter(); Slot(Config(), corpus).run(1)
 print(time.perf_counter() - started)
 """

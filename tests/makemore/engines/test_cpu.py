@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import EngineFailed, EvalPoint, Outcome, TrainResult
-from makemore.engines.cpu import CpuEngine, Slot
+from makemore.engines.cpu import CpuEngine
+from makemore.engines.cpu_slot import Slot
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import reference, train_alone
 
@@ -99,7 +100,7 @@ def test_some_hundred_steps_end_where_autograd_ends(small_corpus: Corpus, config
 def test_a_stretch_in_pieces_has_the_bits_of_a_whole_one(small_corpus: Corpus, monkeypatch: Any) -> None:
     config = BASE.replace(optimizer="adamw", dropout=0.3, schedule="cosine")
     whole = train_alone(CpuEngine(small_corpus, 1), config)
-    monkeypatch.setattr("makemore.engines.cpu.PIECE", 3)
+    monkeypatch.setattr("makemore.engines.cpu_slot.PIECE", 3)
     pieces = train_alone(CpuEngine(small_corpus, 1), config)
 
     assert torch.equal(whole.model.flat, pieces.model.flat)

@@ -10,7 +10,7 @@ import torch
 
 from makemore.config import Config
 from makemore.data import Corpus, Examples, Vocab
-from makemore.engines.cpu import Slot
+from makemore.engines.cpu_slot import Slot
 from makemore.engines.evaluation import evaluate
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import ReferenceModel

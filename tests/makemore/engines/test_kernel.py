@@ -15,7 +15,7 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep, dropout_threshold, step_keys, stream_key
 from makemore.engines import kernel
-from makemore.engines.cpu import Slot, number_contexts
+from makemore.engines.cpu_slot import Slot, number_contexts
 from makemore.engines.kernel_lanes import LANES, fill, load, store
 from makemore.engines.kernel_layers import drop, exp, tanh
 from makemore.engines.kernel_memory import Batch, make_batch, padded, read_model, write_model, zeros
