@@ -79,9 +79,8 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     wider = [boundary for boundary in findings.boundaries if boundary.verdict == "widen"]
     if wider:
         reasons = " ".join(boundary.sentence for boundary in wider)
-        steps.append(
-            Step(f"{reasons} Change the range where the space is written, then:", again(study=f"{name}-wider"))
-        )
+        how = "Change the range where the space is written, and search again."
+        steps.append(Step(f"{reasons} {how}", again(study=f"{name}-wider")))
     steps_now = findings.max_steps
     if findings.budget.verdict in ("lengthen", "shorten"):
         more = findings.budget.verdict == "lengthen"

@@ -8,7 +8,7 @@ from typing import Any
 
 from studies.harness import curves, pictures
 from studies.harness.anytime import AXES, best_at
-from studies.harness.findings import LECTURES, Examined, Findings
+from studies.harness.findings import Examined, Findings
 from studies.harness.markup import THIRD, TITLED, WIDE, Html, bar, paragraph, picture, table, tag, text
 from studies.harness.pruning import Foretelling
 from studies.harness.scales import tick_label
@@ -38,7 +38,7 @@ def _tied(findings: Findings) -> str:
         [
             *(t["trial"], t["dev_loss"], t["train_loss"]),
             *(Html(text(tick_label(t[name]))) for name in names),
-            *(t["n_params"], t["best_step"], Html(f"{t['seconds']:.1f}")),
+            *(t["n_params"], t["best_step"], Html(f"{t['seconds']:.2f}")),
         ]
         for t in shown.to_dict("records")
     ]
@@ -56,7 +56,7 @@ def _ladder(findings: Findings, examined: Examined | None) -> str:
     if examined is not None:
         names = {"uniform": "uniform guess, ln V", "interpolated": "interpolated counts, 4 characters of context"}
         rungs = [(names.get(r.name, f"{r.name} counts"), r.dev_loss, r.new_loss) for r in examined.rungs]
-    rungs += [(f"lecture, {name}", loss, math.nan) for name, loss in LECTURES.items()]
+        rungs += [(f"lecture, {name}", loss, math.nan) for name, loss in examined.lectures.items()]
     new = examined.new_loss if examined and examined.new_loss is not None else math.nan
     origin = findings.results.trials[findings.results.trials.origin.notna()]
     for row in origin[origin.dev_loss.notna()].itertuples():
@@ -69,12 +69,12 @@ def _ladder(findings: Findings, examined: Examined | None) -> str:
         lower = "" if name == mine else f"{loss - best:+.4f}".replace("-", "−")
         rows.append([name, loss, lower, bar((loss - best) / longest), new_loss])
     here = [row[0] for row in rows].index(mine)
+    note = "What guessing and counting reach on the same dev split" + (
+        ", and the lectures' models on their own file of names." if examined and examined.lectures else "."
+    )
     return (
         "<h3>The ladder</h3>"
-        + paragraph(
-            "What guessing and counting reach on the same dev split, and the lectures' models on their own file of "
-            "names. The third column is how far the study's best lies below."
-        )
+        + paragraph(note, "The third column is how far the study's best lies below.")
         + table(["model", "dev loss", "above the best", "", "dev loss, unseen words"], rows, texts=(0, 3), here=here)
     )
 
@@ -147,8 +147,10 @@ def noise(findings: Findings) -> str:
             f"The dev loss of one config changes from seed to seed by a standard deviation of {found.sd:.4f} "
             f"({found.freedom} degrees of freedom). Two single trials differ, at 95%, when they lie "
             f"{found.smallest:.4f} apart.",
-            f"The repeats' means lie {abs(found.curse):.4f} {'above' if found.curse > 0 else 'below'} the trials' own "
-            "losses: what is above is the winner's curse, the luck of a trial that was chosen for its low loss.",
+            f"The repeats' means lie {found.curse:.4f} above the trials' own losses: the winner's curse, the luck of a "
+            "trial that was chosen for its low loss."
+            if found.curse > 0
+            else "The repeats' means do not lie above the trials' own losses: no winner's curse shows.",
         )
     )
     rows = [
@@ -195,9 +197,13 @@ def unseen(findings: Findings, examined: Examined | None) -> str:
     parts = ["<h2>6. Words not seen in training</h2>"]
     if examined is None:
         return "".join(parts) + paragraph("The file of words was not at hand when this page was written.")
-    share = 1 - examined.n_new / max(1, examined.n_dev)
-    seen = examined.n_dev - examined.n_new
-    parts.append(paragraph(f"{seen:,} of {examined.n_dev:,} dev words ({share:.1%}) also stand in train."))
+    share = examined.n_new / max(1, examined.n_dev)
+    parts.append(
+        paragraph(
+            f"{examined.n_new:,} of {examined.n_dev:,} dev words ({share:.1%}) do not stand in train. The others do "
+            f"({1 - share:.1%}), and a model may know them by heart."
+        )
+    )
     if examined.dev_loss is None or examined.new_loss is None:
         return "".join(parts) + paragraph(
             "The best trial's model was not at hand, so it could not be measured on them."

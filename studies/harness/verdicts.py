@@ -88,9 +88,8 @@ def _at_edge(name: str, scale: Scale, side: str, hits: int, span: str) -> Bounda
         sentence = f"{where}, {tick_label(edge)}, which is as far as it can go: fix {name} there."
         return Boundary(name, "limit", side, hits, sentence)
     far = scale.log or bool(scale.choices) or low * 4 <= high
-    beyond = (
-        (edge / 2 if side == "lower" else edge * 2) if far else edge + (high - low) / (-2 if side == "lower" else 2)
-    )
+    times, plus = (2 if isinstance(edge, int) else 3), (high - low) / 2
+    beyond = (edge / times if far else edge - plus) if side == "lower" else (edge * times if far else edge + plus)
     if limit is not None:
         beyond = max(beyond, limit) if side == "lower" else min(beyond, limit)
     beyond = round(beyond) if isinstance(edge, int) else float(f"{beyond:.2g}")

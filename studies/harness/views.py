@@ -78,7 +78,27 @@ def _state(params: Sequence[str]) -> dict[str, Any]:
 
 
 def _charts(params: Sequence[str]) -> dict[str, Any]:
-    """The charts: parallel coordinates, dev-loss curves, size against loss, lr by batch_size."""
+    """The charts, in two sections; parallel coordinates take a whole row."""
+    shared = {"runsCountToCompare": MOST_RUNS, "deleted": False, "isGenerated": False}
+    # What MLflow adds by itself, a chart for each metric, goes into a section of this name, which stays folded.
+    sections = [
+        {"uuid": "wide", "name": "Search", "display": True, "isReordered": True, "columns": 1, "cardHeight": 420},
+        {"uuid": "pairs", "name": "Trials", "display": True, "isReordered": True, "columns": 2, "cardHeight": 380},
+        {"uuid": "rest", "name": "Model metrics", "display": False, "isReordered": False},
+    ]
+    section = {"PARALLEL": "wide"}
+    return {
+        "compareRunCharts": [
+            {"uuid": f"card-{i}", "metricSectionId": section.get(card["type"], "pairs"), **shared, **card}
+            for i, card in enumerate(_cards(params))
+        ],
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+
+
+def _cards(params: Sequence[str]) -> list[dict[str, Any]]:
+    """Parallel coordinates, dev-loss curves, size against loss, lr by batch_size."""
     # The axes of MLflow's charts are linear.
     linear = ["log10_lr" if name == "lr" else name for name in params]
     metric, param = (lambda key, kind=kind: {"key": key, "type": kind} for kind in ("METRIC", "PARAM"))
@@ -106,19 +126,4 @@ def _charts(params: Sequence[str]) -> dict[str, Any]:
     if {"lr", "batch_size"} <= set(params):
         axes = {"xaxis": param("log10_lr"), "yaxis": param("batch_size"), "zaxis": metric("dev_loss")}
         cards.append({"type": "CONTOUR", "displayName": "lr and batch_size", **axes})
-    shared = {"runsCountToCompare": MOST_RUNS, "deleted": False, "isGenerated": False}
-    # What MLflow adds by itself, a chart for each metric, goes into a section of this name, which stays folded.
-    sections = [
-        {"uuid": "wide", "name": "Search", "display": True, "isReordered": True, "columns": 1, "cardHeight": 420},
-        {"uuid": "pairs", "name": "Trials", "display": True, "isReordered": True, "columns": 2, "cardHeight": 380},
-        {"uuid": "rest", "name": "Model metrics", "display": False, "isReordered": False},
-    ]
-    section = {"PARALLEL": "wide"}
-    return {
-        "compareRunCharts": [
-            {"uuid": f"card-{i}", "metricSectionId": section.get(card["type"], "pairs"), **shared, **card}
-            for i, card in enumerate(cards)
-        ],
-        "compareRunSections": sections,
-        "isAccordionReordered": True,
-    }
+    return cards
