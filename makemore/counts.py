@@ -31,7 +31,7 @@ class Rung(NamedTuple):
 
 
 def ladder(corpus: Corpus) -> list[Rung]:
-    """The losses of models that count, fitted on train, from guessing up; half a second for 30,000 names.
+    """The losses of models that count, fitted on train, from guessing up; a tenth of a second for 30,000 names.
 
     - uniform: every symbol is as likely as any other, ln V.
     - bigram, trigram, 4-gram: the share of each successor of the last 1, 2, 3 characters, with 0.1 added to each count.
