@@ -7,8 +7,7 @@ from collections.abc import Callable, Hashable
 
 import torch
 
-AHEAD = 2  # groups of replays that the host may queue before the device has done them
-GROUP = 32  # replays in a group
+AHEAD = 16  # replays that the host may queue before the device has done them
 
 
 class Graphs:
@@ -24,7 +23,6 @@ class Graphs:
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._queued: deque[torch.cuda.Event] = deque()
-        self._replays = 0
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._graphs
@@ -38,11 +36,12 @@ class Graphs:
             torch.OutOfMemoryError: what the work allocates does not fit; no graph is kept.
         """
         with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
+            before = torch.cuda.current_stream()
+            self._stream.wait_stream(before)
             with torch.cuda.stream(self._stream):
                 for _ in range(2):
                     work()
-            torch.cuda.current_stream().wait_stream(self._stream)
+            before.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             try:
                 # thread_local: another thread may use CUDA meanwhile, for example an engine on a second GPU.
@@ -53,6 +52,8 @@ class Graphs:
                 if isinstance(error.__context__, torch.OutOfMemoryError):
                     raise error.__context__ from None
                 raise
+            finally:
+                torch.cuda.set_stream(before)  # which a capture that failed may not have done
             self._graphs[key] = graph
 
     def replay(self, key: Hashable) -> None:
@@ -61,10 +62,8 @@ class Graphs:
         Without that wait the host would queue seconds of work, and could not stop it.
         """
         self._graphs[key].replay()
-        self._replays += 1
-        if self._replays % GROUP == 0:
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(self._device))
-            self._queued.append(event)
-            if len(self._queued) > AHEAD:
-                self._queued.popleft().synchronize()
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        self._queued.append(event)
+        if len(self._queued) > AHEAD:
+            self._queued.popleft().synchronize()

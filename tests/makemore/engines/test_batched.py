@@ -180,6 +180,8 @@ def test_a_slot_is_free_again_after_remove(small_corpus: Corpus) -> None:
         engine.admit(TINY)
     engine.advance()
     engine.remove(first)
+    engine.advance()
+    assert engine._stack is not None and engine._stack.step.knobs["active"].tolist() == [0, 1]
     assert engine.admit(TINY.replace(seed=3)) == first
     with pytest.raises(KeyError):
         engine.remove(second + 1)

@@ -40,10 +40,8 @@ def test_batches_equal_the_reference(seed: int, step: int, n_examples: int) -> N
     assert ours.tolist() == draws.batch_rows(seed, step, 33, n_examples).tolist()
 
 
-# Two models of different hidden sizes stand side by side: each has the draws of its own (B, H), not of the envelope's.
-@given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 10**6), dropout=st.floats(0, 0.999))
-@settings(deadline=None, max_examples=30)
-def test_dropout_equals_the_reference(seed: int, step: int, dropout: float) -> None:
+def check_dropout(seed: int, step: int, dropout: float) -> None:
+    """Two models of different hidden sizes side by side: each has the draws of its own (B, H), not the envelope's."""
     B, sizes = 5, (7, 4)
     key = torch.tensor([signed(draws.stream_key(seed, "dropout"))] * 2, dtype=torch.int32)
     keys = step_keys(key, torch.tensor([[step]], dtype=torch.int32))[0]
@@ -57,6 +55,20 @@ def test_dropout_equals_the_reference(seed: int, step: int, dropout: float) -> N
     dropout_keep(keys, dropouts, bits, scratch, keep)
     for i, H in enumerate(sizes):
         assert (keep[i, :, :H].numpy() == draws.dropout_keep(seed, step, (B, H), dropout)).all()
+
+
+@given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 10**6), dropout=st.floats(0, 0.999))
+@settings(deadline=None, max_examples=30)
+def test_dropout_equals_the_reference(seed: int, step: int, dropout: float) -> None:
+    check_dropout(seed, step, dropout)
+
+
+# A draw that equals the threshold keeps its unit, on both sides of the sign bit of an int32.
+@pytest.mark.parametrize("unit", range(8))
+def test_dropout_keeps_a_draw_that_equals_the_threshold(unit: int) -> None:
+    bits = draws.uniform_bits(int(draws.step_keys(draws.stream_key(9, "dropout"), np.array([0]))[0]), 8)
+    assert (bits < 2**31).any() and (bits >= 2**31).any()
+    check_dropout(9, 0, int(bits[unit]) / 2**32)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])

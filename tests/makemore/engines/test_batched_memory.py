@@ -97,6 +97,28 @@ def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: C
     ]
 
 
+# The best evaluation is the first one here: its weights must outlive a move to the host and back, whether memory runs
+# out in a step (a share of an advance's allocations) or in an evaluation.
+@pytest.mark.parametrize("share", [0.2, 0.99])
+def test_the_best_weights_survive_a_lack_of_memory(small_corpus: Corpus, share: float) -> None:
+    config = CROWD[0].replace(lr=2.0, schedule="constant")
+    truth = run_all(engine_for(small_corpus, 4, *CROWD), [config])[0]
+    assert truth.best.step == 4 < truth.history[-1].step
+    engine = FullDevice(small_corpus, 4, OutOfMemory())
+    slot = engine.admit(config)
+    for _ in range(2):
+        begun = engine.failures.count
+        engine.advance()
+    engine.failures.numbers = {engine.failures.count + round(share * (engine.failures.count - begun))}
+    while engine.advance():
+        pass
+    assert engine.capacity == 2
+    result = engine.remove(slot)
+    assert [point.step for point in result.history] == [4, 8, 12, 16, 20]
+    assert result.best.step == 4
+    torch.testing.assert_close(result.model.flat, truth.model.flat)
+
+
 def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(small_corpus: Corpus) -> None:
     engine = FullDevice(small_corpus, 2, OutOfMemory(1, 2))
     slots = [engine.admit(TINY), engine.admit(TINY)]
@@ -115,11 +137,13 @@ def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(sma
 # An interrupt can leave the models in the middle of a stretch; whoever goes on gets the same results all the same.
 def test_training_goes_on_after_an_exception(small_corpus: Corpus) -> None:
     class Interrupted(TorchDispatchMode):
-        count = 0
+        """Ctrl-C in the middle of an update of the sixth step, which is the second of its stretch."""
+
+        updates = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.count += 1
-            if self.count == 700:
+            self.updates += func.name() == "aten::addcmul_"
+            if self.updates == 28:  # five parameters a step
                 raise KeyboardInterrupt
             return func(*args, **(kwargs or {}))
 

@@ -14,7 +14,7 @@ from makemore.draws import batch_rows, dropout_keep
 from makemore.engines.base import Envelope
 from makemore.engines.batched_layout import Layout
 from makemore.engines.batched_plan import Parts, TrainSet
-from makemore.engines.batched_stack import Stack, State, bytes_per_slot
+from makemore.engines.batched_stack import Stack, State, bytes_per_slot, room
 from makemore.model import MLP
 
 CPU = torch.device("cpu")
@@ -107,6 +107,22 @@ def test_nan_and_inf_stay_in_their_row(small_corpus: Corpus, bad: float) -> None
     assert torch.isfinite(dirty.step.flat).all()
 
 
+# What a CUDA graph is warmed up with: steps while all rows rest, in the middle of training, as often as need be.
+def test_warming_up_changes_nothing(small_corpus: Corpus) -> None:
+    configs = [SMALL.replace(optimizer="adamw", schedule="cosine", max_steps=50), SMALL.replace(direct=True)]
+    plain, warmed = (stack_of(small_corpus, WIDE, configs, torch.float32) for _ in range(2))
+    for stack in (plain, warmed):
+        train(stack, 5, configs)
+    warmed.step.knobs.rest()
+    for k in (16, 16, 1):
+        warmed.step.chunk(k, Parts.of(configs))
+    for stack in (plain, warmed):
+        train(stack, 20, configs)
+        assert stack.step.knobs["step"].tolist() == [25, 25]
+    assert torch.equal(plain.step.flat, warmed.step.flat)
+    assert torch.equal(plain.step.loss_sum, warmed.step.loss_sum)
+
+
 # A stretch is cut into chunks; where they end must not matter, and a saved model goes on as if it had not stopped.
 def test_steps_do_not_depend_on_how_they_are_cut(small_corpus: Corpus) -> None:
     configs = [SMALL.replace(optimizer="adamw", schedule="cosine", max_steps=50), SMALL.replace(dropout=0.2)]
@@ -147,6 +163,14 @@ def test_bytes_per_slot_covers_what_a_stack_holds(small_corpus: Corpus, sizes: t
         return sum(storages.values())
 
     assert held(3) - held(2) <= bytes_per_slot(envelope, len(small_corpus.vocab), dtype) <= 1.6 * (held(3) - held(2))
+
+
+# Rows of the table of all embeddings are numbered in int32, so there may not be more of them.
+def test_room_keeps_the_table_of_embeddings_countable() -> None:
+    layout = Layout(Envelope(block_size=32, n_embd=1, n_hidden=65_535, batch_size=1), 27)
+    assert (
+        room(layout, CPU, torch.float32) * layout.width < 2**31 <= (room(layout, CPU, torch.float32) + 1) * layout.width
+    )
 
 
 class HostTraffic(TorchDispatchMode):
