@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: study ui test check format bench clean
+.PHONY: study ui test check format bench screenshots clean
 .DEFAULT_GOAL := study
 
 study: .venv/.study ## install, and run the default study on the embedded names
@@ -13,7 +13,7 @@ ui: .venv/.study ## open the MLflow UI on the studies in mlruns/
 	$(BIN)/python studies/ui.py
 
 test: .venv/.test ## install the test extra, and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.dev ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -27,6 +27,11 @@ format: .venv/.dev ## rewrite the files as `make check` wants them
 bench: .venv/.bench ## run the benchmarks and print their tables
 	$(BIN)/python tests/benchmarks/bench_trainer.py
 	$(BIN)/python tests/benchmarks/bench_population.py
+	$(BIN)/python tests/benchmarks/bench_study.py
+	$(BIN)/python tests/benchmarks/bench_overhead.py
+
+screenshots: .venv/.test ## make docs/*.png from the default study, in Chromium
+	$(BIN)/python docs/screenshots.py mlp
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

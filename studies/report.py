@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import optuna
 import tyro
 
-from makemore.checkpoint import load_checkpoint
 from makemore.data import Corpus, load_corpus
-from makemore.model import MLP
 from studies.harness.cli import run_script
-from studies.harness.display import make_console, say, shell_command, store_flags
-from studies.harness.mlflow_store import connect, find_runs, versions
-from studies.harness.records import dev_loss, ranked
+from studies.harness.closing import load_best_model, report_context, report_path
+from studies.harness.display import make_console, say
+from studies.harness.mlflow_store import connect
 from studies.harness.report import make_report
-from studies.harness.storage import MLRUNS, without_password
 from studies.harness.study import load_study
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @dataclass
@@ -49,16 +42,11 @@ def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
     study = load_study(args.study, args.storage)
     corpus = _load_corpus(args, study)
-    model, why = _load_best_model(args, study)
-    path = args.out or MLRUNS / "reports" / f"{args.study}.html"
-    names = ["--names", str(args.names)] if args.names else []
-    flags = [*names, *store_flags(args)]
-    context: dict[str, Any] = {
-        "flags": flags,
-        "store_flags": store_flags(args),
-        "again": without_password(shell_command("studies/report.py", [args.study, *flags])),
-        "versions": versions(),
-    }
+    client = connect(args.tracking_uri)
+    experiment = client.get_experiment_by_name(args.study)
+    model, why = load_best_model(study, client, experiment.experiment_id if experiment else None)
+    path = args.out or report_path(args.study)
+    context = report_context(args, args.study)
     _write(path, make_report(study, corpus, model, context))
     if corpus is None:
         print(
@@ -86,23 +74,6 @@ def _load_corpus(args: Args, study: optuna.Study) -> Corpus | None:
     if args.names is not None:
         raise ValueError(f"{args.names}: is not the file of words that study {args.study!r} was made on.")
     return None
-
-
-def _load_best_model(args: Args, study: optuna.Study) -> tuple[MLP | None, str]:
-    """The model of the trial of lowest dev loss from MLflow, or None and a sentence that says why not."""
-    best = next(iter(ranked(study.get_trials(deepcopy=False))), None)
-    if best is None:
-        return None, "no trial has a dev loss."
-    missing = f"MLflow holds no model of trial {best.number}, whose dev loss {dev_loss(best):.4f} is the lowest."
-    client = connect(args.tracking_uri)
-    experiment = client.get_experiment_by_name(args.study)
-    runs = find_runs(client, experiment.experiment_id, trial=best.number) if experiment else []
-    for run in runs:
-        if not any(artifact.path == "model.safetensors" for artifact in client.list_artifacts(run.info.run_id)):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            return load_checkpoint(client.download_artifacts(run.info.run_id, "model.safetensors", folder)).model, ""
-    return None, missing
 
 
 def _write(path: Path, page: str) -> None:

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 import tyro
 
 from studies.harness.cli import run_script
+from studies.harness.closing import report_path
 from studies.harness.mlflow_store import connect, default_tracking_uri
 from studies.harness.mlflow_ui import HOST, free_port, runs_link, serve
 from studies.harness.storage import check_study_name
+from studies.harness.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
 
 
 @dataclass
@@ -44,19 +46,20 @@ def main(args: Args) -> int:
     store = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
     if store.startswith(("http://", "https://")):
         parts = urlsplit(store)
-        link = runs_link(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", _find(store, args.study))
-        _show(args, link)
-        _open(args, link)
+        base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        links = _links(base, _find(store, args.study))
+        _show(args, links)
+        _open(args, links[0])
         return 0
     port = free_port(args.port)
-    link = runs_link(f"http://{HOST}:{port}", _find(store, args.study))
+    links = _links(f"http://{HOST}:{port}", _find(store, args.study))
     print("Starting the MLflow UI; this takes a few seconds.", file=sys.stderr, flush=True)
     try:
         with _stop_signals(), serve(store, port) as server:
-            _show(args, link, pid=server.pid)
+            _show(args, links, pid=server.pid)
             print("Ctrl-C stops it.", file=sys.stderr, flush=True)
             # In a thread, since some browsers hold the caller until they are closed.
-            threading.Thread(target=_open, args=(args, link), daemon=True).start()
+            threading.Thread(target=_open, args=(args, links[0]), daemon=True).start()
             code = server.wait()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -65,8 +68,15 @@ def main(args: Args) -> int:
     return 1
 
 
-def _find(store: str, study: str | None) -> str | None:
-    """The id of a study's experiment.
+def _links(base: str, experiment: Any) -> list[str]:
+    """The addresses to open: a study's saved views, else the experiment's runs, or all experiments."""
+    if experiment is not None and PREFIX + TRIALS in experiment.tags:
+        return [view_link(base, experiment.experiment_id, view) for view in (TRIALS, CHARTS)]
+    return [runs_link(base, experiment.experiment_id if experiment else None)]
+
+
+def _find(store: str, study: str | None) -> Any:
+    """The experiment of a study, or None without a study.
 
     Raises:
         ValueError: the store is missing or does not answer, or holds no such experiment.
@@ -80,17 +90,20 @@ def _find(store: str, study: str | None) -> str | None:
     if study is None:
         return None
     experiments = client.search_experiments()
-    found = [experiment.experiment_id for experiment in experiments if experiment.name == study]
+    found = [experiment for experiment in experiments if experiment.name == study]
     if not found:
         known = sorted(experiment.name for experiment in experiments if experiment.name != "Default")
         raise ValueError(f"no study {study!r} in this MLflow store; it holds {', '.join(known) or 'none'}.")
-    return str(found[0])
+    return found[0]
 
 
-def _show(args: Args, link: str, **more: Any) -> None:
-    print(link, flush=True)
+def _show(args: Args, links: list[str], **more: Any) -> None:
+    for link, label in zip(links, [NAMES[TRIALS], NAMES[CHARTS]] if len(links) > 1 else ["Runs"], strict=True):
+        print(f"{label}: {link}", flush=True)
+    if args.study is not None and report_path(args.study).exists():
+        print(f"Report: {report_path(args.study).absolute().as_uri()}", flush=True)
     if args.json:
-        print(json.dumps({"url": link, **more}), flush=True)
+        print(json.dumps({"url": links[0], **more}), flush=True)
 
 
 def _open(args: Args, link: str) -> None:

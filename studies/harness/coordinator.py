@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from makemore.checkpoint import save_checkpoint
 from makemore.data import Corpus
 from makemore.engines import Diverged, Engine, EngineFailed, EvalPoint, Outcome, TrainResult
+from makemore.model import MLP
 from makemore.sampling import sample_words
 from studies.harness.diagnostics import diagnose
 from studies.harness.proposals import Active, Proposals
@@ -48,6 +49,7 @@ class Coordinator:
     keep_models: int = 50
     repeats: int = 0
     on_event: Callable[[TrialRecord], None] = lambda record: None
+    best_model: tuple[int, MLP] | None = None  # number and model of the best trial of this launch
     train_s: float = 0.0  # seconds that slots spent training, summed over slots
     interrupted: bool = False
     _waiting: bool = False  # in the one place where a signal may break in
@@ -168,11 +170,15 @@ class Coordinator:
             return folder
         words = sample_words(result.model, self.corpus.vocab, 20, seed=record.config.seed)
         (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+        if "repeat_of" in record.tags:
+            return folder  # its loss is another draw of a config that has its checkpoint
         bisect.insort(self._kept, (best.dev_loss, record.number))
         for _, number in self._kept[self.keep_models :]:
             if number != record.number:
                 self.tracker.drop_model(number)
         del self._kept[self.keep_models :]
+        if self._kept and self._kept[0][1] == record.number:
+            self.best_model = record.number, result.model
         if any(number == record.number for _, number in self._kept):
             losses = {"train_loss": best.train_loss, "dev_loss": best.dev_loss, "best_step": best.step}
             save_checkpoint(folder / "model.safetensors", result.model, self.corpus.vocab, losses=losses, origin=origin)

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.harness.records import TrialRecord, dev_loss, ranked
+from studies.harness.storage import without_password
 
 if TYPE_CHECKING:
     from studies.harness.launch import StudyArgs
@@ -186,9 +187,9 @@ def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
 
 
 def store_flags(args: Any, *, storage: bool = True) -> list[str]:
-    """The flags that lead another script to the same stores."""
-    flags = ["--storage", args.storage] if storage and args.storage else []
-    return [*flags, "--tracking-uri", args.tracking_uri] if args.tracking_uri else flags
+    """The flags that lead another script to the same stores; a password in them is shown as ***."""
+    named = {"--storage": args.storage if storage else None, "--tracking-uri": args.tracking_uri}
+    return [word for flag, value in named.items() if value for word in (flag, without_password(value))]
 
 
 def shell_command(script: str, arguments: list[str]) -> str:

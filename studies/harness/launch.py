@@ -23,17 +23,18 @@ from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import make_engine, resolve_device
 from studies.harness import display
+from studies.harness.closing import write_ending
 from studies.harness.coordinator import Coordinator
 from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.proposals import MAX_TWINS, Proposals, counts
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
-from studies.harness.report import write_study_files
 from studies.harness.runs import describe_data
 from studies.harness.spaces import Space, envelope
 from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, without_password
 from studies.harness.study import open_study, shown
 from studies.harness.tracking import Tracker
+from studies.harness.views import experiment_tags
 
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
@@ -120,7 +121,7 @@ def run_study(
     finally:
         engine.close()
         try:
-            left = _end_tracking(args, study, tracker, coordinator, write_more)
+            left = _end_tracking(args, coordinator, write_more)
         finally:
             launch.end()
     if proposals.exhausted:
@@ -161,6 +162,8 @@ def count_slots(device: str, workers: int | None, models: int) -> int:
 def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tuple[Tracker, Launch]:
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, args.study)
+    for key, value in experiment_tags(sorted(study.user_attrs["space"]), int(time.time() * 1000)).items():
+        client.set_experiment_tag(experiment_id, key, value)
     launch = Launch.begin(study)
     dataset = describe_data(corpus, args.names)
     tracker = Tracker(client, experiment_id, MLRUNS / "outbox" / args.study, launch.id, dataset)
@@ -174,21 +177,15 @@ def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tup
     return tracker, launch
 
 
-def _end_tracking(
-    args: StudyArgs,
-    study: optuna.Study,
-    tracker: Tracker,
-    coordinator: Coordinator,
-    write_more: Callable[[optuna.Study, Path], None],
-) -> int:
+def _end_tracking(args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]) -> int:
     """Send what is left and close the parent run; returns how many runs could not be sent."""
+    tracker = coordinator.tracker
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
         return tracker.close(patience=1.0, at_most=2.0)
     failed = sys.exc_info()[0] is not None
     if not failed:
-        write_study_files(study, tracker.parent_folder())
-        write_more(study, tracker.parent_folder())
+        tracker.parent_tags = write_ending(args, coordinator, write_more)
     tracker.finish_parent("FAILED" if failed else "FINISHED")
     return tracker.close(args.patience)
 

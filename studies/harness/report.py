@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -11,7 +11,10 @@ from makemore.data import Corpus
 from makemore.model import MLP
 from studies.harness.results import read_results, trials_frame
 
-__all__ = ["make_report", "trials_frame", "write_report", "write_study_files"]
+if TYPE_CHECKING:
+    from studies.harness.findings import Examined, Findings
+
+__all__ = ["examine_study", "make_report", "render_report", "trials_frame", "write_study_files"]
 
 
 def write_study_files(study: optuna.Study, folder: Path) -> None:
@@ -22,32 +25,40 @@ def write_study_files(study: optuna.Study, folder: Path) -> None:
     write_pictures(read_results(study), folder)
 
 
-def write_report(
-    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None, folder: Path, context: dict[str, Any]
-) -> Path:
-    """Write report.html into a folder, and return its path; see `make_report`."""
-    path = folder / "report.html"
-    path.write_text(make_report(study, corpus, best_model, context), encoding="utf-8")
-    return path
-
-
-def make_report(
-    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None, context: dict[str, Any] | None = None
-) -> str:
-    """The study's page as HTML; it takes about two seconds.
+def examine_study(
+    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None
+) -> tuple[Findings, Examined | None]:
+    """What there is to say of a study; about a second for the counting baselines.
 
     Args:
         corpus: the study's words; without them there is no ladder.
         best_model: of the trial of lowest dev loss; without it there are no samples and no loss on unseen words.
+    """
+    from studies.harness.findings import examine, find
+
+    return find(read_results(study)), None if corpus is None else examine(corpus, best_model)
+
+
+def render_report(
+    study: optuna.Study, findings: Findings, examined: Examined | None, context: dict[str, Any] | None = None
+) -> str:
+    """The study's page as HTML.
+
+    Args:
         context: what the study does not know of itself, each key optional: script (the study's script, relative to the
             project), flags (what else its command line needs to go on: --names, --storage, --tracking-uri),
             store_flags (those that lead other scripts to the stores), again (the command that writes the page again),
             versions (name to version).
     """
-    from studies.harness.findings import examine, find
     from studies.harness.page import build_page
 
     known = {"data": study.user_attrs.get("data"), "script": study.user_attrs.get("script")}
     given = {**{key: value for key, value in known.items() if value}, **(context or {})}
-    findings = find(read_results(study))
-    return build_page(findings, None if corpus is None else examine(corpus, best_model), given)
+    return build_page(findings, examined, given)
+
+
+def make_report(
+    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None, context: dict[str, Any] | None = None
+) -> str:
+    """The study's page as HTML, from the study; see `examine_study` and `render_report`."""
+    return render_report(study, *examine_study(study, corpus, best_model), context)

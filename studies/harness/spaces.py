@@ -49,8 +49,8 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
         told = base.replace(**probe.params).model_dump()
         hidden = sorted(key for key, value in config.model_dump().items() if value != told[key])
         raise ValueError(
-            f"the search space sets {', '.join(hidden)} beside what it suggests; put fixed fields into the base config, "
-            "and name each suggested parameter as its field."
+            f"the search space sets {', '.join(hidden)} beside what it suggests; put fixed fields into the base "
+            "config, and name each suggested parameter as its field."
         )
     return probe.distributions
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -62,7 +65,8 @@ def open_study(
         if "base" in study.user_attrs:
             _check_same(study, facts, seed)
         else:
-            for key, value in {**facts, "seed": seed or 0, "data": corpus.source}.items():
+            script = os.path.relpath(sys.argv[0], Path(__file__).parents[2])
+            for key, value in {**facts, "seed": seed or 0, "data": corpus.source, "script": script}.items():
                 study.set_user_attr(key, value)
             if first is not None:
                 study.enqueue_trial(first, user_attrs={"origin": "the lecture's configuration"})

@@ -58,6 +58,7 @@ class Tracker:
         self._wake = threading.Event()
         self._closing = False
         self._parent_status: str | None = None
+        self.parent_tags: dict[str, str] = {}  # to be written when the parent run ends
         self._thread = threading.Thread(target=self._send_loop, name="mlflow", daemon=True)
         outbox.mkdir(parents=True, exist_ok=True)
 
@@ -231,6 +232,8 @@ class Tracker:
         folder = self.outbox / f"parent-{self.launch}"
         if folder.exists():
             self.client.log_artifacts(self.parent_id, str(folder))
+        if self.parent_tags:
+            log_batch(self.client, self.parent_id, tags=self.parent_tags)
         self.client.set_terminated(self.parent_id, status)
         shutil.rmtree(folder, ignore_errors=True)
         self._parent_status = None

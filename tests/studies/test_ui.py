@@ -20,6 +20,7 @@ import pytest
 
 from studies.harness import mlflow_ui
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
+from studies.harness.views import view_link
 
 UI = "studies/ui.py"
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,11 +88,13 @@ def test_it_serves_opens_the_study_and_leaves_nothing_behind(
     port = a_free_port()
     client = connect(None)
     experiment_id = get_experiment(client, "small")
-    link = f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    link = view_link(f"http://127.0.0.1:{port}", experiment_id)
     browser, note = browser_that_notes(workdir)
     with started("small", "--port", str(port), "--json", **browser) as ui:
         assert ui.stdout and ui.stderr
-        assert ui.stdout.readline().strip() == link
+        assert ui.stdout.readline().strip() == f"Trials by dev loss: {link}"
+        assert ui.stdout.readline().startswith("Charts: http://127.0.0.1")
+        assert ui.stdout.readline().startswith("Report: file://")
         shown = json.loads(ui.stdout.readline())
         assert shown["url"] == link
         wait_for(note)

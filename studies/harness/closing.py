@@ -1,0 +1,90 @@
+"""What the end of a study writes for its parent run: table, pictures, report, and the note that MLflow shows."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from makemore.checkpoint import load_checkpoint
+from makemore.model import MLP
+from studies.harness.display import shell_command, store_flags
+from studies.harness.mlflow_store import find_runs, versions
+from studies.harness.records import dev_loss, ranked
+from studies.harness.storage import MLRUNS, without_password
+
+if TYPE_CHECKING:
+    from studies.harness.coordinator import Coordinator
+    from studies.harness.launch import StudyArgs
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def report_path(study: str) -> Path:
+    """Where a study's report stands beside the copy among its run's artifacts."""
+    return MLRUNS / "reports" / f"{study}.html"
+
+
+def write_ending(
+    args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]
+) -> dict[str, str]:
+    """Put the files of the ended study into the parent run's folder; returns the run's tags."""
+    from studies.harness.note import NOTE, write_note
+    from studies.harness.report import examine_study, render_report, write_study_files
+
+    study, tracker, folder = coordinator.proposals.study, coordinator.tracker, coordinator.tracker.parent_folder()
+    write_study_files(study, folder)
+    write_more(study, folder)
+    context = report_context(args, study.study_name)
+    context["command"] = without_password(shell_command(os.path.relpath(sys.argv[0], _root()), sys.argv[1:]))
+    findings, examined = examine_study(study, coordinator.corpus, best_model(coordinator))
+    page = render_report(study, findings, examined, context)
+    path = report_path(study.study_name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for copy in (path, folder / "report.html"):
+        copy.write_text(page, encoding="utf-8")
+    return {NOTE: write_note(findings, context, tracker.experiment_id)}
+
+
+def report_context(args: Any, study: str) -> dict[str, Any]:
+    """What the report says of the command lines around it."""
+    names = ["--names", str(args.names)] if args.names else []
+    flags = [*names, *store_flags(args)]
+    again = shell_command("studies/report.py", [study, *flags])
+    return {"flags": flags, "store_flags": store_flags(args), "again": without_password(again), "versions": versions()}
+
+
+def best_model(coordinator: Coordinator) -> MLP | None:
+    """The model of the study's best trial: this launch's, or an earlier one's from MLflow."""
+    best = next(iter(ranked(coordinator.proposals.study.get_trials(deepcopy=False))), None)
+    if best is None:
+        return None
+    if coordinator.best_model is not None and coordinator.best_model[0] == best.number:
+        return coordinator.best_model[1]
+    tracker = coordinator.tracker
+    try:
+        return load_best_model(coordinator.proposals.study, tracker.client, tracker.experiment_id)[0]
+    except Exception:  # a server that is away: the page then has no samples, and can be written again
+        return None
+
+
+def load_best_model(study: optuna.Study, client: Any, experiment_id: str | None) -> tuple[MLP | None, str]:
+    """The model of the trial of lowest dev loss from MLflow, or None and a sentence that says why not."""
+    best = next(iter(ranked(study.get_trials(deepcopy=False))), None)
+    if best is None:
+        return None, "no trial has a dev loss."
+    for run in find_runs(client, experiment_id, trial=best.number) if experiment_id else []:
+        if not any(artifact.path == "model.safetensors" for artifact in client.list_artifacts(run.info.run_id)):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            return load_checkpoint(client.download_artifacts(run.info.run_id, "model.safetensors", folder)).model, ""
+    return None, f"MLflow holds no model of trial {best.number}, whose dev loss {dev_loss(best):.4f} is the lowest."
+
+
+def _root() -> Path:
+    return Path(__file__).parents[2]
