@@ -145,7 +145,7 @@ def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
         contenders["jax"] = jax_loop
     except ImportError:
         print("JAX is not installed (pip install -e '.[bench]'): its column is left out.")
-    print(f"\n{'steps/s':50s}" + "".join(f"{name:>10s}" for name in contenders) + "   engine/lecture  engine/jax")
+    print(f"\n{'steps/s: median (best)':50s}" + "".join(f"{name:>18s}" for name in contenders), "  engine / others")
     for row, config in ROWS.items():
         runs = {name: make(config, corpus) for name, make in contenders.items()}
         sizes = {name: suitable_steps(steps, seconds) for name, steps in runs.items()}
@@ -154,14 +154,15 @@ def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
             for name, steps in runs.items():
                 rates[name].append(rate(steps, sizes[name]))
         middle = {name: statistics.median(values) for name, values in rates.items()}
-        ratios = [f"{middle['engine'] / middle[name]:>14.1f}" for name in ("lecture", "jax") if name in middle]
-        print(f"{row:50s}" + "".join(f"{value:>10,.0f}" for value in middle.values()) + "".join(ratios), flush=True)
+        cells = "".join(f"{middle[name]:>9,.0f} {f'({max(values):,.0f})':8s}" for name, values in rates.items())
+        ratios = ", ".join(f"{name} {middle['engine'] / middle[name]:.1f}" for name in middle if name != "engine")
+        print(f"{row:50s}{cells}   {ratios}", flush=True)
 
 
 def two_slots(corpus: Corpus, rounds: int) -> None:
     """How much faster two models train on two cores than one after the other."""
-    if len(os.sched_getaffinity(0)) < 2:
-        print("two slots: this process has one core")
+    if (os.cpu_count() or 1) < 2:
+        print("two slots: this machine has one core")
         return
     for row, config in list(ROWS.items())[::4]:
         n = 40_000 if config.batch_size == 32 else 2_000
@@ -235,8 +236,13 @@ def main() -> None:
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, {_processor()}; torch {torch.__version__}")
     print(f"BLAS in this process: {', '.join(sorted(blas))}; the engine uses none.")
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with threadpool_limits(1, user_api="blas"):
+        if cores:  # one core for all contenders, so that none is moved about
+            os.sched_setaffinity(0, cores[-1:])
         compare(corpus, args.rounds, args.seconds)
+        if cores:
+            os.sched_setaffinity(0, cores)
         print()
         two_slots(corpus, args.rounds)
         evaluation(corpus, args.rounds)
