@@ -106,7 +106,7 @@ def test_it_serves_opens_the_study_and_leaves_nothing_behind(
         assert f"lr = {run.data.params['lr']}" in config
         # A server that runs already is only linked to; a password is not shown.
         remote = run_file(UI, "small", "--no-browser", "--tracking-uri", f"http://me:secret@127.0.0.1:{port}")
-        assert (remote.code, remote.out.strip()) == (0, link)
+        assert (remote.code, remote.out.splitlines()[0]) == (0, f"Trials by dev loss: {link}")
         assert note.read_text().split() == [link]
         ui.send_signal(signal.SIGINT)
         _, errors = ui.communicate(timeout=30)
