@@ -21,9 +21,9 @@ from studies import report
 from studies.harness.cli import run_script
 from studies.harness.mlflow_store import connect, default_tracking_uri
 from studies.harness.mlflow_ui import HOST, free_port, serve
-from studies.harness.results import read_results
+from studies.harness.report.results import read_results
+from studies.harness.report.views import CHARTS, TRIALS, experiment_tags, view_link
 from studies.harness.study import load_study
-from studies.harness.views import CHARTS, TRIALS, experiment_tags, view_link
 
 HERE = Path(__file__).parent
 SETTLE = 8.0  # seconds that the MLflow UI takes to draw its charts

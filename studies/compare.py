@@ -16,7 +16,7 @@ import tyro
 
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, print_next, say, store_flags, trials_table
-from studies.harness.results import trials_frame
+from studies.harness.report.results import trials_frame
 from studies.harness.study import load_study
 
 

@@ -21,8 +21,8 @@ from studies.harness.cli import run_script
 from studies.harness.closing import report_path
 from studies.harness.mlflow_store import connect, default_tracking_uri
 from studies.harness.mlflow_ui import HOST, free_port, runs_link, serve
+from studies.harness.report.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
 from studies.harness.storage import check_study_name
-from studies.harness.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
 
 
 @dataclass

@@ -34,8 +34,8 @@ def write_ending(
     args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]
 ) -> dict[str, str]:
     """Put the files of the ended study into the parent run's folder; returns the run's tags."""
-    from studies.harness.note import NOTE, write_note
     from studies.harness.report import examine_study, render_report, write_study_files
+    from studies.harness.report.note import NOTE, write_note
 
     study, tracker, folder = coordinator.proposals.study, coordinator.tracker, coordinator.tracker.parent_folder()
     write_study_files(study, folder)

@@ -29,12 +29,12 @@ from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.proposals import MAX_TWINS, Proposals, counts
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
+from studies.harness.report.views import experiment_tags
 from studies.harness.runs import describe_data
 from studies.harness.spaces import Space, envelope
 from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, without_password
 from studies.harness.study import open_study, shown
 from studies.harness.tracking import Tracker
-from studies.harness.views import experiment_tags
 
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it

@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from studies.harness.results import read_results
-from studies.harness.scales import Scale
+from studies.harness.report.results import read_results
+from studies.harness.report.scales import Scale
 
 
 class EvenSampler(BaseSampler):
@@ -47,8 +47,14 @@ class EvenSampler(BaseSampler):
 
 def plot_dev_losses(study: optuna.Study, path: Path) -> Path:
     """Draw each trial's best dev loss against its learning rate on a log axis, the lowest marked; returns the path."""
-    from studies.harness.canvas import PALETTE, look, new_figure, place, save_png  # matplotlib takes 0.3 s to import
-    from studies.harness.pictures import draw_slice
+    from studies.harness.report.canvas import (  # matplotlib takes 0.3 s to import
+        PALETTE,
+        look,
+        new_figure,
+        place,
+        save_png,
+    )
+    from studies.harness.report.pictures import draw_slice
 
     results = read_results(study)
     with look():

@@ -86,8 +86,8 @@ def main() -> None:
     def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> NoEngine:
         return NoEngine(corpus, capacity)
 
-    launch.make_engine = make  # type: ignore[assignment]
-    launch.display.print_end = lambda *_: None  # type: ignore[assignment]
+    launch.make_engine = make
+    launch.display.print_end = lambda *_: None
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
         fixed = measure(1, Path(folder) / "one")[0]

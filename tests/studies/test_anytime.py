@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from studies.harness.anytime import any_time, best_at
-from studies.harness.results import Results, read_results
+from studies.harness.report.anytime import any_time, best_at
+from studies.harness.report.results import Results, read_results
 from tests.studies.made_up import START, make_study, make_trial
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}

@@ -13,14 +13,14 @@ import pytest
 
 from makemore.data import load_corpus
 from studies import report
-from studies.harness.findings import find
 from studies.harness.mlflow_store import connect, default_tracking_uri, find_runs
 from studies.harness.mlflow_ui import serve
-from studies.harness.note import NOTE, write_note
 from studies.harness.report import make_report
-from studies.harness.results import Results, read_results
+from studies.harness.report.findings import find
+from studies.harness.report.note import NOTE, write_note
+from studies.harness.report.results import Results, read_results
+from studies.harness.report.views import CHARTS, TRIALS, experiment_tags, view_link
 from studies.harness.study import load_study
-from studies.harness.views import CHARTS, TRIALS, experiment_tags, view_link
 from tests.studies.made_up import make_study, random_trials
 
 pytestmark = pytest.mark.browser

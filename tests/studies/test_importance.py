@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.harness.importance import importances
+from studies.harness.report.importance import importances
 from tests.studies.made_up import SPACE
 
 WIDE: dict[str, BaseDistribution] = {

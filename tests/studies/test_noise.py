@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from studies.harness.noise import measure_noise, tied_trials
-from studies.harness.results import Results, read_results
+from studies.harness.report.noise import measure_noise, tied_trials
+from studies.harness.report.results import Results, read_results
 from tests.studies.made_up import falling, make_study, make_trial
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -18,10 +17,10 @@ from makemore.counts import unseen_words
 from makemore.data import Corpus
 from makemore.model import MLP
 from makemore.sampling import score_words
-from studies.harness.advice import next_steps
-from studies.harness.findings import examine, find
-from studies.harness.report import make_report, write_report
-from studies.harness.results import read_results
+from studies.harness.report import make_report
+from studies.harness.report.advice import next_steps
+from studies.harness.report.findings import examine, find
+from studies.harness.report.results import read_results
 from tests.studies.made_up import SPACE, falling, make_study, make_trial, random_trials
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
@@ -200,9 +199,3 @@ def test_the_smallest_tied_model_is_the_one_to_export() -> None:
     steps = next_steps(find(read_results(study)), {"store_flags": ["--storage", "s.journal"]})
 
     assert any(step.command.endswith("export.py made-up --storage s.journal --trial 3") for step in steps)
-
-
-def test_the_report_is_a_file_of_its_folder(tmp_path: Path) -> None:
-    path = write_report(make_study(), None, None, tmp_path, {})
-
-    assert path == tmp_path / "report.html" and path.read_text(encoding="utf-8").startswith("<!doctype html>")

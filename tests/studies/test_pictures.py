@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from PIL import Image
 
-from studies.harness.canvas import PALETTE, look, new_figure, place, to_svg
-from studies.harness.pictures import (
+from studies.harness.report.canvas import PALETTE, look, new_figure, place, to_svg
+from studies.harness.report.pictures import (
     draw_history,
     draw_importances,
     draw_parallel,
@@ -23,7 +23,7 @@ from studies.harness.pictures import (
     loss_window,
     write_pictures,
 )
-from studies.harness.results import read_results
+from studies.harness.report.results import read_results
 from tests.studies.made_up import SPACE, falling, make_study, make_trial, random_trials
 
 ONE_LR = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}

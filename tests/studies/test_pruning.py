@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studies.harness.pruning import foretell, judge_pruning, spearman
-from studies.harness.results import Results, read_results
+from studies.harness.report.pruning import foretell, judge_pruning, spearman
+from studies.harness.report.results import Results, read_results
 from tests.studies.made_up import falling, make_study, make_trial
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}

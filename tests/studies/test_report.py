@@ -13,7 +13,7 @@ import pytest
 
 from studies import report
 from studies.harness.report import trials_frame, write_study_files
-from studies.harness.results import read_results
+from studies.harness.report.results import read_results
 from studies.harness.study import load_study
 from tests.studies.made_up import falling, make_study, make_trial, random_trials
 
@@ -67,7 +67,7 @@ def test_the_search_space_keeps_its_order_and_drops_what_has_one_value() -> None
 def test_reading_a_study_loads_neither_a_plotter_nor_scikit_learn() -> None:
     program = """
 import sys
-import studies.harness.report, studies.harness.results
+import studies.harness.report, studies.harness.report.results
 print(sorted({"matplotlib", "pandas", "sklearn", "mlflow"} & set(sys.modules)))
 """
     root = Path(__file__).resolve().parents[2]

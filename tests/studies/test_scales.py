@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.harness.scales import Scale
+from studies.harness.report.scales import Scale
 from tests.studies.made_up import SPACE
 
 RANGES: dict[str, BaseDistribution] = {

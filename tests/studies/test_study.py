@@ -73,7 +73,13 @@ def test_the_parent_run_carries_the_history_and_the_table(launch: Launcher) -> N
     assert values == sorted(values, reverse=True)
     assert min(values) == dev_loss(ranked(load_study("small", None).get_trials())[0])
     assert parent.info.status == "FINISHED"
-    assert "trials.csv" in {item.path for item in client.list_artifacts(parent.info.run_id)}
+    files = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert files == {"trials.csv", "report.html", "history.png", "importances.png", "parallel.png", "slices.png"}
+    assert (MLRUNS / "reports" / "small.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert parent.data.tags["mlflow.note.content"].startswith("## small: dev loss")
+    # The views that the UI is opened with come with the experiment.
+    tags = client.get_experiment(parent.info.experiment_id).tags
+    assert json.loads(tags["mlflow.sharedViewState.trials"])["name"] == "Trials by dev loss"
     children = [run for run in runs_of("small") if "trial" in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
 

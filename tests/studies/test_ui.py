@@ -20,7 +20,7 @@ import pytest
 
 from studies.harness import mlflow_ui
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.views import view_link
+from studies.harness.report.views import view_link
 
 UI = "studies/ui.py"
 ROOT = Path(__file__).resolve().parents[2]

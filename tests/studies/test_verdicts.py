@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from studies.harness.pruning import judge_pruning
-from studies.harness.results import Results, read_results
-from studies.harness.verdicts import judge_boundary, judge_budget
+from studies.harness.report.pruning import judge_pruning
+from studies.harness.report.results import Results, read_results
+from studies.harness.report.verdicts import judge_boundary, judge_budget
 from tests.studies.made_up import falling, make_study, make_trial, random_trials
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from studies.harness.findings import find
-from studies.harness.note import write_note
-from studies.harness.results import read_results
-from studies.harness.views import CHARTS, TRIALS, experiment_tags, view_link
+from studies.harness.report.findings import find
+from studies.harness.report.note import write_note
+from studies.harness.report.results import read_results
+from studies.harness.report.views import CHARTS, TRIALS, experiment_tags, view_link
 from tests.studies.made_up import falling, make_study, make_trial, random_trials
 
 PARAMS = ["lr", "block_size", "batch_size"]

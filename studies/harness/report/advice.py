@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.harness.display import shell_command
-from studies.harness.findings import Findings
+from studies.harness.report.findings import Findings
+from studies.harness.report.verdicts import FEWEST
 from studies.harness.storage import without_password
-from studies.harness.verdicts import FEWEST
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import string
 from pathlib import Path
 from typing import Any
 
-from studies.harness import sections
-from studies.harness.advice import next_steps
-from studies.harness.canvas import PALETTE, look
-from studies.harness.findings import Examined, Findings
-from studies.harness.markup import Html, command, paragraph, text
+from studies.harness.report import sections
+from studies.harness.report.advice import next_steps
+from studies.harness.report.canvas import PALETTE, look
+from studies.harness.report.findings import Examined, Findings
+from studies.harness.report.markup import Html, command, paragraph, text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import BaseDistribution
 
 from makemore.config import Config
-from studies.harness.scales import Scale, tick_label
+from studies.harness.report.scales import Scale, tick_label
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from studies.harness.anytime import AXES
-from studies.harness.canvas import LEVELS, LOSS, PALETTE, label, say
-from studies.harness.noise import Noise
-from studies.harness.pictures import loss_window
-from studies.harness.pruning import Foretelling, losses_at
-from studies.harness.results import Results
-from studies.harness.scales import Scale
-from studies.harness.verdicts import LATE
+from studies.harness.report.anytime import AXES
+from studies.harness.report.canvas import LEVELS, LOSS, PALETTE, label, say
+from studies.harness.report.noise import Noise
+from studies.harness.report.pictures import loss_window
+from studies.harness.report.pruning import Foretelling, losses_at
+from studies.harness.report.results import Results
+from studies.harness.report.scales import Scale
+from studies.harness.report.verdicts import LATE
 
 if TYPE_CHECKING:
     import pandas as pd

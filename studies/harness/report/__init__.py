@@ -9,17 +9,17 @@ import optuna
 
 from makemore.data import Corpus
 from makemore.model import MLP
-from studies.harness.results import read_results, trials_frame
+from studies.harness.report.results import read_results, trials_frame
 
 if TYPE_CHECKING:
-    from studies.harness.findings import Examined, Findings
+    from studies.harness.report.findings import Examined, Findings
 
 __all__ = ["examine_study", "make_report", "render_report", "trials_frame", "write_study_files"]
 
 
 def write_study_files(study: optuna.Study, folder: Path) -> None:
     """Write trials.csv and the study's pictures: history.png, importances.png, parallel.png, slices.png."""
-    from studies.harness.pictures import write_pictures  # matplotlib takes 0.3 s to import
+    from studies.harness.report.pictures import write_pictures  # matplotlib takes 0.3 s to import
 
     trials_frame(study).to_csv(folder / "trials.csv", index=False)
     write_pictures(read_results(study), folder)
@@ -34,7 +34,7 @@ def examine_study(
         corpus: the study's words; without them there is no ladder.
         best_model: of the trial of lowest dev loss; without it there are no samples and no loss on unseen words.
     """
-    from studies.harness.findings import examine, find
+    from studies.harness.report.findings import examine, find
 
     return find(read_results(study)), None if corpus is None else examine(corpus, best_model)
 
@@ -50,7 +50,7 @@ def render_report(
             store_flags (those that lead other scripts to the stores), again (the command that writes the page again),
             versions (name to version).
     """
-    from studies.harness.page import build_page
+    from studies.harness.report.page import build_page
 
     known = {"data": study.user_attrs.get("data"), "script": study.user_attrs.get("script")}
     given = {**{key: value for key, value in known.items() if value}, **(context or {})}

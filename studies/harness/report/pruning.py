@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studies.harness.verdicts import FEWEST_ENDED, N_BEST
+from studies.harness.report.verdicts import FEWEST_ENDED, N_BEST
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,11 +7,11 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
-from studies.harness.advice import next_steps
-from studies.harness.findings import Findings
-from studies.harness.scales import tick_label
+from studies.harness.report.advice import next_steps
+from studies.harness.report.findings import Findings
+from studies.harness.report.scales import tick_label
+from studies.harness.report.views import CHARTS, NAMES, TRIALS, view_link
 from studies.harness.study import shown
-from studies.harness.views import CHARTS, NAMES, TRIALS, view_link
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
 

@@ -13,11 +13,11 @@ from makemore.counts import Rung, ladder, list_words, unseen_words
 from makemore.data import Corpus
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
-from studies.harness.anytime import any_time
-from studies.harness.noise import Noise, measure_noise, tied_trials
-from studies.harness.pruning import Foretelling, Pruning, foretell, judge_pruning
-from studies.harness.results import Results
-from studies.harness.verdicts import Boundary, Budget, judge_boundary, judge_budget
+from studies.harness.report.anytime import any_time
+from studies.harness.report.noise import Noise, measure_noise, tied_trials
+from studies.harness.report.pruning import Foretelling, Pruning, foretell, judge_pruning
+from studies.harness.report.results import Results
+from studies.harness.report.verdicts import Boundary, Budget, judge_boundary, judge_budget
 
 if TYPE_CHECKING:
     import pandas as pd

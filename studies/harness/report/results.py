@@ -11,8 +11,8 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from studies.harness.importance import importances
 from studies.harness.records import MEASURED, dev_loss
+from studies.harness.report.importance import importances
 
 if TYPE_CHECKING:
     import pandas as pd  # imported late: a study that has just begun does not need it

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from studies.harness.canvas import LEVELS, LOSS, PALETTE, label, look, new_figure, place, save_png, say
-from studies.harness.results import Results
-from studies.harness.scales import Scale
+from studies.harness.report.canvas import LEVELS, LOSS, PALETTE, label, look, new_figure, place, save_png, say
+from studies.harness.report.results import Results
+from studies.harness.report.scales import Scale
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,13 +6,13 @@ import math
 from functools import partial
 from typing import Any
 
-from studies.harness import curves, pictures
-from studies.harness.anytime import AXES, best_at
-from studies.harness.findings import Examined, Findings
-from studies.harness.markup import THIRD, TITLED, WIDE, Html, bar, paragraph, picture, table, tag, text
-from studies.harness.pruning import Foretelling
-from studies.harness.scales import tick_label
-from studies.harness.verdicts import N_BEST, Boundary
+from studies.harness.report import curves, pictures
+from studies.harness.report.anytime import AXES, best_at
+from studies.harness.report.findings import Examined, Findings
+from studies.harness.report.markup import THIRD, TITLED, WIDE, Html, bar, paragraph, picture, table, tag, text
+from studies.harness.report.pruning import Foretelling
+from studies.harness.report.scales import tick_label
+from studies.harness.report.verdicts import N_BEST, Boundary
 
 MOST_TIED = 12  # rows of the table of tied trials
 KINDS = {"widen": "act", "limit": "act", "inside": "fine", "lengthen": "act", "shorten": "act", "enough": "fine"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from studies.harness.canvas import new_figure, place, to_svg
+from studies.harness.report.canvas import new_figure, place, to_svg
 
 # Width and height of a picture, and the margins left, top, right and bottom of its axes, in pixels.
 HALF, THIRD, WIDE = (540, 330), (370, 300), (1080, 400)
