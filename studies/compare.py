@@ -1,4 +1,4 @@
-"""The trials of a study as a table, lowest dev loss first: in the terminal, as CSV and as JSON.
+"""The trials of a study as a table, lowest dev loss first; of several studies, what each reached and how they differ.
 
 In Python the same table is a pandas DataFrame: trials_frame(load_study("mlp", None)).
 """
@@ -13,23 +13,28 @@ from typing import Annotated, Any
 
 import pandas as pd
 import tyro
+from rich import box
+from rich.table import Table
 
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, print_next, say, store_flags, trials_table
 from studies.harness.report.results import trials_frame
+from studies.harness.report.versus import compare_studies, to_markdown
 from studies.harness.study import load_study
 
 
 @dataclass
 class Args:
-    """Show the trials of a study, lowest dev loss first."""
+    """Show the trials of a study, lowest dev loss first; or several studies side by side."""
 
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
-    """Name of the study."""
+    studies: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STUDY [STUDY ...]")]
+    """Name of the study, or of several."""
     top: int = 20
     """How many trials are shown; --csv writes all."""
     csv: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """File for the whole table, with every column."""
+    markdown: bool = False
+    """Print the table as Markdown."""
     storage: str | None = None
     """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
     tracking_uri: str | None = None
@@ -42,7 +47,33 @@ def main(args: Args) -> int:
     """Print the table, and write it where asked to. Returns the exit code."""
     if args.top < 1:
         raise ValueError(f"--top must be at least 1, but got {args.top}.")
-    study = load_study(args.study, args.storage)
+    if not args.studies:
+        raise ValueError("name a study, or several to compare them with each other.")
+    return show_trials(args, args.studies[0]) if len(args.studies) == 1 else show_studies(args)
+
+
+def show_studies(args: Args) -> int:
+    """Several studies side by side."""
+    studies = [load_study(name, args.storage) for name in args.studies]
+    frame = compare_studies(studies)
+    if args.csv is not None:
+        _write_csv(frame.rename_axis("measure").reset_index(), args.csv)
+    console = make_console(stderr=args.json)
+    if args.markdown:
+        console.print(to_markdown(frame, "measure"), markup=False, highlight=False, soft_wrap=True)
+    else:
+        table = Table("", *frame.columns, box=box.SIMPLE_HEAD)
+        for index, row in zip(frame.index, frame.to_numpy(), strict=True):
+            table.add_row(str(index), *row)
+        console.print(table)
+    if args.json:
+        print(json.dumps({"studies": frame.to_dict()}))
+    return 0
+
+
+def show_trials(args: Args, name: str) -> int:
+    """The trials of one study."""
+    study = load_study(name, args.storage)
     frame, trials = trials_frame(study), study.get_trials(deepcopy=False)
     # Trials that another one replaced (a retry after a failure) and seed repeats stand in the CSV only.
     rows = frame.loc[[not {"replaced", "repeat_of"} & trials[number].user_attrs.keys() for number in frame.trial]]
@@ -51,11 +82,15 @@ def main(args: Args) -> int:
         _write_csv(frame, args.csv)
     console = make_console(stderr=args.json)
     if len(top):
-        say(console, f"{len(top)} of {len(rows)} trials of study {args.study}, lowest dev loss first:", "bold")
-        console.print(trials_table([trials[number] for number in top.trial], console.width))
+        say(console, f"{len(top)} of {len(rows)} trials of study {name}, lowest dev loss first:", "bold")
+        if args.markdown:
+            table = top.drop(columns=["started", "ended"]).round(4).astype(object).where(top.notna(), "")
+            print(to_markdown(table.set_index("trial"), "trial"), file=console.file)
+        else:
+            console.print(trials_table([trials[number] for number in top.trial], console.width))
     words = rows.state.str.lower().replace("fail", "failed")
     states = {str(state): int(n) for state, n in words.value_counts().items()}
-    say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {args.study} has no trials yet.")
+    say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {name} has no trials yet.")
     for row in repeats:
         say(
             console,
@@ -66,12 +101,12 @@ def main(args: Args) -> int:
     if rows.dev_loss.notna().any():
         print_next(
             console,
-            ("compare them in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
-            ("export the best config", "experiments/export.py", [args.study, *store_flags(args)]),
+            ("compare them in the MLflow UI", "studies/ui.py", [name, *store_flags(args, storage=False)]),
+            ("export the best config", "experiments/export.py", [name, *store_flags(args)]),
         )
     if args.json:
         records = top.astype(object).where(top.notna(), None).to_dict("records")
-        print(json.dumps({"study": args.study, "states": states, "trials": records, "repeats": repeats}))
+        print(json.dumps({"study": name, "states": states, "trials": records, "repeats": repeats}))
     return 0
 
 
