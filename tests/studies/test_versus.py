@@ -32,10 +32,10 @@ def test_each_study_has_its_best_and_its_training(frame: pd.DataFrame) -> None:
 
 
 def test_the_best_so_far_is_taken_at_equal_steps(frame: pd.DataFrame) -> None:
-    # At all that the shorter study trained, its best is its best; the longer one had not got to its end.
-    assert frame.loc["best after 80 steps", "short"] == frame.loc["best dev_loss", "short"]
-    reached = [t.intermediate_values for t in load_study("long", None).get_trials()]
-    assert float(str(frame.loc["best after 80 steps", "long"])) >= min(min(values.values()) for values in reached) - 1e-4
+    # At all that the shorter trained, its best is its best; the longer one had not got to its end.
+    at, best = frame.loc["best after 80 steps"].tolist(), frame.loc["best dev_loss"].tolist()
+    assert at[1] == best[1]
+    assert float(at[0]) >= float(best[0])
 
 
 def test_only_settings_that_differ_are_listed(frame: pd.DataFrame) -> None:
