@@ -1,0 +1,224 @@
+"use strict";
+const M = JSON.parse(document.getElementById("model").textContent);
+const { symbols, block_size: T, n_embd: E, n_hidden: H } = M, V = symbols.length, MOST = 100, N = 20, TRIES = 5;
+const codes = new Map(symbols.map((symbol, code) => [symbol, code]));
+
+// ---- the model: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), x the embeddings of the last T characters
+
+function unpack() {
+  const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  const raw = bytes(M.integers), scales = new DataView(bytes(M.scales).buffer), weights = {};
+  let at = 0, row = 0;
+  for (const { name, rows, columns, bits } of M.tensors) {
+    const w = weights[name] = new Float32Array(rows * columns), zero = 2 ** (bits - 1);
+    let held = 0, n = 0;  // bits that are read and not used yet, at most 31
+    for (let i = 0; i < w.length; i++) {
+      if (i % columns === 0) row++;
+      while (n < bits) { held = (held << 8 | raw[at++]) >>> 0; n += 8; }
+      w[i] = ((held >>> (n - bits)) - zero) * scales.getFloat32(4 * (row - 1), true);
+      n -= bits; held &= 2 ** n - 1;
+    }
+  }
+  return weights;
+}
+const { C, W1, b1, W2, b2, Wd } = unpack();
+
+function encode(prefix) {
+  return Array.from(prefix, c => {
+    const code = codes.get(c);
+    if (code === undefined || code === 0) throw new RangeError(c);
+    return code;
+  });
+}
+
+function addProduct(out, x, W) {  // out += x W
+  for (let i = 0, n = out.length; i < x.length; i++)
+    for (let j = 0, k = i * n; j < n; j++) out[j] += x[i] * W[k + j];
+}
+
+function logits(word) {  // of what follows these codes
+  const x = new Float64Array(T * E);
+  for (let t = 0; t < T; t++) {
+    const code = word[word.length - T + t] ?? 0;
+    for (let e = 0; e < E; e++) x[t * E + e] = C[code * E + e];
+  }
+  const hidden = Float64Array.from(b1), out = Float64Array.from(b2);
+  addProduct(hidden, x, W1);
+  addProduct(out, hidden.map(Math.tanh), W2);
+  if (Wd) addProduct(out, x, Wd);
+  return out;
+}
+
+function softmax(y, temperature = 1) {
+  const top = y.reduce((a, b) => Math.max(a, b)), p = y.map(v => Math.exp((v - top) / temperature));
+  const sum = p.reduce((a, b) => a + b);
+  return p.map(v => v / sum);
+}
+
+function random(seed, stream) {  // mulberry32; a stream a name, so that no name depends on those before it
+  let a = Math.imul(seed, 0x9e3779b1) + Math.imul(stream + 1, 0x85ebca6b) | 0;
+  return () => {
+    a = a + 0x6d2b79f5 | 0;
+    let t = Math.imul(a ^ a >>> 15, 1 | a);
+    t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
+    return ((t ^ t >>> 14) >>> 0) / 2 ** 32;
+  };
+}
+
+function sampleWord(prefix, temperature, draw) {
+  const word = [];
+  let nats = 0;  // at temperature 1, and with the prefix: how unlikely the name is, not how it was drawn
+  while (true) {
+    const y = logits(word), given = prefix[word.length];
+    let code = given ?? 0;
+    if (given === undefined) {
+      const p = softmax(y, temperature);
+      for (let left = draw(); code < V - 1 && (left -= p[code]) >= 0;) code++;
+    }
+    nats -= Math.log(softmax(y)[code]);
+    if (code !== 0) word.push(code);
+    if (code === 0 || word.length >= Math.max(MOST, prefix.length))
+      return { name: word.map(code => symbols[code]).join(""), nats: nats / (word.length + 1) };
+  }
+}
+
+function sampleNames(prefix, temperature, seed, n) {  // different ones, or fewer where few are likely
+  const names = new Map();
+  for (let i = 0; i < TRIES * n && names.size < n; i++) {
+    const word = sampleWord(prefix, temperature, random(seed, i));
+    if (word.name && !names.has(word.name)) names.set(word.name, word);
+  }
+  return [...names.values()];
+}
+
+window.makemore = {
+  symbols,
+  probabilities: (prefix, temperature = 1) => Array.from(softmax(logits(encode(prefix)), temperature)),
+  generate: ({ prefix = "", temperature = 1, seed = 1, n = N } = {}) =>
+    sampleNames(encode(prefix), temperature, seed, n),
+};
+
+// ---- the page
+
+const $ = id => document.getElementById(id), percent = p => `${(100 * p).toFixed(1)} %`;
+const label = c => c === " " ? "␣" : /\p{M}/u.test(c) ? "◌" + c : c;
+const big = V > 40;  // too many for a bar each
+
+function make(tag, parent, text = "", attributes = {}, space = null) {
+  const element = space ? document.createElementNS(space, tag) : document.createElement(tag);
+  for (const key in attributes) element.setAttribute(key, attributes[key]);
+  element.textContent = text;
+  return parent.appendChild(element);
+}
+
+function drawBars(word) {
+  const p = softmax(logits(word), +$("temperature").value), top = p.reduce((a, b) => Math.max(a, b));
+  let order = Array.from(p.keys());
+  if (big) order = order.sort((a, b) => p[b] - p[a]).slice(0, 30);
+  const focused = $("bars").contains(document.activeElement);
+  while ($("bars").children.length < order.length) {
+    const button = make("button", $("bars"), "", { type: "button" });
+    make("bdi", button); make("i", make("span", button)); make("span", button, "", { class: "p" });
+    button.onclick = () => { $("prefix").value += symbols[button.value]; update(); };
+  }
+  order.forEach((code, k) => {
+    const button = $("bars").children[k], [symbol, bar, number] = button.children, end = code === 0;
+    button.value = code; button.disabled = end;
+    button.title = end ? "the name ends here" : `add ${symbols[code]}`;
+    button.setAttribute("aria-label", `${end ? "end of the name" : symbols[code]}, ${percent(p[code])}`);
+    symbol.textContent = end ? "end" : label(symbols[code]);
+    bar.firstChild.style.width = `${100 * p[code] / top}%`;
+    number.textContent = percent(p[code]);
+  });
+  $("after").textContent = word.length ? `after ${word.map(code => symbols[code]).join("")}` : "at the beginning";
+  if (focused && document.activeElement.disabled) $("prefix").focus();
+  const rest = 1 - order.reduce((sum, code) => sum + p[code], 0);
+  $("rest").textContent = (big ? `The other ${V - 30} characters have ${percent(Math.max(0, rest))} together. ` : "")
+    + "At this temperature. Press a letter to add it.";
+}
+
+function drawNames(word, prefix) {
+  const seed = $("seed").valueAsNumber, names = sampleNames(word, +$("temperature").value, seed, N);
+  $("names").replaceChildren();
+  for (const { name, nats } of names) {
+    const row = make("li", $("names")), text = make("bdi", row);
+    make("b", text, prefix); text.append(name.slice(prefix.length));
+    make("small", row, nats.toFixed(2));
+  }
+  const many = `${names.length} ${names.length === 1 ? "name" : "different names"}`;
+  const hint = names.length < N ? " At this temperature the model has few others." : "";
+  say(`${many}${prefix && ` with ${prefix}`}, seed ${seed}.${hint}`);
+}
+
+function spread(places, gap) {  // letters on top of each other move apart, just so far that both can be read
+  for (let round = 0; round < 40; round++)
+    for (const a of places) for (const b of places) {
+      const dx = b[0] - a[0] || 1e-6, dy = b[1] - a[1], far = Math.hypot(dx, dy), push = (gap - far) / far / 4;
+      if (a === b || push <= 0) continue;
+      a[0] -= dx * push; a[1] -= dy * push; b[0] += dx * push; b[1] += dy * push;
+    }
+}
+
+function drawMap() {
+  const svg = "http://www.w3.org/2000/svg", xs = M.places.map(p => p[0]), ys = M.places.map(p => p[1]);
+  const bounds = v => v.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
+  const [x0, x1] = bounds(xs), [y0, y1] = bounds(ys), W = 400, edge = 22;
+  const scale = (W - 2 * edge) / Math.max(x1 - x0, y1 - y0, 1e-9);  // the same both ways: distances are true
+  const width = Math.max(2 * edge + scale * (x1 - x0), 0.75 * W), height = Math.max(2 * edge + scale * (y1 - y0), 0.5 * W);
+  $("map").setAttribute("viewBox", `0 0 ${width} ${height}`);
+  $("map").setAttribute("aria-label", "Map of the letters by their embeddings; letters that are close are alike.");
+  const size = V <= 64 ? 17 : V <= 300 ? 11 : 7;
+  const places = M.places.map(([x, y]) =>
+    [width / 2 + scale * (x - (x0 + x1) / 2), height / 2 - scale * (y - (y0 + y1) / 2)]);
+  if (V <= 64) spread(places, 0.9 * size);
+  places.forEach((at, code) => {
+    make("circle", $("map"), "", { cx: at[0], cy: at[1], r: 0.72 * size, "stroke-width": 1.5 }, svg);
+    make("text", $("map"), label(symbols[code]), { x: at[0], y: at[1], "font-size": size }, svg);
+  });
+  const share = M.shares[0] + M.shares[1];
+  $("legend").textContent = `The two directions in which the letters’ ${E} features differ most hold ${percent(share)} `
+    + `of their variance. “.” is the beginning and the end. Ringed: the ${T === 1 ? "character" : T + " characters"} `
+    + "that the model looks at now.";
+}
+
+function markMap(word) {
+  const seen = new Set(Array.from({ length: T }, (_, t) => word[word.length - T + t] ?? 0));
+  [...$("map").children].forEach((element, i) => element.classList.toggle("seen", seen.has(i >> 1)));
+}
+
+function say(sentence, bad = false) {
+  $("status").textContent = sentence;
+  $("status").classList.toggle("bad", bad);
+}
+
+// A phone begins with a capital; where the model knows small letters only, that is what is meant.
+const fold = text => Array.from(text, c => !codes.has(c) && codes.has(c.toLowerCase()) ? c.toLowerCase() : c).join("");
+
+function update() {
+  $("shown").textContent = (+$("temperature").value).toFixed(2);
+  const prefix = fold($("prefix").value);
+  let word;
+  try { word = encode(prefix); } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const known = V <= 100 ? ` It knows ${symbols.slice(1).join("")}.` : "";
+    $("prefix").setAttribute("aria-invalid", "true");
+    return say(`The model has never seen “${error.message}”.${known}`, true);
+  }
+  $("prefix").removeAttribute("aria-invalid");
+  drawBars(word); markMap(word);
+  if (!$("seed").checkValidity()) return say("The seed is a whole number from 0 to 4,294,967,295.", true);
+  drawNames(word, prefix);
+}
+
+$("form").oninput = update;
+$("form").onsubmit = event => {
+  event.preventDefault();
+  // Enter in the seed's field asks for that seed; anywhere else for other names.
+  if (document.activeElement !== $("seed")) $("seed").value = ($("seed").valueAsNumber + 1) % 2 ** 32;
+  update();
+};
+$("about").textContent = `Made in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that sees `
+  + `the last ${T === 1 ? "character" : T + " characters"}` + (M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)}`
+  + " nats a character") + `. ${M.source}`;
+drawMap();
+update();
