@@ -109,7 +109,7 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
         "trials": sum(counts(t) and t.state.is_finished() for t in study.get_trials(deepcopy=False)),
         "data": attrs["data"],
         "data_sha256": attrs["data_sha256"],
-        "commit": _commit(),
+        "commit": find_commit(),
         "command": shlex.join(["python", "experiments/export.py", *flags]),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
@@ -117,7 +117,7 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
     return {key: value for key, value in origin.items() if value is not None}
 
 
-def _commit() -> str | None:
+def find_commit() -> str | None:
     """The commit of this checkout, followed by -dirty where files differ from it; None without git."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # installed elsewhere, perhaps inside another project's repository

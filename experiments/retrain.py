@@ -1,39 +1,40 @@
-"""Train an exported config again with one or more seeds, and measure it on the test split.
+"""Train an exported config again with one or more seeds, measure it on the test split, and register the model.
 
 The first seed is the config's own, so that at the config's own number of steps the trial that was exported is trained
-once more, to the same dev loss. The test split is read and encoded here and nowhere else.
+once more, to the same dev loss. The test split is read here and nowhere else, once a run and after all training, and
+nothing is chosen by it.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
-from rich import box
-from rich.table import Table
 
-from experiments.seeds import LOSSES, Replica, Retraining, make_configs, train_all
+from experiments.findings import show_outcome
+from experiments.logbook import Outcome, log_outcome
+from experiments.measures import baselines, compare, join_dev, measure
+from experiments.registry import MODEL, Registered
+from experiments.seeds import TRAIN, Retraining, make_configs, train_all
 from makemore.checkpoint import save_checkpoint
-from makemore.config import parse_config, read_toml
-from makemore.data import Corpus, Examples, load_corpus, read_words, split_words
+from makemore.config import Config, parse_config, read_toml
+from makemore.data import Corpus, load_corpus, read_words, split_words
 from makemore.engines import Diverged, EngineFailed, Envelope, TrainResult, make_engine
 from makemore.sampling import sample_words
-from makemore.trainer import evaluate
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, print_next, say, store_flags
 from studies.harness.launch import NOT_SENT, count_slots
 from studies.harness.mlflow_store import connect, get_experiment
-from studies.harness.runs import FinishedRun, describe_data, log_run
-from studies.harness.storage import MLRUNS
+from studies.harness.runs import describe_data
+from studies.harness.storage import MLRUNS, without_password
 
 EXPERIMENT = "retrain"
 N_SAMPLES = 20
@@ -41,7 +42,7 @@ N_SAMPLES = 20
 
 @dataclass
 class Args:
-    """Train a config again with one or more seeds, and measure it on the test split."""
+    """Train a config again with one or more seeds, measure it on the test split, and register the model."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.toml")]
     """File with a [config] table, such as experiments/export.py writes."""
@@ -49,6 +50,15 @@ class Args:
     """How many seeds: the config's own, and further ones derived from it."""
     steps: int | None = None
     """Optimizer steps; the config's own if not given."""
+    on: Literal["train", "train+dev"] = "train"
+    """What to train on. train+dev is for the last model: it has no dev loss, and the last step's weights are kept."""
+    select: Literal["median", "best"] = "median"
+    """Which seed's model is saved and registered, by dev loss (by train loss with train+dev). The best one's own dev
+    loss flatters it."""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER.toml")] = None
+    """A second config, trained with as many seeds, whose test loss is compared word by word."""
+    register: bool = True
+    """Register the model in MLflow as makemore-mlp."""
     names: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """File of words, one a line, UTF-8; the embedded names if not given."""
     device: str = "auto"
@@ -58,7 +68,7 @@ class Args:
     tracking_uri: str | None = None
     """MLflow tracking URI; the SQLite database in mlruns/ if not given."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="CHECKPOINT", aliases=["-o"])] = None
-    """Where the model of the median seed goes; mlruns/checkpoints/NAME.safetensors if not given."""
+    """Where the selected seed's model goes; mlruns/checkpoints/NAME.safetensors if not given."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 
@@ -66,13 +76,13 @@ class Args:
 def main(args: Args) -> int:
     """Train, measure, save, report and log. Returns the exit code."""
     began = time.time()
-    tables = read_toml(args.file)
-    config, origin = parse_config(tables["config"], str(args.file)), tables.get("origin", {})
-    configs = make_configs(config, args.seeds, args.steps)
+    config, origin = _read(args.file)
+    configs = make_configs(config, args.seeds, args.steps, args.on)
+    other = _read(args.against)[0] if args.against else None
+    others = make_configs(other, args.seeds, args.steps, args.on) if other else []
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, but got {args.workers}.")
     corpus = load_corpus(args.names)
-    slots = count_slots(args.device, args.workers, len(configs))
     out = args.out or MLRUNS / "checkpoints" / f"{args.file.stem}.safetensors"
     if out.is_dir():
         raise ValueError(f"{out}: is a directory; give --out the path of a file.")
@@ -80,28 +90,60 @@ def main(args: Args) -> int:
     experiment_id = get_experiment(client, EXPERIMENT)
     dataset = describe_data(corpus, args.names)
     _warn_of_other_data(origin, dataset)
+    trained_on = corpus if args.on == TRAIN else join_dev(corpus)
     try:
-        with closing(make_engine(args.device, corpus, slots, Envelope.around(*configs))) as engine:
-            results = train_all(engine, configs)
+        results = _train(args, trained_on, [*configs, *others])
     except (Diverged, EngineFailed, MemoryError) as error:
         print(str(error) or "out of memory; lower --workers.", file=sys.stderr)
         return 1
-    replicas = measure(results, corpus, args.names)
-    done = Retraining(args.file.stem, config, origin, dataset, replicas, began)
-    save_checkpoint(out, done.median.model, corpus.vocab, losses=done.median.losses, origin=origin, corpus=dataset)
-    words = sample_words(done.median.model, corpus.vocab, N_SAMPLES, seed=done.median.config.seed)
-    report(args, done, out, words)
-    run_id = _log(client, experiment_id, done, out, words)
+    test = split_words(read_words(args.names)).test  # the only reading of the test split
+    replicas = measure(results, trained_on, args.on, test)
+    first, second = replicas[: args.seeds], replicas[args.seeds :]
+    names = _names(args)
+    done = Retraining(names[0], config, origin, dataset, first, args.on, args.select)
+    model, losses = done.selected.model, done.selected.losses
+    save_checkpoint(out, model, corpus.vocab, losses=losses, origin=origin, corpus=dataset, trained_on=args.on)
+    samples = sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)
+    rival, difference = ((names[1], second), compare(names, first, second, test)) if second else (None, None)
+    outcome = Outcome(done, baselines(trained_on, args.on, test), rival, difference, out, samples, began)
+    console = make_console(stderr=args.json)
+    show_outcome(console, outcome)
+    try:
+        run_id, registered = log_outcome(client, experiment_id, outcome, into_registry=args.register)
+    except ValueError as error:
+        print(f"{error}. The checkpoint and the figures above are whole.", file=sys.stderr)
+        run_id, registered = None, None
+    _show_next(console, args, registered, out)
     if args.json:
-        print(json.dumps({**done.summary(), "checkpoint": str(out), "mlflow_run_id": run_id}))
+        print(json.dumps(_summary(outcome, run_id, registered)))
     return 0 if run_id else NOT_SENT
 
 
-def measure(results: Sequence[TrainResult], corpus: Corpus, names: Path | None) -> list[Replica]:
-    """The losses of each result on all three splits; reads the test split."""
-    test = Examples.of(split_words(read_words(names)).test, corpus.vocab)
-    splits = dict(zip(LOSSES, (corpus.train, corpus.dev, test), strict=True))
-    return [Replica(r, {name: evaluate(r.model, split) for name, split in splits.items()}) for r in results]
+def _read(path: Path) -> tuple[Config, dict[str, Any]]:
+    """The config of a file, and its origin, which is empty when it has none.
+
+    Raises:
+        ValueError: as `read_toml` and `parse_config`.
+    """
+    tables = read_toml(path)
+    origin = tables.get("origin", {})
+    if not isinstance(origin, dict):
+        raise ValueError(f"{path}: origin must be a table, but is {origin!r}; remove that line.")
+    return parse_config(tables["config"], str(path)), origin
+
+
+def _train(args: Args, corpus: Corpus, configs: list[Config]) -> list[TrainResult]:
+    slots = count_slots(args.device, args.workers, len(configs))
+    with closing(make_engine(args.device, corpus, slots, Envelope.around(*configs))) as engine:
+        return train_all(engine, configs, watch="dev_loss" if args.on == TRAIN else "train_loss")
+
+
+def _names(args: Args) -> tuple[str, str]:
+    """What the two configs are called; the second is empty without one."""
+    if args.against is None:
+        return args.file.stem, ""
+    same = args.file.stem == args.against.stem
+    return (str(args.file), str(args.against)) if same else (args.file.stem, args.against.stem)
 
 
 def _warn_of_other_data(origin: dict[str, Any], dataset: dict[str, str]) -> None:
@@ -114,84 +156,31 @@ def _warn_of_other_data(origin: dict[str, Any], dataset: dict[str, str]) -> None
         )
 
 
-def report(args: Args, done: Retraining, out: Path, words: list[str]) -> None:
-    """Print what the user wants to know; on standard error with --json."""
-    console = make_console(stderr=args.json)
-    summary, origin = done.summary(), done.origin
-    n, steps = len(done.replicas), done.replicas[0].config.max_steps
-    say(console, f"{done.name}: {summary['n_params']:,} parameters, {steps:,} steps; the best weights' losses:", "bold")
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("seed", "best_step", *LOSSES):
-        table.add_column(heading, justify="right")
-    for row in summary["seeds"]:
-        table.add_row(str(row["seed"]), str(row["best_step"]), *(f"{row[name]:.4f}" for name in LOSSES))
-    if n > 1:
-        table.add_section()
-        cells = (f"{summary['mean'][name]:.4f} ± {summary['sd'][name]:.4f}" for name in LOSSES)
-        table.add_row("mean ± sd", "", *cells)
-    console.print(table)
-    if done.again is not None:
-        say(console, _comparison(done.again, origin))
-    say(console, f"{N_SAMPLES} words it makes up: {', '.join(words)}")
-    say(console, f"Saved as {out}" + (", the seed of median dev loss" if n > 1 else ""))
+def _show_next(console: Any, args: Args, registered: Registered | None, out: Path) -> None:
+    if registered is not None:
+        version = f"version {registered.version} of {MODEL}, {registered.alias}"
+        say(console, f"Registered as {version}: {registered.reason}.")
+    flags = store_flags(args, storage=False)
     print_next(
-        console, ("see the runs in the MLflow UI", "studies/ui.py", [EXPERIMENT, *store_flags(args, storage=False)])
+        console,
+        ("make up names", "experiments/generate.py", [str(out), "--n", "20"]),
+        ("see the runs in the MLflow UI", "studies/ui.py", [EXPERIMENT, *flags]),
     )
+    if registered is not None:
+        store = without_password(
+            args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
+        )
+        serve = f"models serve -m {registered.uri} --env-manager local --host 127.0.0.1 --port 5001"
+        command = f"MLFLOW_TRACKING_URI={shlex.quote(store)} {shlex.quote(sys.executable)} -m mlflow {serve}"
+        console.print(f"  {command}  # serve it", soft_wrap=True)
 
 
-def _comparison(again: float, origin: dict[str, Any]) -> str:
-    trial = f"trial {origin.get('trial')} of study {origin.get('study')}"
-    where, before = f"dev loss {again:.4f} at step {origin['best_step']:,}", origin["dev_loss"]
-    if again == before:
-        return f"The first seed has {where}, exactly as {trial}."
-    why = "every digit is the same only on the same kind of processor, with the same versions"
-    return f"The first seed has {where}, {again - before:+.2g} from {trial}: {why}."
-
-
-def _log(client: Any, experiment_id: str, done: Retraining, out: Path, words: list[str]) -> str | None:
-    """Write a parent run with a child run a seed to MLflow; returns the parent's id, or None where MLflow fails."""
-    summary = done.summary()
-    tags = {"kind": "retrain"} | {
-        f"origin.{key}": str(done.origin[key]) for key in ("study", "trial") if key in done.origin
-    }
-    steps = done.replicas[0].config.max_steps
-    metrics = [(name, summary["mean"][name], steps) for name in ("dev_loss", "train_loss", "test_loss")]
-    metrics += [(f"{name}_sd", sd, steps) for name, sd in summary["sd"].items() if sd is not None]
-    params = {**done.replicas[0].config.model_dump(exclude={"seed"}), "seeds": len(done.replicas)}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            files = _write_files(Path(folder), done, out, words)
-            name = f"{summary['mean']['dev_loss']:.4f} · {done.name}"
-            parent = FinishedRun(name, params, metrics, tags, files, done.began)
-            parent_id = log_run(client, experiment_id, parent, done.dataset)
-        for replica in done.replicas:
-            log_run(client, experiment_id, _child(replica, tags, done.began), done.dataset, parent_id=parent_id)
-    except ValueError as error:
-        print(f"{error}. The checkpoint and the figures above are whole.", file=sys.stderr)
-        return None
-    return parent_id
-
-
-def _write_files(folder: Path, done: Retraining, out: Path, words: list[str]) -> list[Path]:
-    config, model, samples = folder / "config.toml", folder / "model.safetensors", folder / "samples.txt"
-    config.write_text(done.replicas[0].config.to_toml(origin=done.origin), encoding="utf-8")
-    shutil.copy(out, model)
-    samples.write_text("\n".join(words) + "\n", encoding="utf-8")
-    return [config, model, samples]
-
-
-def _child(replica: Replica, tags: dict[str, str], began: float) -> FinishedRun:
-    result, losses = replica.result, replica.losses
-    rows = [
-        (key, float(value), point.step)
-        for point in result.history
-        for key, value in {"dev_loss": point.dev_loss, "train_loss": point.train_loss, "lr": point.lr}.items()
-    ]
-    # Tables show the last value: the exact losses of the best weights, as the checkpoint has them.
-    final = {**losses, "best_step": result.best.step, "seconds": result.seconds, "n_params": result.n_params}
-    rows += [(key, float(value), replica.config.max_steps) for key, value in final.items()]
-    name = f"{losses['dev_loss']:.4f} · seed {replica.config.seed}"
-    return FinishedRun(name, replica.config.model_dump(), rows, tags, started=began)
+def _summary(outcome: Outcome, run_id: str | None, registered: Registered | None) -> dict[str, Any]:
+    summary = {**outcome.done.summary(), "checkpoint": str(outcome.checkpoint), "mlflow_run_id": run_id}
+    summary["baselines"] = {rung.name: rung.losses for rung in outcome.rungs}
+    summary["comparison"] = outcome.difference.summary() if outcome.difference else None
+    summary["registered"] = {"version": registered.version, "alias": registered.alias} if registered else None
+    return summary
 
 
 if __name__ == "__main__":

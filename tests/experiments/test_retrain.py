@@ -172,7 +172,7 @@ def test_mlflow_holds_a_parent_with_a_run_a_seed(run_file: Any, retrain: Retrain
     assert {name: parent.data.metrics[name] for name in LOSSES} == ran.json["mean"]
     assert {name: parent.data.metrics[f"{name}_sd"] for name in LOSSES} == ran.json["sd"]
     files = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert files == {"config.toml", "model.safetensors", "samples.txt"}
+    assert files == {"config.toml", "model.safetensors", "samples.txt", "comparison.png"}
     for row in ran.json["seeds"]:
         run = children[row["seed"]]
         # Tables show the exact losses; the curve has a point an evaluation.
