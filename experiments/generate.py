@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -31,7 +31,6 @@ from studies.harness.storage import MLRUNS
 
 CHECKPOINTS = MLRUNS / "checkpoints"
 REGISTERED = "models:/"
-WEIGHTS = "model.safetensors"  # what the checkpoint of a registered model is called
 DRAWS_PER_NAME, MIN_DRAWS = 200, 10_000  # after so many, --new-only gives up
 
 
@@ -105,8 +104,8 @@ def draw(checkpoint: Checkpoint, args: Args, data: set[str]) -> list[str]:
     """
 
     def sample(count: int) -> list[str]:
-        knobs = {"seed": args.seed, "temperature": args.temperature}
-        return sample_words(checkpoint.model, checkpoint.vocab, count, prefix=args.prefix, **knobs)
+        model, vocab = checkpoint.model, checkpoint.vocab
+        return sample_words(model, vocab, count, seed=args.seed, temperature=args.temperature, prefix=args.prefix)
 
     if not args.new_only:
         return sample(args.n)
@@ -144,21 +143,29 @@ def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str
 
 def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
     """Download a registered model's files and read its checkpoint."""
-    tracking_uri = connect(tracking_uri).tracking_uri
+    named = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
+    if named is None:
+        raise ValueError(f"{uri}: names no version of a model; give models:/NAME@ALIAS or models:/NAME/VERSION.")
+    name, alias, version = named["name"], named["alias"], named["version"]
+    client = connect(tracking_uri)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         try:
+            # MLflow alone would look the alias up in its global store, whatever store is asked for.
+            version = version or client.get_model_version_by_alias(name, alias).version
+            place = client.get_model_version_download_uri(name, version)
             with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-                download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri, registry_uri=tracking_uri)
+                download_artifacts(place, dst_path=folder, tracking_uri=client.tracking_uri)
         except (MlflowException, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"{uri}: cannot be loaded from MLflow ({reason[:200]}).") from None
-        found = sorted(Path(folder).rglob(WEIGHTS))
-        if not found:
-            raise ValueError(f"{uri}: holds no file {WEIGHTS}, so it is no model of this project.")
+        found = sorted(Path(folder).rglob("*.safetensors"))
+        if len(found) != 1:
+            raise ValueError(
+                f"{uri}: holds {len(found)} safetensors files and not one, so it is no model of this project."
+            )
         return load_checkpoint(found[0])
 
 

@@ -94,6 +94,8 @@ function sampleNames(prefix, temperature, seed, n) {  // different ones, or fewe
 window.makemore = {
   symbols,
   probabilities: (prefix, temperature = 1) => Array.from(softmax(logits(encode(prefix)), temperature)),
+  sample: ({ prefix = "", temperature = 1, seed = 1, index = 0 } = {}) =>
+    sampleWord(encode(prefix), temperature, random(seed, index)),
   generate: ({ prefix = "", temperature = 1, seed = 1, n = N } = {}) =>
     sampleNames(encode(prefix), temperature, seed, n),
 };
