@@ -53,7 +53,7 @@ def main(args: Args) -> int:
     size, parameters = args.out.stat().st_size / 1000, checkpoint.model.flat.numel()
     print(
         f"{args.out}: {size:,.0f} kB with the {parameters:,} parameters of {source}.\n"
-        f"The matrices are integers of {packed.bits} bits, which moves a probability by {packed.error:.1g} at most.\n"
+        f"The matrices are integers of {packed.bits} bits, which moves a probability by up to {packed.error:.2g}.\n"
         "Open it in a browser; it needs no network."
     )
     return 0

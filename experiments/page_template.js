@@ -136,7 +136,7 @@ function drawBars(word) {
   if (focused && document.activeElement.disabled) $("prefix").focus();
   const rest = 1 - order.reduce((sum, code) => sum + p[code], 0);
   $("rest").textContent = (big ? `The other ${V - 30} characters have ${percent(Math.max(0, rest))} together. ` : "")
-    + "At this temperature. Press a letter to add it.";
+    + "At the temperature above. Press a letter to add it.";
 }
 
 function drawNames(word, prefix) {
@@ -147,9 +147,10 @@ function drawNames(word, prefix) {
     make("b", text, prefix); text.append(name.slice(prefix.length));
     make("small", row, nats.toFixed(2));
   }
-  const many = `${names.length} ${names.length === 1 ? "name" : "different names"}`;
+  const one = names.length === 1, many = one ? "1 name" : `${names.length} different names`;
+  const begins = prefix && ` that begin${one ? "s" : ""} with ${prefix}`;
   const hint = names.length < N ? " At this temperature the model has few others." : "";
-  say(`${many}${prefix && ` with ${prefix}`}, seed ${seed}.${hint}`);
+  say(`${many}${begins}, seed ${seed}.${hint}`);
 }
 
 function spread(places, gap) {  // letters on top of each other move apart, just so far that both can be read
@@ -166,21 +167,22 @@ function drawMap() {
   const bounds = v => v.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
   const [x0, x1] = bounds(xs), [y0, y1] = bounds(ys), W = 400, edge = 22;
   const scale = (W - 2 * edge) / Math.max(x1 - x0, y1 - y0, 1e-9);  // the same both ways: distances are true
-  const width = Math.max(2 * edge + scale * (x1 - x0), 0.75 * W), height = Math.max(2 * edge + scale * (y1 - y0), 0.5 * W);
+  const width = Math.max(2 * edge + scale * (x1 - x0), 0.75 * W);
+  const height = Math.max(2 * edge + scale * (y1 - y0), 0.5 * W);
   $("map").setAttribute("viewBox", `0 0 ${width} ${height}`);
   $("map").setAttribute("aria-label", "Map of the letters by their embeddings; letters that are close are alike.");
   const size = V <= 64 ? 17 : V <= 300 ? 11 : 7;
   const places = M.places.map(([x, y]) =>
     [width / 2 + scale * (x - (x0 + x1) / 2), height / 2 - scale * (y - (y0 + y1) / 2)]);
-  if (V <= 64) spread(places, 0.9 * size);
+  if (V <= 64) spread(places, size);
   places.forEach((at, code) => {
-    make("circle", $("map"), "", { cx: at[0], cy: at[1], r: 0.72 * size, "stroke-width": 1.5 }, svg);
+    make("circle", $("map"), "", { cx: at[0], cy: at[1], r: 0.65 * size, "stroke-width": 1.5 }, svg);
     make("text", $("map"), label(symbols[code]), { x: at[0], y: at[1], "font-size": size }, svg);
   });
   const share = M.shares[0] + M.shares[1];
-  $("legend").textContent = `The two directions in which the letters’ ${E} features differ most hold ${percent(share)} `
-    + `of their variance. “.” is the beginning and the end. Ringed: the ${T === 1 ? "character" : T + " characters"} `
-    + "that the model looks at now.";
+  $("legend").textContent = `The two directions in which the letters’ ${E} features differ most hold `
+    + `${percent(share)} of their variance. “.” is the beginning and the end. Ringed: the `
+    + `${T === 1 ? "character" : T + " characters"} that the model looks at now.`;
 }
 
 function markMap(word) {
@@ -190,6 +192,7 @@ function markMap(word) {
 
 function say(sentence, bad = false) {
   $("status").textContent = sentence;
+  document.querySelector("main").classList.toggle("stale", bad);
   $("status").classList.toggle("bad", bad);
 }
 
@@ -219,8 +222,8 @@ $("form").onsubmit = event => {
   if (document.activeElement !== $("seed")) $("seed").value = ($("seed").valueAsNumber + 1) % 2 ** 32;
   update();
 };
-$("about").textContent = `Made in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that sees `
-  + `the last ${T === 1 ? "character" : T + " characters"}` + (M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)}`
-  + " nats a character") + `. ${M.source}`;
+const loss = M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)} nats a character`;
+$("about").textContent = `Made in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that `
+  + `sees the last ${T === 1 ? "character" : T + " characters"}${loss}. ${M.source}`;
 drawMap();
 update();
