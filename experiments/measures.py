@@ -105,8 +105,13 @@ class Difference(NamedTuple):
         return {"against": self.names[1], "difference": self.loss, "margin": self.margin, "sentence": self.sentence}
 
 
-def compare(names: tuple[str, str], first: list[Replica], second: list[Replica], test: Sequence[str]) -> Difference:
+def compare(names: tuple[str, str], first: np.ndarray, second: np.ndarray, lengths: np.ndarray) -> Difference:
     """Compare two configs on the test split, paired by word.
+
+    Args:
+        first: (S, W) what each of W words costs each of S seeds, its end included, in nats.
+        second: the same of the other config, which may have another number of seeds.
+        lengths: (W,) characters of the words, their ends included.
 
     Word w of c_w characters costs the two configs on average over their seeds a_w and b_w nats; the difference is
     D = sum(a_w - b_w) / sum(c_w). Its variance has two parts, which are added:
@@ -118,15 +123,13 @@ def compare(names: tuple[str, str], first: list[Replica], second: list[Replica],
     The interval is Student's, with Welch and Satterthwaite's degrees of freedom. A word that stands in the split twice
     counts as two.
     """
-    lengths = np.array([len(word) + 1 for word in test])
-    paired = np.mean([r.words for r in first], axis=0) - np.mean([r.words for r in second], axis=0)  # (W,)
-    W, total = len(test), float(lengths.sum())
+    paired = first.mean(0) - second.mean(0)  # (W,)
+    W, total = len(lengths), float(lengths.sum())
     D = float(paired.sum()) / total
     parts = [(W / max(1, W - 1) * float(((paired - D * lengths) ** 2).sum()) / total**2, W - 1)]
-    for replicas in (first, second):
-        if len(replicas) > 1:
-            losses = [replica.words.sum() / total for replica in replicas]
-            parts.append((float(np.var(losses, ddof=1)) / len(losses), len(losses) - 1))
+    for costs in (first, second):
+        if len(costs) > 1:
+            parts.append((float(np.var(costs.sum(1) / total, ddof=1)) / len(costs), len(costs) - 1))
     variance = sum(part for part, _ in parts)
     spread = sum(part**2 / max(1, freedom) for part, freedom in parts)
     freedom = max(1, int(variance**2 / spread)) if spread > 0 else 1

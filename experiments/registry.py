@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from studies.harness.storage import exclusive, without_password
 
 MODEL = "makemore-mlp"
 CHAMPION, CHALLENGER = "champion", "challenger"
+WEIGHTS = "model.safetensors"  # what the checkpoint is called inside
 CODE = Path(__file__).with_name("served_model.py")
 NEEDED = ("makemore-studies", "mlflow", "torch")  # by whoever loads the model
 
@@ -68,7 +70,8 @@ def _log_model(client: Any, experiment_id: str, run_id: str, done: Retraining, c
     model_id = str(logged.model_id)
     with tempfile.TemporaryDirectory() as folder:
         about = Model(artifact_path=logged.artifact_location, model_uuid=model_id, run_id=run_id, model_id=model_id)
-        save_served(Path(folder, "model"), checkpoint, mlflow_model=about)
+        shutil.copy(checkpoint, Path(folder, WEIGHTS))
+        save_served(Path(folder, "model"), Path(folder, WEIGHTS), mlflow_model=about)
         client.log_model_artifacts(model_id, str(Path(folder, "model")))
     step, now = done.selected.config.max_steps, int(time.time() * 1000)
     data = {"dataset_name": done.dataset["name"], "dataset_digest": done.dataset["sha256"][:32]}

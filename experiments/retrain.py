@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from contextlib import closing
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
 from experiments.findings import show_outcome
@@ -38,6 +40,7 @@ from studies.harness.storage import MLRUNS, without_password
 
 EXPERIMENT = "retrain"
 N_SAMPLES = 20
+PORT = 5100  # of the command that serves the model; the UI takes those from 5000
 
 
 @dataclass
@@ -104,7 +107,11 @@ def main(args: Args) -> int:
     model, losses = done.selected.model, done.selected.losses
     save_checkpoint(out, model, corpus.vocab, losses=losses, origin=origin, corpus=dataset, trained_on=args.on)
     samples = sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)
-    rival, difference = ((names[1], second), compare(names, first, second, test)) if second else (None, None)
+    rival, difference = None, None
+    if second:
+        costs, rivals = (np.stack([replica.words for replica in side]) for side in (first, second))
+        lengths = np.array([len(word) + 1 for word in test])
+        rival, difference = (names[1], second), compare(names, costs, rivals, lengths)
     outcome = Outcome(done, baselines(trained_on, args.on, test), rival, difference, out, samples, began)
     console = make_console(stderr=args.json)
     show_outcome(console, outcome)
@@ -167,12 +174,17 @@ def _show_next(console: Any, args: Args, registered: Registered | None, out: Pat
         ("see the runs in the MLflow UI", "studies/ui.py", [EXPERIMENT, *flags]),
     )
     if registered is not None:
-        store = without_password(
-            args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
-        )
-        serve = f"models serve -m {registered.uri} --env-manager local --host 127.0.0.1 --port 5001"
-        command = f"MLFLOW_TRACKING_URI={shlex.quote(store)} {shlex.quote(sys.executable)} -m mlflow {serve}"
-        console.print(f"  {command}  # serve it", soft_wrap=True)
+        console.print(f"  {_serve_command(args, registered)}  # serve it", soft_wrap=True)
+
+
+def _serve_command(args: Args, registered: Registered) -> str:
+    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
+    command = f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))} mlflow models serve -m {registered.uri}"
+    found, folder = shutil.which("mlflow"), Path(sys.executable).parent
+    if not found or Path(found).parent != folder:  # mlflow looks for its server on the PATH too
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        command = f'PATH={shlex.quote(str(shown))}:"$PATH" {command}'
+    return f"{command} --env-manager local --host 127.0.0.1 --port {PORT}"
 
 
 def _summary(outcome: Outcome, run_id: str | None, registered: Registered | None) -> dict[str, Any]:

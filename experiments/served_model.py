@@ -11,9 +11,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from makemore.checkpoint import load_checkpoint
+from makemore.data import BOUNDARY
 from makemore.sampling import sample_words, score_words
 
 CHECKPOINT = "checkpoint"  # the artifact's name
@@ -49,10 +51,17 @@ class NamesModel(PythonModel):
             With `probabilities`, a row a request: prefix, then a column for each symbol; "." is the end of the name.
 
         Raises:
-            ValueError: a prefix holds a character that the model does not know, or a number is out of range.
+            MlflowException: a prefix holds a character that the model does not know, or a number is out of range; a
+                server answers 400 with its sentence.
         """
-        rows = [{**DEFAULTS, **{k: v for k, v in row.items() if pd.notna(v)}} for row in model_input.to_dict("records")]
-        if (params or {}).get("probabilities"):
+        try:
+            return self._answer(model_input, bool((params or {}).get("probabilities")))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+
+    def _answer(self, asked: pd.DataFrame, probabilities: bool) -> pd.DataFrame:
+        rows = [{**DEFAULTS, **{k: v for k, v in row.items() if pd.notna(v)}} for row in asked.to_dict("records")]
+        if probabilities:
             return self._probabilities([row.get("prefix", "") for row in rows])
         drawn = [(row.get("prefix", ""), name) for row in rows for name in self._names(row)]
         prefixes, names = [prefix for prefix, _ in drawn], [name for _, name in drawn]
@@ -70,6 +79,8 @@ class NamesModel(PythonModel):
 
     @torch.no_grad()
     def _probabilities(self, prefixes: list[str]) -> pd.DataFrame:
+        if any(BOUNDARY in prefix for prefix in prefixes):
+            raise ValueError(f"a prefix holds {BOUNDARY!r}, which ends a word; leave it out.")
         T = self.model.config.block_size
         contexts = [([0] * T + self.vocab.encode(prefix))[-T:] for prefix in prefixes]
         X = torch.tensor(contexts, dtype=torch.int64).view(-1, T)  # (N, T)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from makemore.config import Config
 from studies.harness.launch import StudyArgs, run_study
+from studies.harness.mlflow_store import default_tracking_uri
 from studies.harness.spaces import LECTURE, five_parameters
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
+SMALL = Config(max_steps=40, eval_interval=10, n_hidden=16, init="kaiming")
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,20 @@ def workdir(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def retrain(workdir: Path, run_file: Any) -> Callable[..., Any]:
+    """Run the script on the words that the study had."""
+    return lambda file, *flags: run_file(
+        "experiments/retrain.py", file, "--names", "words.txt", "--device", "cpu", *flags
+    )
+
+
+@pytest.fixture
+def config(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config file, in a folder whose store mlflow itself uses too."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
+    path = Path("small.toml")
+    path.write_text(SMALL.to_toml())
+    return path

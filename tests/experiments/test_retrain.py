@@ -12,9 +12,11 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from experiments.measures import join_dev
 from experiments.seeds import LOSSES, make_configs, train_all
 from makemore.checkpoint import load_checkpoint
 from makemore.config import Config, read_config
+from makemore.counts import list_words
 from makemore.data import Corpus, build_dataset, load_corpus, read_words, split_words
 from makemore.engines import EngineFailed, Outcome
 from makemore.engines.cpu import CpuEngine
@@ -27,12 +29,6 @@ from studies.harness.study import load_study
 RETRAIN = "experiments/retrain.py"
 FILE = Path("experiments/configs/small.toml")
 Retrain = Callable[..., Any]
-
-
-@pytest.fixture
-def retrain(workdir: Path, run_file: Any) -> Retrain:
-    """Run the script on the words that the study had."""
-    return lambda file, *flags: run_file(RETRAIN, file, "--names", "words.txt", "--device", "cpu", *flags)
 
 
 @torch.no_grad()
@@ -156,6 +152,42 @@ def test_other_steps_keep_the_share_of_the_eval_interval(run_file: Any, retrain:
     assert make_configs(Config(max_steps=1000, eval_interval=10), 1, 50)[0].eval_interval == 1
 
 
+# ---- train and dev together, a selected seed
+
+
+def test_train_and_dev_together_leave_no_dev_loss_and_keep_the_last_step(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    ran = retrain(FILE, "--on", "train+dev", "--seeds", 3, "--json")
+    assert (ran.code, ran.json["trained_on"]) == (0, "train+dev")
+    assert [row["best_step"] for row in ran.json["seeds"]] == [40] * 3
+    assert set(ran.json["mean"]) == {"train_loss", "test_loss"}
+    split, loaded = split_words(read_words("words.txt")), load_checkpoint(ran.json["checkpoint"])
+    median = sorted(ran.json["seeds"], key=lambda row: row["train_loss"])[1]
+    assert ran.json["selected_seed"] == loaded.model.config.seed == median["seed"]
+    assert median["train_loss"] == pytest.approx(whole_split_loss(loaded.model, split.train + split.dev), abs=2e-6)
+    assert median["test_loss"] == pytest.approx(whole_split_loss(loaded.model, split.test), abs=2e-6)
+    assert loaded.metadata["trained_on"] == "train+dev"
+    assert "the dev loss is no measure here" in ran.err and ran.json["reproduced"] is None
+    # The same seeds on train alone come to other weights: the dev words were really trained on.
+    alone = load_checkpoint(retrain(FILE, "--seeds", 3, "--json").json["checkpoint"]).model
+    assert whole_split_loss(alone, split.train + split.dev) != median["train_loss"]
+
+
+def test_joined_dev_words_stand_in_train_and_no_test_word_does(small_corpus: Corpus, words: list[str]) -> None:
+    joined, split = join_dev(small_corpus), split_words(words)
+    assert list_words(joined.train, joined.vocab) == split.train + split.dev
+    assert list_words(joined.dev, joined.vocab) == split.dev
+
+
+def test_the_best_seed_is_kept_only_when_asked_for(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    for select, place in (("median", 1), ("best", 0)):
+        ran = retrain(FILE, "--seeds", 3, "--select", select, "--json")
+        ordered = sorted(ran.json["seeds"], key=lambda row: row["dev_loss"])
+        assert ran.json["selected_seed"] == ordered[place]["seed"]
+        assert load_checkpoint(ran.json["checkpoint"]).model.config.seed == ordered[place]["seed"]
+
+
 # ---- MLflow
 
 
@@ -169,6 +201,9 @@ def test_mlflow_holds_a_parent_with_a_run_a_seed(run_file: Any, retrain: Retrain
     assert all(run.info.status == "FINISHED" for run in runs) and len(runs) == 3
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
     assert parent.data.tags["origin.study"] == "small" and parent.info.run_name.endswith(" · small")
+    # The run says how the test split was used.
+    assert parent.data.tags["test_split"] == "read once, after all training; nothing was chosen by it"
+    assert "The test split was read once, after all training; nothing was chosen by it." in ran.err
     assert {name: parent.data.metrics[name] for name in LOSSES} == ran.json["mean"]
     assert {name: parent.data.metrics[f"{name}_sd"] for name in LOSSES} == ran.json["sd"]
     files = {item.path for item in client.list_artifacts(parent.info.run_id)}
@@ -202,6 +237,14 @@ def test_other_data_than_the_studys_is_warned_of_with_both_names(run_file: Any, 
     assert ran.json["reproduced"] is None
 
 
+def test_an_origin_that_lacks_its_loss_is_not_compared(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    lines = FILE.read_text().splitlines()
+    FILE.write_text("\n".join(line for line in lines if not line.startswith("dev_loss")) + "\n")
+    ran = retrain(FILE, "--json")
+    assert ran.code == 0 and ran.json["reproduced"] is None
+
+
 def test_a_config_without_an_origin_is_trained(retrain: Retrain) -> None:
     Path("mine.toml").write_text("[config]\nmax_steps = 20\neval_interval = 10\nn_hidden = 8\n")
     ran = retrain("mine.toml", "--json")
@@ -223,6 +266,11 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain:
     [
         (["none.toml"], "none.toml: no such file; give the path of a TOML file with a [config] table."),
         (["words.txt"], "words.txt: not valid TOML:"),
+        (["typo.toml"], "typo.toml: n_hiden is not a field of Config; did you mean n_hidden."),
+        (["value.toml"], "value.toml: lr must be greater than 0, but got -1."),
+        (["origin.toml"], "origin.toml: origin must be a table, but is 3; remove that line."),
+        (["ok.toml", "--against", "none.toml"], "none.toml: no such file; give the path of a TOML file with"),
+        (["ok.toml", "--against", "typo.toml"], "typo.toml: n_hiden is not a field of Config; did you mean n_hidden."),
         (["ok.toml", "--seeds", "0"], "--seeds must be at least 1, but got 0."),
         (["ok.toml", "--steps", "0"], "--steps must be at least 1, but got 0."),
         (["ok.toml", "--workers", "0"], "--workers must be at least 1, but got 0."),
@@ -237,4 +285,7 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain:
 )
 def test_bad_input_is_refused_in_a_sentence(workdir: Path, run_file: Any, flags: list[str], sentence: str) -> None:
     Path("ok.toml").write_text("[config]\n")
+    Path("typo.toml").write_text("[config]\nn_hiden = 100\n")
+    Path("value.toml").write_text("[config]\nlr = -1\n")
+    Path("origin.toml").write_text("origin = 3\n[config]\n")
     assert run_file(RETRAIN, *flags).refusal.startswith(sentence)
