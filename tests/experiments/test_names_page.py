@@ -27,6 +27,7 @@ from tests.conftest import Ran
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 # Letters of several scripts, one beyond 16 bits, a combining accent, a space, and what could end an element of HTML.
 UNICODE = "ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
+SOURCE = "made up <!-- <script>.safetensors"  # would swallow the rest of the page if it stood there as it is
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage"
@@ -54,7 +55,7 @@ KINDS = {
 
 
 def page_of(checkpoint: Checkpoint) -> str:
-    return make_page("made-up.safetensors", checkpoint, pack(checkpoint.model, contexts(checkpoint)))
+    return make_page(SOURCE, checkpoint, pack(checkpoint.model, contexts(checkpoint)))
 
 
 def some_prefixes(vocab: Vocab) -> list[str]:
@@ -230,6 +231,8 @@ def test_its_probabilities_are_those_of_torch(visit: Callable[..., Any], kind: s
     assert expected.max(1).mean() > 1.5 / len(checkpoint.vocab)  # there is something to get wrong
     assert len(names(browser)) > 1
     assert browser.execute_script("return document.querySelectorAll('#map text').length") == len(checkpoint.vocab)
+    about = browser.execute_script("return document.getElementById('about').textContent")
+    assert f"{checkpoint.model.flat.numel():,} parameters" in about and about.endswith(SOURCE)
 
 
 @pytest.mark.browser
