@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.pruners import BasePruner, MedianPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
@@ -106,6 +107,7 @@ def run_study(
     """
     begun = time.perf_counter()
     _check(args)
+    torch.set_num_threads(1)  # the slots are the parallelism; on small tensors further threads only wait for each other
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -47,12 +48,21 @@ class _Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=self._exclusive)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append whole records, behind the last whole one."""
+        """Append whole records, behind the last whole one.
+
+        Optuna waits for the disk at each record; here only the change of a trial's state does, with all that was
+        written before it. A killed process loses nothing by that, a power cut at most what running trials reported.
+        """
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._exclusive.acquire()
         try:
             size = _drop_torn_line(self._path)
             try:
-                super().append_logs(logs)
+                with self._path.open("ab") as file:
+                    file.write(text)
+                    file.flush()
+                    if any("state" in log for log in logs):
+                        os.fsync(file.fileno())
             except OSError:
                 os.truncate(self._path, size)
                 raise

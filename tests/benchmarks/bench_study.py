@@ -43,7 +43,7 @@ def proposed(folder: Path) -> list[dict[str, Any]]:
 def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
     """Seconds by activity of one study in this process; threads overlap, so they add up to more than the wall time."""
     from studies import mlp
-    from studies.harness import coordinator, launch, tracking
+    from studies.harness import coordinator, launch, proposals, tracking
     from studies.harness.spaces import LECTURE, five_parameters
 
     spent: dict[str, float] = defaultdict(float)
@@ -60,7 +60,7 @@ def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
 
         setattr(owner, name, outer)
 
-    time_calls(coordinator.Coordinator, "_ask", "Optuna: ask")
+    time_calls(proposals.Proposals, "next", "Optuna: ask")
     time_calls(coordinator.Coordinator, "_handle", "Optuna: report and tell, with the trial's files")
     time_calls(coordinator.Coordinator, "_write_files", "of which the trial's files")
     time_calls(coordinator.Coordinator, "_advance", "coordinator idle, waiting for a slot")
