@@ -52,9 +52,10 @@ def register(client: Any, experiment_id: str, run_id: str, done: Retraining, che
         ValueError: MLflow did not take it; one sentence.
     """
     try:
-        model = _log_model(client, experiment_id, run_id, done, checkpoint)
-        with exclusive("registry"):  # between two who both see the same champion
-            return _make_version(client, run_id, model, done)
+        with _quiet():
+            model = _log_model(client, experiment_id, run_id, done, checkpoint)
+            with exclusive("registry"):  # between two who both see the same champion
+                return _make_version(client, run_id, model, done)
     except Exception as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
         reason = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
         raise ValueError(f"MLflow did not take the model {MODEL!r}: {reason[:200]}") from None

@@ -1,7 +1,12 @@
-"""A trained model as one safetensors file: the weights, and beside them everything needed to use them."""
+"""A trained model as one safetensors file: the weights, and beside them everything needed to use them.
+
+A digest over all of it is kept in the file, so that what was changed or damaged after saving is refused.
+It is no signature: who writes the digest anew is not found out.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -17,7 +22,9 @@ from makemore.config import parse_config
 from makemore.data import Vocab
 from makemore.model import MLP, parameter_shapes
 
-FORMAT = "makemore-mlp/1"
+FORMAT = "makemore-mlp/2"
+WITHOUT_DIGEST = "makemore-mlp/1"  # still read
+DIGEST = "digest"  # key of the metadata
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def save_checkpoint(path: Path | str, model: MLP, vocab: Vocab, **metadata: Any)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the metadata cannot be kept as JSON ({error}).") from None
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    texts[DIGEST] = json.dumps(_digest(tensors, texts))
     _write_whole(path, _sort_header(safetensors.torch.save(tensors, texts)))
     return path
 
@@ -64,8 +72,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read what `save_checkpoint` wrote. No code in the file is run: the format holds numbers and text only.
 
     Raises:
-        ValueError: the file is missing or cut short, is no checkpoint of this project, or its parts contradict each
-            other; one sentence that names the file.
+        ValueError: the file is missing or cut short, is no checkpoint of this project, its parts contradict each other,
+            or it was changed after it was saved; one sentence that names the file.
     """
     path = Path(path)
     tensors, texts = _read(path)
@@ -73,9 +81,11 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         fields = {key: json.loads(text) for key, text in sorted(texts.items())}
     except json.JSONDecodeError:
         fields = {}
-    if fields.pop("format", None) != FORMAT:
+    version = fields.pop("format", None)
+    if version not in (FORMAT, WITHOUT_DIGEST):
         raise ValueError(f"{path}: is not a checkpoint of this project (its format is not {FORMAT!r}).")
     config_fields, characters = fields.pop("config", None), fields.pop("vocab", None)
+    digest = fields.pop(DIGEST, None)
     if not isinstance(config_fields, dict) or not isinstance(characters, str):
         raise ValueError(f"{path}: lacks its config or its vocabulary; the file was changed after it was saved.")
     config, vocab = parse_config(config_fields, str(path)), Vocab(characters)
@@ -87,9 +97,20 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise ValueError(f"{path}: its config asks for float32 weights {expected}, but it holds {shapes}.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ValueError(f"{path}: a weight is not finite; the file is damaged.")
+    if version == FORMAT and digest != _digest(tensors, texts):
+        raise ValueError(f"{path}: does not match its own digest; the file was changed or damaged after it was saved.")
     model = MLP(config, len(vocab))
     model.load_state_dict(tensors)
     return Checkpoint(model, vocab, fields)
+
+
+def _digest(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
+    """SHA-256 in hex of the weights and of all metadata but the digest itself."""
+    state = hashlib.sha256(json.dumps(sorted((k, v) for k, v in texts.items() if k != DIGEST)).encode())
+    for name, tensor in sorted(tensors.items()):
+        state.update(name.encode())
+        state.update(tensor.contiguous().numpy().data)
+    return state.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -110,7 +110,7 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callabl
     [
         (lambda tensors, texts: texts.clear(), "is not a checkpoint of this project"),
         (drop("format"), "is not a checkpoint of this project"),
-        (put("format", "makemore-mlp/2"), "is not a checkpoint of this project"),
+        (put("format", "makemore-mlp/3"), "is not a checkpoint of this project"),
         (lambda tensors, texts: texts.__setitem__("config", "{"), "is not a checkpoint of this project"),
         (drop("config"), "lacks its config or its vocabulary"),
         (drop("vocab"), "lacks its config or its vocabulary"),
@@ -132,6 +132,13 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callabl
         (tensor("W1", lambda t: t.double()), "asks for float32 weights"),
         (tensor("b1", lambda t: t / 0), "a weight is not finite"),
         (tensor("C", lambda t: t * torch.nan), "a weight is not finite"),
+        (tensor("C", lambda t: t + 1e-6), "does not match its own digest"),
+        (put("config", CONFIG.replace(lr=0.5).model_dump()), "does not match its own digest"),
+        (put("vocab", "abж😁"), "does not match its own digest"),
+        (put("dev_loss", 1.9), "does not match its own digest"),
+        (drop("note"), "does not match its own digest"),
+        (drop("digest"), "does not match its own digest"),
+        (put("digest", 5), "does not match its own digest"),
     ],
 )
 def test_a_file_whose_parts_contradict_each_other_is_refused(
@@ -145,6 +152,26 @@ def test_a_file_whose_parts_contradict_each_other_is_refused(
     with pytest.raises(ValueError) as caught:
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+
+
+def test_any_changed_byte_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+    for place in range(8, len(raw), 37):  # the header's length stands before
+        changed = bytearray(raw)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match="model.safetensors: "):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_from_before_there_was_a_digest_is_read(path: Path) -> None:
+    with safetensors.safe_open(path, "pt") as file:
+        tensors, texts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    del texts["digest"]
+    texts["format"] = json.dumps("makemore-mlp/1")
+    safetensors.torch.save_file(tensors, path, texts)
+
+    assert load_checkpoint(path).metadata == METADATA
 
 
 def test_a_save_replaces_the_file_and_never_writes_into_it(path: Path) -> None:
