@@ -81,30 +81,43 @@ def main(args: Args) -> int:
     began = time.time()
     config, origin = _read(args.file)
     configs = make_configs(config, args.seeds, args.steps, args.on)
-    other = _read(args.against)[0] if args.against else None
+    other, other_origin = _read(args.against) if args.against else (None, {})
     others = make_configs(other, args.seeds, args.steps, args.on) if other else []
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, but got {args.workers}.")
     corpus = load_corpus(args.names)
-    out = args.out or MLRUNS / "checkpoints" / f"{args.file.stem}.safetensors"
-    if out.is_dir():
-        raise ValueError(f"{out}: is a directory; give --out the path of a file.")
+    _checkpoint(args)  # refused now, and not after the training
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, EXPERIMENT)
     dataset = describe_data(corpus, args.names)
-    _warn_of_other_data(origin, dataset)
+    for path, found_on in ((args.file, origin), (args.against, other_origin)):
+        _warn_of_other_data(path, found_on, dataset)
     trained_on = corpus if args.on == TRAIN else join_dev(corpus)
     try:
         results = _train(args, trained_on, [*configs, *others])
     except (Diverged, EngineFailed, MemoryError) as error:
         print(str(error) or "out of memory; lower --workers.", file=sys.stderr)
         return 1
+    outcome = _examine(args, corpus, trained_on, results, config, origin, began)
+    return _finish(args, client, experiment_id, outcome)
+
+
+def _examine(
+    args: Args,
+    corpus: Corpus,
+    trained_on: Corpus,
+    results: list[TrainResult],
+    config: Config,
+    origin: dict[str, Any],
+    began: float,
+) -> Outcome:
+    """Measure what was trained, on the test split too, and save the selected seed's model."""
     test = split_words(read_words(args.names)).test  # the only reading of the test split
     replicas = measure(results, trained_on, args.on, test)
     first, second = replicas[: args.seeds], replicas[args.seeds :]
-    names = _names(args)
+    names, dataset = _names(args), describe_data(corpus, args.names)
     done = Retraining(names[0], config, origin, dataset, first, args.on, args.select)
-    model, losses = done.selected.model, done.selected.losses
+    model, losses, out = done.selected.model, done.selected.losses, _checkpoint(args)
     save_checkpoint(out, model, corpus.vocab, losses=losses, origin=origin, corpus=dataset, trained_on=args.on)
     samples = sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)
     rival, difference = None, None
@@ -112,7 +125,11 @@ def main(args: Args) -> int:
         costs, rivals = (np.stack([replica.words for replica in side]) for side in (first, second))
         lengths = np.array([len(word) + 1 for word in test])
         rival, difference = (names[1], second), compare(names, costs, rivals, lengths)
-    outcome = Outcome(done, baselines(trained_on, args.on, test), rival, difference, out, samples, began)
+    return Outcome(done, baselines(trained_on, args.on, test), rival, difference, out, samples, began)
+
+
+def _finish(args: Args, client: Any, experiment_id: str, outcome: Outcome) -> int:
+    """Report, and log to MLflow. Returns the exit code."""
     console = make_console(stderr=args.json)
     show_outcome(console, outcome)
     try:
@@ -120,10 +137,22 @@ def main(args: Args) -> int:
     except ValueError as error:
         print(f"{error}. The checkpoint and the figures above are whole.", file=sys.stderr)
         run_id, registered = None, None
-    _show_next(console, args, registered, out)
+    _show_next(console, args, registered, outcome.checkpoint)
     if args.json:
         print(json.dumps(_summary(outcome, run_id, registered)))
     return 0 if run_id else NOT_SENT
+
+
+def _checkpoint(args: Args) -> Path:
+    """Where the model goes.
+
+    Raises:
+        ValueError: that is a directory.
+    """
+    out = args.out or MLRUNS / "checkpoints" / f"{args.file.stem}.safetensors"
+    if out.is_dir():
+        raise ValueError(f"{out}: is a directory; give --out the path of a file.")
+    return out
 
 
 def _read(path: Path) -> tuple[Config, dict[str, Any]]:
@@ -153,11 +182,11 @@ def _names(args: Args) -> tuple[str, str]:
     return (str(args.file), str(args.against)) if same else (args.file.stem, args.against.stem)
 
 
-def _warn_of_other_data(origin: dict[str, Any], dataset: dict[str, str]) -> None:
+def _warn_of_other_data(path: Path | None, origin: dict[str, Any], dataset: dict[str, str]) -> None:
     found, used = origin.get("data_sha256"), dataset["sha256"]
     if found not in (None, used):
         print(
-            f"Warning: the config was found on {origin.get('data')} (sha256 {found}), and is trained on "
+            f"Warning: the config {path} was found on {origin.get('data')} (sha256 {found}), and is trained on "
             f"{dataset['source']} (sha256 {used}); their losses cannot be compared. --names says what to train on.",
             file=sys.stderr,
         )

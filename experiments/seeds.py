@@ -92,7 +92,7 @@ class Retraining:
         if first.config != self.config or self.origin.get("data_sha256") != self.dataset["sha256"]:
             return None
         losses = {point.step: point.dev_loss for point in first.result.history}
-        return losses.get(self.origin.get("best_step", 0)) if "dev_loss" in self.origin else None
+        return losses.get(self.origin.get("best_step", 0)) if isinstance(self.origin.get("dev_loss"), float) else None
 
     def summary(self) -> dict[str, Any]:
         """What --json prints of it."""

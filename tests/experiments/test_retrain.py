@@ -233,8 +233,17 @@ def test_other_data_than_the_studys_is_warned_of_with_both_names(run_file: Any, 
     ran = run_file(RETRAIN, FILE, "--names", "fewer.txt", "--json")
     old, new = (load_corpus(name).sha256 for name in ("words.txt", "fewer.txt"))
     warning = next(line for line in ran.err.splitlines() if line.startswith("Warning"))
-    assert ran.code == 0 and f"words.txt (sha256 {old})" in warning and f"fewer.txt (sha256 {new})" in warning
+    assert warning.startswith(f"Warning: the config {FILE} was found on words.txt (sha256 {old}), and is trained on ")
+    assert ran.code == 0 and f"fewer.txt (sha256 {new})" in warning
     assert ran.json["reproduced"] is None
+
+
+def test_a_second_config_from_other_data_is_warned_of_too(run_file: Any, retrain: Retrain) -> None:
+    run_file("experiments/export.py", "small")
+    Path("other.toml").write_text(FILE.read_text().replace('data_sha256 = "', 'data_sha256 = "0'))
+    ran = retrain(FILE, "--against", "other.toml")
+    warnings = [line for line in ran.err.splitlines() if line.startswith("Warning")]
+    assert len(warnings) == 1 and "the config other.toml was found on words.txt (sha256 0" in warnings[0]
 
 
 def test_an_origin_that_lacks_its_loss_is_not_compared(run_file: Any, retrain: Retrain) -> None:
