@@ -67,7 +67,8 @@ def main(args: Args) -> int:
     if trial.state == TrialState.PRUNED:
         say(console, f"It was pruned; trained again, it goes on to step {config.max_steps:,}.")
     say(console, f"{'Exported to' if written else 'Already exported to'} {path}")
-    again = [str(path), *store_flags(args, storage=False)]
+    names = study.user_attrs.get("names")
+    again = [str(path), *(["--names", names] if names else []), *store_flags(args, storage=False)]
     print_next(console, ("train it again with 5 seeds", "experiments/retrain.py", [*again, "--seeds", "5"]))
     if args.json:
         outcome = {"file": str(path), "study": args.study, "trial": trial.number, "dev_loss": origin["dev_loss"]}

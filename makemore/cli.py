@@ -35,7 +35,7 @@ def plain_errors() -> Iterator[None]:
     except ValueError as error:
         stop(str(error), BAD_INPUT)
     except KeyboardInterrupt:
-        stop("Interrupted; what was not saved is lost.", INTERRUPTED)
+        stop("Interrupted.", INTERRUPTED)
 
 
 def stop(sentence: str, code: int) -> NoReturn:

@@ -125,7 +125,7 @@ def split_words(words: Sequence[str], seed: int = SPLIT_SEED) -> Split:
         ValueError: fewer than 10 words, so that a split would be empty.
     """
     if len(words) < 10:
-        raise ValueError(f"{len(words)} words are too few to split into train, dev and test; give at least 10.")
+        raise ValueError(f"{len(words)} words are too few to split into train, dev and test; at least 10 are needed.")
     shuffled = list(words)
     random.Random(seed).shuffle(shuffled)
     n1, n2 = int(0.8 * len(words)), int(0.9 * len(words))
@@ -292,7 +292,7 @@ def load_corpus(path: Path | str | None = None) -> Corpus:
     path = Path(NAMES if path is None else path)
     words = _parse_words(raw, path)
     if len(words) < 10:
-        raise ValueError(f"{path}: {len(words)} words are too few to split into train, dev and test; give at least 10.")
+        raise ValueError(f"{path}: {len(words)} words are too few to split in three; at least 10 are needed.")
     vocab, split = Vocab.of(words), split_words(words)
     sha256 = hashlib.sha256(raw).hexdigest()
     return Corpus(vocab, Examples.of(split.train, vocab), Examples.of(split.dev, vocab), sha256, path.name)

@@ -92,10 +92,8 @@ def show_trials(args: Args, name: str) -> int:
     states = {str(state): int(n) for state, n in words.value_counts().items()}
     say(console, ", ".join(f"{n} {state}" for state, n in states.items()) or f"Study {name} has no trials yet.")
     for row in repeats:
-        say(
-            console,
-            f"Trial {row['trial']} with {row['seeds']} seeds: dev loss {row['mean']:.4f} ± {row['sd']:.4f} (mean ± sd)",
-        )
+        measured = f"{row['mean']:.4f} ± {row['sd']:.4f} (mean ± sd)"
+        say(console, f"Trial {row['trial']} with {row['seeds']} further seeds: dev loss {measured}")
     if args.csv is not None:
         say(console, f"All {len(frame)} trials with every column: {args.csv}")
     if rows.dev_loss.notna().any():
@@ -111,10 +109,13 @@ def show_trials(args: Args, name: str) -> int:
 
 
 def seed_repeats(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each trial that was repeated with other seeds, lowest dev loss first: how many seeds, mean and sd of dev loss."""
+    """Each trial that was repeated, lowest dev loss first: how many further seeds, mean and sd of their dev loss.
+
+    The trial's own loss is left out: it is what the trial was chosen by, and flatters it.
+    """
     found = []
-    for trial, own in zip(frame.trial, frame.dev_loss, strict=True):
-        losses = [own, *frame.dev_loss[(frame.repeat_of == trial).fillna(False) & frame.dev_loss.notna()]]
+    for trial in frame.trial:
+        losses = list(frame.dev_loss[(frame.repeat_of == trial).fillna(False) & frame.dev_loss.notna()])
         if len(losses) > 1:
             row = {"trial": int(trial), "seeds": len(losses)}
             found.append({**row, "mean": statistics.fmean(losses), "sd": statistics.stdev(losses)})

@@ -73,13 +73,17 @@ def _repair(study: optuna.Study, client: object, experiment_id: str, violations:
 
 
 def _print(console: Console, study: optuna.Study, violations: list[Violation]) -> None:
-    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    states = Counter(
+        "repeats" if "repeat_of" in trial.user_attrs else "replaced" if "replaced" in trial.user_attrs
+        else trial.state.name.lower() for trial in trials
+    )  # fmt: skip
     counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "no trials"
     console.print(f"Study {study.study_name}: {counted}. Optuna's record against MLflow's runs, artifacts and outbox:")
     for violation in violations:
         console.print(f"  [red]{violation.kind}[/red]: {violation.detail}", soft_wrap=True)
     if not violations:
-        console.print("  every trial has one run of the same state, parameters and dev loss.")
+        console.print("  every trial that ended has one run of the same state, parameters and dev loss.")
 
 
 if __name__ == "__main__":

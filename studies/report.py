@@ -46,7 +46,7 @@ def main(args: Args) -> int:
     experiment = client.get_experiment_by_name(args.study)
     model, why = load_best_model(study, client, experiment.experiment_id if experiment else None)
     path = args.out or report_path(args.study)
-    context = report_context(args, args.study)
+    context = report_context(args, study)
     _write(path, make_report(study, corpus, model, context))
     if corpus is None:
         print(

@@ -12,10 +12,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.harness.mlflow_store import find_runs
+from studies.harness.projection import STATUS
 from studies.harness.proposals import counts
-from studies.harness.records import dev_loss, restore_record, trial_config
+from studies.harness.records import dev_loss, trial_config
+from studies.harness.recovery import any_folder, recover, restore
 from studies.harness.storage import is_alive, take_over
-from studies.harness.tracking import STATUS, Tracker
+from studies.harness.tracking import Tracker
 
 FINAL = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -59,20 +61,16 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
 
 def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -> None:
     """Mend what can be mended; the tracker, not begun yet, is left with what is to be sent."""
-    from studies.harness.recovery import recover
-
     take_over(study)
     recover(tracker, study)
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for violation in violations:
+        if violation.trial is not None and not any_folder(tracker, violation.trial):
+            folder = restore(tracker, study, trials[violation.trial])
+            for run_id in violation.runs:  # what the run to be replaced has of files goes to the new one
+                tracker.client.download_artifacts(run_id, "", str(folder))
         for run_id in violation.runs:
             tracker.client.delete_run(run_id)
-        waits = any(tracker.outbox.glob(f"{violation.trial:05d}-*")) if violation.trial is not None else True
-        if not waits:
-            record = restore_record(study, trials[violation.trial or 0])
-            folder = tracker.folder(record)
-            (folder / "config.toml").write_text(record.config.to_toml(origin={"study": study.study_name}))
-            tracker.adopt(record, folder)
 
 
 def _check_trial(study: optuna.Study, client: Any, trial: FrozenTrial, runs: list[Any]) -> list[Violation]:
@@ -83,6 +81,8 @@ def _check_trial(study: optuna.Study, client: Any, trial: FrozenTrial, runs: lis
     if trial.state == TrialState.WAITING:
         return []
     final = [run for run in runs if run.data.tags.get("state") in FINAL and run.info.status != "RUNNING"]
+    if not final and is_alive(study.user_attrs.get(f"launch:{trial.user_attrs.get('launch')}")):
+        return []  # its launch is about to send it
     if not final:
         return [Violation("trial without run", f"{name} is {trial.state.name}", trial.number)]
     found = []
@@ -114,6 +114,8 @@ def _differences(study: optuna.Study, trial: FrozenTrial, run: Any) -> list[str]
 
 
 def _missing_artifacts(client: Any, trial: FrozenTrial, run: Any) -> list[str]:
+    if "restored" in run.data.tags:
+        return []  # it is known, and said on the run, that they are lost
     expected = {"config.toml"} | ({"samples.txt"} if dev_loss(trial) is not None else set())
     return sorted(expected - {item.path for item in client.list_artifacts(run.info.run_id)})
 

@@ -15,6 +15,6 @@ Args = TypeVar("Args")
 
 def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
     """Parse the command line and exit with what `run` returns, or as `plain_errors` says."""
-    args = tyro.cli(args_type)
     with plain_errors():
+        args = tyro.cli(args_type)
         sys.exit(run(args))

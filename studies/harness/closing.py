@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from studies.harness.coordinator import Coordinator
     from studies.harness.launch import StudyArgs
 
+ROOT = Path(__file__).parents[2]
+
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
@@ -37,26 +39,33 @@ def write_ending(
     from studies.harness.report import examine_study, render_report, write_study_files
     from studies.harness.report.note import NOTE, write_note
 
-    study, tracker, folder = coordinator.proposals.study, coordinator.tracker, coordinator.tracker.parent_folder()
-    write_study_files(study, folder)
-    write_more(study, folder)
-    context = report_context(args, study.study_name)
-    context["command"] = without_password(shell_command(os.path.relpath(sys.argv[0], _root()), sys.argv[1:]))
+    study, tracker = coordinator.proposals.study, coordinator.tracker
+    context = report_context(args, study)
+    context["command"] = without_password(shell_command(os.path.relpath(sys.argv[0], ROOT), sys.argv[1:]))
     findings, examined = examine_study(study, coordinator.corpus, best_model(coordinator))
     page = render_report(study, findings, examined, context)
     path = report_path(study.study_name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for copy in (path, folder / "report.html"):
-        copy.write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
+    with tracker.parent_folder() as folder:
+        write_study_files(study, folder)
+        write_more(study, folder)
+        (folder / "report.html").write_text(page, encoding="utf-8")
     return {NOTE: write_note(findings, context, tracker.experiment_id)}
 
 
-def report_context(args: Any, study: str) -> dict[str, Any]:
+def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
     """What the report says of the command lines around it."""
-    names = ["--names", str(args.names)] if args.names else []
-    flags = [*names, *store_flags(args)]
-    again = shell_command("studies/report.py", [study, *flags])
-    return {"flags": flags, "store_flags": store_flags(args), "again": without_password(again), "versions": versions()}
+    path = args.names or study.user_attrs.get("names")
+    names = ["--names", str(path)] if path else []
+    again = shell_command("studies/report.py", [study.study_name, *names, *store_flags(args)])
+    return {
+        "flags": [*study.user_attrs.get("flags", []), *names, *store_flags(args)],
+        "store_flags": store_flags(args),
+        "retrain_flags": [*names, *store_flags(args, storage=False)],
+        "again": without_password(again),
+        "versions": versions(),
+    }
 
 
 def best_model(coordinator: Coordinator) -> MLP | None:
@@ -84,7 +93,3 @@ def load_best_model(study: optuna.Study, client: Any, experiment_id: str | None)
         with tempfile.TemporaryDirectory() as folder:
             return load_checkpoint(client.download_artifacts(run.info.run_id, "model.safetensors", folder)).model, ""
     return None, f"MLflow holds no model of trial {best.number}, whose dev loss {dev_loss(best):.4f} is the lowest."
-
-
-def _root() -> Path:
-    return Path(__file__).parents[2]

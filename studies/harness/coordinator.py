@@ -6,6 +6,7 @@ One thread of one process owns Optuna's ask and tell; engines train, and a track
 from __future__ import annotations
 
 import bisect
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class Coordinator:
     _waiting: bool = False  # in the one place where a signal may break in
     _asked: deque[Active] = field(default_factory=deque)
     _running: dict[int, Active] = field(default_factory=dict)
+    _lowest: float = math.inf  # dev loss of the study, repeats apart
     _kept: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, number) of the trials with a checkpoint
 
     def run(self) -> None:
@@ -63,8 +65,10 @@ class Coordinator:
         Raises:
             Exception: a bug in the trainer, after everything finished is stored and what runs is given back.
         """
-        self._kept = [(dev_loss(t) or 0.0, t.number) for t in ranked(self.proposals.study.get_trials(deepcopy=False))]
-        del self._kept[self.keep_models :]
+        best = ranked(self.proposals.study.get_trials(deepcopy=False))
+        self._kept = [(dev_loss(t) or 0.0, t.number) for t in best[: self.keep_models]]
+        self._lowest = min((dev_loss(t) or math.inf for t in best[:1]), default=math.inf)
+        self._drop_surplus([t.number for t in best])
         try:
             self._loop()
             if self.repeats and not self.interrupted:
@@ -72,6 +76,15 @@ class Coordinator:
                 self._loop()
         finally:
             self._give_back_rest()
+
+    def _drop_surplus(self, ranking: list[int]) -> None:
+        """Drop the checkpoints that an earlier launch kept and this one need not."""
+        study = self.proposals.study
+        before = study.user_attrs.get("keep_models", self.keep_models)
+        for number in ranking[self.keep_models : before]:
+            self.tracker.drop_model(number)
+        if before != self.keep_models or "keep_models" not in study.user_attrs:
+            study.set_user_attr("keep_models", self.keep_models)
 
     def _loop(self) -> None:
         while not self.interrupted and self._admit():
@@ -144,7 +157,7 @@ class Coordinator:
 
     def _finish(self, slot: int, state: TrialState, reason: str) -> None:
         """Store a trial's end: first its files, then Optuna's record, then MLflow's."""
-        active = self._running.pop(slot)
+        active = self._running[slot]
         record, trial = active.record, active.trial
         result = self.engine.remove(slot)
         self.train_s += result.seconds
@@ -158,8 +171,12 @@ class Coordinator:
         if state == TrialState.FAIL:
             self._retry(active)
         self.proposals.study.tell(trial, best.dev_loss if best and state == TrialState.COMPLETE else None, state=state)
-        lowest = min((loss for loss, _ in self._kept[:1]), default=None)
-        self.tracker.finish(record, folder, lowest)
+        del self._running[slot]  # only now: what fails before leaves a trial that is given back
+        if best is not None and state != TrialState.FAIL and "repeat_of" not in record.tags:
+            if self.best_model is None or best.dev_loss < self._lowest:
+                self.best_model = record.number, result.model
+            self._lowest = min(self._lowest, best.dev_loss)
+        self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
 
     def _write_files(self, record: TrialRecord, result: TrainResult) -> Path:
         folder = self.tracker.folder(record)
@@ -177,8 +194,6 @@ class Coordinator:
             if number != record.number:
                 self.tracker.drop_model(number)
         del self._kept[self.keep_models :]
-        if self._kept and self._kept[0][1] == record.number:
-            self.best_model = record.number, result.model
         if any(number == record.number for _, number in self._kept):
             losses = {"train_loss": best.train_loss, "dev_loss": best.dev_loss, "best_step": best.step}
             save_checkpoint(folder / "model.safetensors", result.model, self.corpus.vocab, losses=losses, origin=origin)

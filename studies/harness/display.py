@@ -76,6 +76,7 @@ class _Tally:
         self.counts = {state: sum(t.state.name == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
         self.total, self.max_steps, self.steps = total, max_steps, 0
+        self.repeated = 0
         self.begun = self.shown = time.monotonic()
         self.last_step: dict[int, int] = {}
 
@@ -88,6 +89,7 @@ class _Tally:
         self.steps += step - self.last_step.get(record.number, 0)
         self.last_step[record.number] = step
         if "repeat_of" in record.tags:
+            self.repeated += record.state in self.counts
             return  # beyond the total, and its loss is another draw of a config that has its loss already
         if record.points:
             self.best = min(self.best, record.points[-1].dev_loss)
@@ -98,7 +100,8 @@ class _Tally:
         rate = self.steps / max(1e-9, time.monotonic() - self.begun)
         pruned, failed = self.counts["PRUNED"], self.counts["FAIL"]
         best = f"best dev {self.best:.4f}" if self.best < float("inf") else "no dev loss yet"
-        return f"{pruned} pruned, {failed} failed, {best}, {rate:,.0f} steps/s"
+        repeats = f", {self.repeated} repeats" if self.repeated else ""
+        return f"{pruned} pruned, {failed} failed{repeats}, {best}, {rate:,.0f} steps/s"
 
     def line(self, record: TrialRecord, console: Console) -> None:
         self.add(record)

@@ -111,21 +111,25 @@ def run_study(
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
+    client = connect(args.tracking_uri)  # before the study is made: a wrong address must not leave a study behind
     settings: dict[str, Any] = {"space": space, "base": base, "corpus": corpus, "seed": args.seed, "first": first}
-    study = open_study(args.study, args.storage, pruner=pruner or default_pruner(), **settings)
-    tracker, launch = _begin_tracking(args, study, corpus)
+    settings |= {"pruner": pruner or default_pruner(), "launched_with": _launched_with(args)}
+    study = open_study(args.study, args.storage, **settings)
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
-    proposals = Proposals(study, space, base, launch, args.trials, study.user_attrs["seed"], make_sampler)
-    coordinator = Coordinator(proposals, corpus, engine, tracker, args.prune, args.keep_models, args.repeats)
+    launch = Launch.begin(study)
     try:
-        with display.live(study, args.trials, base.max_steps) as coordinator.on_event, _signals(coordinator):
-            _train(coordinator)
+        tracker = _begin_tracking(args, client, study, launch, corpus)
+        proposals = Proposals(study, space, base, launch, args.trials, study.user_attrs["seed"], make_sampler)
+        coordinator = Coordinator(proposals, corpus, engine, tracker, args.prune, args.keep_models, args.repeats)
+        with _signals(coordinator):
+            try:
+                with display.live(study, args.trials, base.max_steps) as coordinator.on_event:
+                    _train(coordinator)
+            finally:
+                engine.close()
+                left = _end_tracking(args, coordinator, write_more)
     finally:
-        engine.close()
-        try:
-            left = _end_tracking(args, coordinator, write_more)
-        finally:
-            launch.end()
+        launch.end()
     if proposals.exhausted:
         print(
             f"The search space holds nothing new: {MAX_TWINS} proposals in a row were trained already.", file=sys.stderr
@@ -151,6 +155,8 @@ def _check(args: StudyArgs) -> None:
         value, least = getattr(args, name), 0 if name in ("keep_models", "repeats") else 1
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
+    if not args.patience >= 0:
+        raise ValueError(f"--patience must be at least 0 seconds, but got {args.patience}.")
     if args.seed is not None and args.seed < 0:
         raise ValueError(f"--seed must be at least 0, but got {args.seed}.")
 
@@ -161,12 +167,23 @@ def count_slots(device: str, workers: int | None, models: int) -> int:
     return min(models, workers or (os.cpu_count() or 1 if on_cpu else GPU_SLOTS))
 
 
-def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tuple[Tracker, Launch]:
-    client = connect(args.tracking_uri)
+def _launched_with(args: StudyArgs) -> dict[str, Any]:
+    """How this launch was called, for the commands that a report proposes."""
+    usual, flags = type(args)(), ["--steps", str(args.steps)]
+    for name in ("prune", "repeats", "keep_models", "seed"):
+        value = getattr(args, name)
+        if value != getattr(usual, name):
+            flag = name.replace("_", "-")
+            switch = {True: [f"--{flag}"], False: [f"--no-{flag}"]}
+            flags += switch[value] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    names = str(args.names.absolute()) if args.names else None
+    return {"script": os.path.relpath(sys.argv[0], Path(__file__).parents[2]), "flags": flags, "names": names}
+
+
+def _begin_tracking(args: StudyArgs, client: Any, study: optuna.Study, launch: Launch, corpus: Corpus) -> Tracker:
     experiment_id = get_experiment(client, args.study)
     for key, value in experiment_tags(sorted(study.user_attrs["space"]), int(time.time() * 1000)).items():
         client.set_experiment_tag(experiment_id, key, value)
-    launch = Launch.begin(study)
     dataset = describe_data(corpus, args.names)
     tracker = Tracker(client, experiment_id, MLRUNS / "outbox" / args.study, launch.id, dataset)
     with exclusive(f"ask-{args.study}"):
@@ -176,7 +193,7 @@ def _begin_tracking(args: StudyArgs, study: optuna.Study, corpus: Corpus) -> tup
     params = {**study.user_attrs["base"], **ranges, "study_seed": study.user_attrs["seed"]}
     tags = {"study": args.study, "launch": launch.id, "storage": without_password(args.storage or "journal")}
     tracker.begin(f"{args.study} {launch.id}", tags, params)
-    return tracker, launch
+    return tracker
 
 
 def _end_tracking(args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]) -> int:
@@ -186,10 +203,13 @@ def _end_tracking(args: StudyArgs, coordinator: Coordinator, write_more: Callabl
         tracker.finish_parent("KILLED")
         return tracker.close(patience=1.0, at_most=2.0)
     failed = sys.exc_info()[0] is not None
-    if not failed:
-        tracker.parent_tags = write_ending(args, coordinator, write_more)
-    tracker.finish_parent("FAILED" if failed else "FINISHED")
-    return tracker.close(args.patience)
+    try:
+        if not failed:
+            tracker.parent_tags = write_ending(args, coordinator, write_more)
+    finally:
+        tracker.finish_parent("FAILED" if failed else "FINISHED")
+        left = tracker.close(args.patience)
+    return left
 
 
 def _outcome(
@@ -231,6 +251,6 @@ def _signals(coordinator: Coordinator) -> Iterator[None]:
     try:
         yield
     finally:
-        if not coordinator.interrupted:
-            for signum, handler in zip(signums, before, strict=True):
-                signal.signal(signum, handler)
+        for signum, handler in zip(signums, before, strict=True):
+            # After an interruption only the interpreter's own end is left, which takes a second and must not fail.
+            signal.signal(signum, signal.SIG_IGN if coordinator.interrupted else handler)

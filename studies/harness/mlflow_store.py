@@ -92,15 +92,15 @@ def get_experiment(client: Any, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def find_runs(client: Any, experiment_id: str, query: str = "", **tags: object) -> list[Any]:
+def find_runs(client: Any, experiment_id: str, query: str = "", most: int | None = None, **tags: object) -> list[Any]:
     """The runs of an experiment that answer MLflow's `query` and carry all of these tags, newest first."""
     query = " and ".join([query] * bool(query) + [f"tags.`{key}` = '{value}'" for key, value in tags.items()])
     runs: list[Any] = []
-    page = client.search_runs([experiment_id], query, max_results=1000)
+    page = client.search_runs([experiment_id], query, max_results=min(most or 1000, 1000))
     while True:
         runs += page
-        if not page.token:
-            return runs
+        if not page.token or (most is not None and len(runs) >= most):
+            return runs[:most]
         page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from makemore.config import Config
 from studies.harness.records import TrialRecord, ranked, trial_seed, trial_tags
 from studies.harness.spaces import Space
-from studies.harness.storage import Launch, exclusive
+from studies.harness.storage import Launch, exclusive, take_over
 
 MAX_TWINS = 20  # proposals in a row that were trained already, after which the space is taken for exhausted
 
@@ -75,8 +75,8 @@ class Proposals:
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             repeats = any(t.state == TrialState.WAITING and "repeat_of" in t.user_attrs for t in trials)
-            if sum(counts(t) for t in trials) >= self.total and not repeats:
-                return None
+            if sum(counts(t) for t in trials) >= self.total and not repeats and not take_over(self.study):
+                return None  # and no launch beside this one died over its trials
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from studies.harness.mlflow_store import end_run, find_runs
 from studies.harness.records import restore_record
@@ -34,6 +35,10 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
             continue
         tracker.adopt(restore_record(study, trial), folder)
         adopted.add((int(number), launch))
+    if not find_runs(tracker.client, tracker.experiment_id, "tags.trial != ''", most=1):
+        for trial in trials.values():  # MLflow has lost the study, or never had it
+            if trial.state.is_finished() and "seed" in trial.user_attrs and not any_folder(tracker, trial.number):
+                restore(tracker, study, trial)
     for run in find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'"):
         launch, trial_tag = run.data.tags.get("launch", ""), run.data.tags.get("trial")
         if _alive(study, launch) or (trial_tag and (int(trial_tag), launch) in adopted):
@@ -42,10 +47,24 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
     return len(adopted)
 
 
+def any_folder(tracker: Tracker, number: int) -> bool:
+    """Whether the outbox holds files of a trial."""
+    return any(tracker.outbox.glob(f"{number:05d}-*"))
+
+
+def restore(tracker: Tracker, study: optuna.Study, trial: FrozenTrial) -> Path:
+    """Have a trial's run made again from Optuna's record; returns the folder of its artifacts, which holds the config.
+
+    Its model and its samples are not in that record; the run's tag `restored` says so.
+    """
+    record = restore_record(study, trial)
+    record.tags["restored"] = "from Optuna's record; the checkpoint and the samples are lost"
+    folder = tracker.folder(record)
+    origin = {"study": study.study_name, "trial": trial.number}
+    (folder / "config.toml").write_text(record.config.to_toml(origin=origin))
+    tracker.adopt(record, folder)
+    return folder
+
+
 def _alive(study: optuna.Study, launch: str) -> bool:
     return is_alive(study.user_attrs.get(f"launch:{launch}"))
-
-
-def unsent(outbox: Path) -> int:
-    """How many runs wait in an outbox."""
-    return sum(1 for _ in outbox.glob("*-*") if not _.name.startswith("drop-"))

@@ -87,7 +87,7 @@ def check_study_name(name: str) -> str:
 
 def without_password(url: str) -> str:
     """A URL that may be shown: the password, if it holds one, is replaced by ***, and so is a query's."""
-    url = re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^/@\s:]*):\S*@", r"\1:***@", url)  # up to the last @: a password may hold one, and a slash
     return re.sub(r"(?i)([?&](?:password|token|secret|sslpassword)=)[^&\s]*", r"\1***", url)
 
 
@@ -110,6 +110,7 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
         raise ValueError(f"{path}: is a directory; give --storage the path of a journal file or an Optuna URL.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_journal(path)
         return JournalStorage(_Journal(path))
     except OSError as error:
         raise ValueError(f"{path}: the journal cannot be opened ({error.strerror}).") from None
@@ -131,6 +132,16 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
     except Exception as error:  # SQLAlchemy and each driver have exceptions of their own, and they carry the password
         reason = without_password(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
         raise ValueError(f"storage {shown} cannot be opened: {reason[:200]}") from None
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that holds something else than records, before anything is appended to it or cut from it."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline(1_000_000)
+    if first and not (first.startswith(b'{"op_code":') or b'{"op_code":'.startswith(first)):
+        raise ValueError("not a journal")
 
 
 def _drop_torn_line(path: Path) -> int:
@@ -207,7 +218,7 @@ def is_alive(lease: dict[str, Any] | None) -> bool:
     if not os.path.exists(lease["lock"]):
         return False
     try:
-        with FileLock(lease["lock"], timeout=0):
+        with FileLock(lease["lock"], timeout=0.2):  # another process may be asking the same just now
             pass
     except Timeout:
         return True

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -40,12 +37,14 @@ def open_study(
     corpus: Corpus,
     seed: int | None,
     pruner: BasePruner,
+    launched_with: dict[str, Any],
     first: dict[str, Any] | None,
 ) -> optuna.Study:
     """Make a study, or take one up again.
 
     Args:
         seed: of the study; None takes the stored one, or 0 for a new study.
+        launched_with: how the script was called (script, flags, names), to be kept with a new study.
         first: parameters to try before the sampler proposes any.
 
     Raises:
@@ -65,8 +64,7 @@ def open_study(
         if "base" in study.user_attrs:
             _check_same(study, facts, seed)
         else:
-            script = os.path.relpath(sys.argv[0], Path(__file__).parents[2])
-            for key, value in {**facts, "seed": seed or 0, "data": corpus.source, "script": script}.items():
+            for key, value in {**facts, "seed": seed or 0, "data": corpus.source, **launched_with}.items():
                 study.set_user_attr(key, value)
             if first is not None:
                 study.enqueue_trial(first, user_attrs={"origin": "the lecture's configuration"})

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from makemore.engines import EvalPoint
 from studies.harness.mlflow_store import context_tags, delete_model, find_runs, log_batch, log_inputs
+from studies.harness.projection import STATUS, final_metrics, point_metrics, run_name, run_params
 from studies.harness.records import TrialRecord
 from studies.harness.storage import without_password
 
 FLUSH = 1.0  # seconds between two rounds of writes: short trials then cost one call for all their points
+GIVE_UP = 3  # runs in a row that could not be sent, after which a round ends
 RETRY = 0.5  # seconds between two tries once everything else is done
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}
 
 
 @dataclass
@@ -35,6 +38,7 @@ class _Run:
     run_id: str | None = None
     sent: int = 0  # points that MLflow has
     described: bool = False  # MLflow has the parameters and the dataset
+    sent_all: bool = False
     tried: bool = False  # a call failed, so that MLflow may have more than it acknowledged
 
 
@@ -98,11 +102,14 @@ class Tracker:
             if best is not None:
                 self._best.append((record.number, best, record.ended or time.time()))
 
-    def parent_folder(self) -> Path:
-        """Make the outbox folder of the parent run."""
-        path = self.outbox / f"parent-{self.launch}"
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+    @contextmanager
+    def parent_folder(self) -> Iterator[Path]:
+        """A folder for the parent run's files; it goes to the outbox when the block ends, whole or not at all."""
+        with tempfile.TemporaryDirectory(dir=self.outbox, prefix=".parent-") as folder:
+            path = Path(folder) / "files"
+            path.mkdir()
+            yield path
+            path.rename(self.outbox / f"parent-{self.launch}")
 
     def finish_parent(self, status: str) -> None:
         """Have the parent run ended with an MLflow status, after all its trials."""
@@ -152,49 +159,63 @@ class Tracker:
         with self._lock:
             # What failed before comes last, so that one run that MLflow refuses does not hold up the others.
             runs = sorted(self._runs.items(), key=lambda item: (item[1].tried, item[0]))
-            best = list(self._best)
-        try:
-            for key, run in runs:
-                if self._send(run):
+        failures = 0
+        for key, run in runs:
+            if failures == GIVE_UP:
+                return False
+            if self._try(lambda run=run: self._send(run)):  # type: ignore[misc]
+                if run.sent_all:
                     with self._lock:
                         del self._runs[key]
-            if best:
-                rows = [("best_dev_loss", loss, number, at) for number, loss, at in best]
-                log_batch(self.client, self.parent_id, rows)
-                with self._lock:
-                    del self._best[: len(best)]
-            self._drop_models()
-            if self._closing and self._parent_status:
-                self._end_parent(self._parent_status)
+            else:
+                failures += 1
+        done = self._try(self._send_best) and self._try(self._drop_models) and failures == 0
+        if done and self._closing and self._parent_status:
+            done = self._try(self._end_parent)
+        return done
+
+    def _try(self, send: Callable[[], None]) -> bool:
+        """Whether a call went through; what MLflow or the network raise loses nothing, since it is tried again."""
+        try:
+            send()
             return True
-        except Exception as error:  # whatever MLflow or the network raise: nothing is lost, it is tried again
+        except Exception as error:
             self.last_error = without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
             return False
 
-    def _send(self, run: _Run) -> bool:
-        """Send what is new of a trial; returns whether that was all of it."""
+    def _send_best(self) -> None:
+        with self._lock:
+            best = list(self._best)
+        if best:
+            rows = [("best_dev_loss", loss, number, at) for number, loss, at in best]
+            log_batch(self.client, self.parent_id, rows)
+            with self._lock:
+                del self._best[: len(best)]
+
+    def _send(self, run: _Run) -> None:
+        """Send what is new of a trial."""
         record, ended = run.record, run.ended
         if record.state == "INTERRUPTED" and run.run_id is None and not run.tried:
-            return True  # MLflow never heard of it, and need not
+            run.sent_all = True  # MLflow never heard of it, and need not
+            return
         found = self._find(record) if run.tried and run.run_id is None else None
         run.tried = True  # until this is through, MLflow may have more than it acknowledged
         if run.run_id is None:
             run.run_id = found or self._create(record)
         points = list(zip(record.points, record.times, strict=False))
-        metrics = [row for point, at in points[run.sent :] for row in _point_metrics(point, at)]
-        params = None if run.described else _params(record)
+        metrics = [row for point, at in points[run.sent :] for row in point_metrics(point, at)]
+        params = None if run.described else run_params(record)
         tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)} if ended else None
         if metrics or params or tags:
             log_batch(
-                self.client, run.run_id, metrics + (_final_metrics(record) if ended else []), params=params, tags=tags
+                self.client, run.run_id, metrics + (final_metrics(record) if ended else []), params=params, tags=tags
             )
         if not run.described:
             log_inputs(self.client, run.run_id, self.dataset)
         run.sent, run.described = len(points), True
         if ended:
             self._close_run(run, run.run_id)
-        run.tried = False
-        return ended
+        run.tried, run.sent_all = False, ended
 
     def _create(self, record: TrialRecord) -> str:
         tags = {**context_tags(), **record.tags, "trial": str(record.number), "state": "RUNNING"}
@@ -228,13 +249,13 @@ class Tracker:
         if run.folder is not None:
             shutil.rmtree(run.folder, ignore_errors=True)
 
-    def _end_parent(self, status: str) -> None:
+    def _end_parent(self) -> None:
         folder = self.outbox / f"parent-{self.launch}"
         if folder.exists():
             self.client.log_artifacts(self.parent_id, str(folder))
         if self.parent_tags:
             log_batch(self.client, self.parent_id, tags=self.parent_tags)
-        self.client.set_terminated(self.parent_id, status)
+        self.client.set_terminated(self.parent_id, self._parent_status)
         shutil.rmtree(folder, ignore_errors=True)
         self._parent_status = None
 
@@ -246,36 +267,3 @@ class Tracker:
             for run in find_runs(self.client, self.experiment_id, trial=number):
                 delete_model(run)
             mark.unlink()
-
-
-def run_name(record: TrialRecord) -> str:
-    """The score and the number once there is a score: MLflow cuts names at about 18 characters."""
-    best = record.best
-    number = f"t{record.number:03d}"
-    return f"{best.dev_loss:.4f} · {number}" if best and record.state in ("COMPLETE", "PRUNED") else number
-
-
-def _params(record: TrialRecord) -> dict[str, Any]:
-    # MLflow's axes are linear: the logarithm of the learning rate has an even one.
-    return {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
-
-
-def _point_metrics(point: EvalPoint, at: float) -> list[tuple[str, float, int, float]]:
-    # dev_loss first: the compare page preselects the metric that was logged first.
-    values = {"dev_loss": point.dev_loss, "train_loss": point.train_loss, "lr": point.lr}
-    return [(key, value, point.step, at) for key, value in values.items()]
-
-
-def _final_metrics(record: TrialRecord) -> list[tuple[str, float, int, float]]:
-    """The single numbers, and the best losses once more where the last point is not the best.
-
-    MLflow's tables show the latest value of a metric; so the run's dev_loss is that of its checkpoint, as in Optuna.
-    """
-    best, at = record.best, record.ended or time.time()
-    last = record.points[-1].step if record.points else 0
-    rows = [(key, float(value), last, at) for key, value in record.metrics.items()]
-    if best is not None:
-        rows += [("best_step", float(best.step), last, at), ("gap", best.dev_loss - best.train_loss, last, at)]
-        if best is not record.points[-1]:
-            rows += [("dev_loss", best.dev_loss, last, at + 0.001), ("train_loss", best.train_loss, last, at + 0.001)]
-    return rows

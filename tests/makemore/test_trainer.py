@@ -248,4 +248,4 @@ def test_ctrl_c_is_one_sentence_and_exit_code_130(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "Interrupted; what was not saved is lost." and "Traceback" not in err
+    assert err.splitlines()[-1] == "Interrupted." and "Traceback" not in err

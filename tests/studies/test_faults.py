@@ -25,7 +25,7 @@ from studies.harness import launch as launch_module
 from studies.harness.checkup import check
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
 from studies.harness.records import dev_loss
-from studies.harness.storage import MLRUNS
+from studies.harness.storage import MLRUNS, without_password
 from studies.harness.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -400,3 +400,54 @@ def test_a_server_that_stays_away_delays_and_loses_nothing(server: Server, names
     code, out, err = finish(start("mlp", "--tracking-uri", server.uri, "--repair", script="studies/doctor.py"))
     assert code == 0, out + err
     assert_whole("mlp", 8, uri=server.uri)
+
+
+# ---- what a second pair of eyes found
+
+
+def test_a_file_that_is_no_journal_is_neither_cut_nor_appended_to(launch: Callable[..., int], workdir: Path) -> None:
+    for content in (b"my notes without a line end", b"garbage\n", b'{"model": "important"}'):
+        (workdir / "notes").write_bytes(content)
+        with pytest.raises(ValueError, match="is not an Optuna journal"):
+            launch(storage="notes")
+        assert (workdir / "notes").read_bytes() == content
+
+
+def test_mlflow_is_written_again_after_its_database_was_deleted(
+    launch: Callable[..., int], mlflow_template: Path
+) -> None:
+    launch(trials=3)
+    for file in MLRUNS.glob("mlflow.db*"):
+        file.unlink()
+    shutil.copy(mlflow_template, MLRUNS / "mlflow.db")
+    launch(trials=3)
+    assert_whole("small", 3)
+
+
+def test_a_repaired_run_keeps_the_files_of_the_one_that_differed(launch: Callable[..., int], run_file: Any) -> None:
+    launch(trials=2, prune=False)
+    client, run = connect(None), runs_by_trial("small")[1]
+    client.log_metric(run.info.run_id, "dev_loss", 9.0, step=10_000)
+    assert run_file("studies/doctor.py", "small").code == 1
+    repaired = run_file("studies/doctor.py", "small", "--repair")
+    assert repaired.code == 0, repaired.out
+    again = runs_by_trial("small")[1]
+    files = {item.path for item in client.list_artifacts(again.info.run_id)}
+    assert again.info.run_id != run.info.run_id and files == {"config.toml", "model.safetensors", "samples.txt"}
+
+
+def test_a_lower_keep_models_drops_what_an_earlier_launch_kept(launch: Callable[..., int]) -> None:
+    launch(trials=4, prune=False)
+    launch(trials=5, prune=False, keep_models=1)
+    client = connect(None)
+    with_model = [
+        number
+        for number, run in runs_by_trial("small").items()
+        if "model.safetensors" in {item.path for item in client.list_artifacts(run.info.run_id)}
+    ]
+    assert with_model == [min(load_study("small", None).get_trials(), key=lambda t: t.value or 9).number]
+
+
+@pytest.mark.parametrize("password", ["secret", "se@cr/et", "a:b@c"])
+def test_passwords_are_masked_whatever_they_hold(password: str) -> None:
+    assert without_password(f"postgresql://me:{password}@host:5432/x") == "postgresql://me:***@host:5432/x"

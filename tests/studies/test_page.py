@@ -126,7 +126,7 @@ def test_the_answer_the_noise_and_the_commands_stand_before_the_first_section(sm
     assert f"{results.trials.dev_loss[0]:.4f}" in first
     assert "further seeds 2.0800 ±" in first
     assert "widen block_size beyond 8" in first
-    assert "studies/mlp.py --study made-up-longer --steps 2000 --names words.txt" in first
+    assert "studies/mlp.py --study made-up-longer --names words.txt --steps 2000" in first
     assert "experiments/export.py made-up" in first and "experiments/retrain.py" in first
 
 

@@ -42,6 +42,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     name, flags = findings.results.name, context.get("store_flags", [])
     chosen = int(findings.tied.trial.iloc[0]) if len(findings.tied) else int(findings.best.trial)
     export = [name, *flags]
+    retrain = [f"experiments/configs/{name}.toml", "--seeds", "5", *context.get("retrain_flags", [])]
     what = "Take the best config out"
     if len(findings.tied) > 1 and chosen != int(findings.best.trial):
         export += ["--trial", str(chosen)]
@@ -50,8 +51,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         *search,
         Step(f"{what}, to train it again.", _command("experiments/export.py", export)),
         Step(
-            "Train it with five seeds, and measure it on the test split.",
-            _command("experiments/retrain.py", [f"experiments/configs/{name}.toml", "--seeds", "5"]),
+            "Train it with five seeds, and measure it on the test split.", _command("experiments/retrain.py", retrain)
         ),
     ]
 
@@ -63,8 +63,8 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     def again(*arguments: str, study: str = "") -> str:
         if "script" not in context:
             return ""
-        flags = ["--study", study or findings.results.name, *arguments, *context.get("flags", [])]
-        return _command(context["script"], flags)
+        flags = ["--study", study or findings.results.name, *context.get("flags", []), *arguments]
+        return _command(context["script"], flags)  # of a flag that stands twice the last one holds
 
     if findings.best is None:
         why = "No trial was measured" + (": all diverged" if findings.outcomes.get("diverged") == n and n else "")
