@@ -133,6 +133,6 @@ def _check_twins(trials: list[FrozenTrial]) -> list[Violation]:
 
 
 def _check_outbox(study: optuna.Study, outbox: Path) -> list[Violation]:
-    waiting = [folder.name for folder in sorted(outbox.glob("*-*")) if folder.is_dir()]
+    waiting = [folder.name for folder in sorted(outbox.glob("[!.]*-*")) if folder.is_dir()]
     dead = [n for n in waiting if not is_alive(study.user_attrs.get(f"launch:{n.split('-', 1)[1]}"))]
     return [Violation("not sent to MLflow", f"{len(dead)} folders in {outbox}")] if dead else []

@@ -35,6 +35,9 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
             continue
         tracker.adopt(restore_record(study, trial), folder)
         adopted.add((int(number), launch))
+    for folder in tracker.outbox.glob(".parent-*"):  # files of an ending that was killed
+        if not _alive(study, folder.name.removeprefix(".parent-").rpartition("-")[0]):
+            shutil.rmtree(folder)
     if not find_runs(tracker.client, tracker.experiment_id, "tags.trial != ''", most=1):
         for trial in trials.values():  # MLflow has lost the study, or never had it
             if trial.state.is_finished() and "seed" in trial.user_attrs and not any_folder(tracker, trial.number):

@@ -105,7 +105,7 @@ class Tracker:
     @contextmanager
     def parent_folder(self) -> Iterator[Path]:
         """A folder for the parent run's files; it goes to the outbox when the block ends, whole or not at all."""
-        with tempfile.TemporaryDirectory(dir=self.outbox, prefix=".parent-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.outbox, prefix=f".parent-{self.launch}-") as folder:
             path = Path(folder) / "files"
             path.mkdir()
             yield path

@@ -29,7 +29,7 @@ from studies.harness.storage import MLRUNS, without_password
 from studies.harness.study import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS_A_SECOND = 16_000  # what a slot does in about a second on a model of the default study
+STEPS_A_SECOND = 14_000  # what a slot does in about a second on a model of the default study
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -105,7 +105,7 @@ def test_kills_lose_no_trial(names: Path, storage: str | None) -> None:
     moments = random.Random(5)
     for _ in range(kills):
         process = start(*flags)
-        time.sleep(moments.uniform(0.5, 6.0))
+        time.sleep(moments.uniform(0.5, 5.0))
         os.killpg(process.pid, signal.SIGKILL)
         # Each kill met a launch that had work to do.
         assert finish(process)[0] == -signal.SIGKILL
