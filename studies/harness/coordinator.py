@@ -28,6 +28,7 @@ from studies.harness.tracking import Tracker
 
 MAX_RETRIES = 2  # how often the parameters of a trial whose engine failed are trained again
 REPEATED = 3  # how many of the best trials are trained with further seeds
+SAMPLE_LENGTH = 24  # characters; a model that learnt nothing would go on for long
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
 
@@ -185,7 +186,7 @@ class Coordinator:
         best = record.best
         if best is None or record.state == "FAIL":
             return folder
-        words = sample_words(result.model, self.corpus.vocab, 20, seed=record.config.seed)
+        words = sample_words(result.model, self.corpus.vocab, 20, seed=record.config.seed, max_length=SAMPLE_LENGTH)
         (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         if "repeat_of" in record.tags:
             return folder  # its loss is another draw of a config that has its checkpoint

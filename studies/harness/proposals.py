@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from studies.harness.records import TrialRecord, ranked, trial_seed, trial_tags
 from studies.harness.spaces import Space
 from studies.harness.storage import Launch, exclusive, take_over
 
+LOOK_EVERY = 5.0  # seconds between two looks for trials of dead launches, once all others are begun
 MAX_TWINS = 20  # proposals in a row that were trained already, after which the space is taken for exhausted
 
 
@@ -47,6 +49,7 @@ class Proposals:
     total: int
     seed: int
     make_sampler: Callable[[int], BaseSampler]
+    _looked: float = -math.inf  # when orphans were looked for
     exhausted: bool = False  # the sampler proposes nothing that was not trained already
 
     def next(self) -> Active | None:
@@ -75,11 +78,18 @@ class Proposals:
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             repeats = any(t.state == TrialState.WAITING and "repeat_of" in t.user_attrs for t in trials)
-            if sum(counts(t) for t in trials) >= self.total and not repeats and not take_over(self.study):
-                return None  # and no launch beside this one died over its trials
+            if sum(counts(t) for t in trials) >= self.total and not repeats and not self._find_orphans():
+                return None
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial
+
+    def _find_orphans(self) -> bool:
+        """Whether a launch beside this one died over its trials, which then wait; looked up every few seconds."""
+        if time.monotonic() - self._looked < LOOK_EVERY:
+            return False
+        self._looked = time.monotonic()
+        return bool(take_over(self.study, but=self.launch.id))
 
     def enqueue_repeats(self, best: int, repeats: int) -> None:
         """Let the parameters of the `best` best trials be trained with further seeds, until each has `repeats`."""

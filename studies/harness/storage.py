@@ -231,10 +231,10 @@ def give_back(study: optuna.Study, trial_id: int) -> None:
     study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
-def take_over(study: optuna.Study) -> list[FrozenTrial]:
-    """Give back every running trial whose launch is dead, and return them."""
+def take_over(study: optuna.Study, but: str = "") -> list[FrozenTrial]:
+    """Give back every running trial whose launch is dead, and return them; the launch `but` is known to live."""
     leases = study.user_attrs
-    dead: dict[str, bool] = {}
+    dead: dict[str, bool] = {but: False} if but else {}
     lost = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         launch = trial.user_attrs.get("launch", "")
