@@ -63,8 +63,11 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     def again(*arguments: str, study: str = "") -> str:
         if "script" not in context:
             return ""
-        flags = ["--study", study or findings.results.name, *context.get("flags", []), *arguments]
-        return _command(context["script"], flags)  # of a flag that stands twice the last one holds
+        kept = list(context.get("flags", []))
+        if "--steps" in arguments and "--steps" in kept:
+            first = kept.index("--steps")
+            del kept[first : first + 2]
+        return _command(context["script"], ["--study", study or findings.results.name, *kept, *arguments])
 
     if findings.best is None:
         why = "No trial was measured" + (": all diverged" if findings.outcomes.get("diverged") == n and n else "")
