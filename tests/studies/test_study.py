@@ -21,7 +21,9 @@ from studies.harness.storage import MLRUNS
 from studies.harness.study import load_study
 
 Launcher = Callable[..., int]
-LR = {"lr": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)}
+LR: dict[str, optuna.distributions.BaseDistribution] = {
+    "lr": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)
+}
 
 
 def runs_of(study: str) -> list[Any]:
