@@ -24,6 +24,7 @@ from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import make_engine, resolve_device
 from studies.harness import display
+from studies.harness.cli import given_flags
 from studies.harness.closing import write_ending
 from studies.harness.coordinator import Coordinator
 from studies.harness.mlflow_store import connect, get_experiment
@@ -39,6 +40,8 @@ from studies.harness.tracking import Tracker
 
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
+# Which study, how far, on which stores and machine: a proposed command says these itself, or leaves them to its caller.
+NOT_PROPOSED = frozenset("names study trials steps storage tracking_uri device workers patience json".split())
 
 
 @dataclass
@@ -169,13 +172,7 @@ def count_slots(device: str, workers: int | None, models: int) -> int:
 
 def _launched_with(args: StudyArgs) -> dict[str, Any]:
     """How this launch was called, for the commands that a report proposes."""
-    usual, flags = type(args)(), ["--steps", str(args.steps)]
-    for name in ("prune", "repeats", "keep_models", "seed"):
-        value = getattr(args, name)
-        if value != getattr(usual, name):
-            flag = name.replace("_", "-")
-            switch = {True: [f"--{flag}"], False: [f"--no-{flag}"]}
-            flags += switch[value] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    flags = ["--steps", str(args.steps), *given_flags(args, but=NOT_PROPOSED)]
     names = str(args.names.absolute()) if args.names else None
     return {"script": os.path.relpath(sys.argv[0], Path(__file__).parents[2]), "flags": flags, "names": names}
 

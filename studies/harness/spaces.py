@@ -17,10 +17,10 @@ Space = Callable[[optuna.Trial, Config], Config]
 LECTURE: dict[str, Any] = {"lr": 0.1, "block_size": 3, "n_embd": 10, "n_hidden": 200, "batch_size": 32}
 
 
-def five_parameters(trial: optuna.Trial, base: Config) -> Config:
-    """Learning rate, context, embedding, hidden width and batch size."""
+def five_parameters(trial: optuna.Trial, base: Config, lo: float = 1e-3, hi: float = 1.0) -> Config:
+    """Learning rate (from `lo` to `hi`), context, embedding, hidden width and batch size."""
     return base.replace(
-        lr=trial.suggest_float("lr", 1e-3, 1.0, log=True),
+        lr=trial.suggest_float("lr", lo, hi, log=True),
         block_size=trial.suggest_int("block_size", 2, 8),
         n_embd=trial.suggest_int("n_embd", 2, 24),
         n_hidden=trial.suggest_int("n_hidden", 50, 300, step=50),
