@@ -39,6 +39,7 @@ class Config(BaseModel):
     schedule: Literal["constant", "step", "cosine"] = "step"  # step: lr / 10 from half of max_steps; cosine: down to 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled: a step scales the weights by 1 - lr * weight_decay
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of hidden units silenced in a training step
+    ema: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps done that evaluated weights are averaged over
     direct: bool = False  # Bengio's direct connections from the embeddings to the output
     init: Literal["lecture", "kaiming"] = "lecture"  # lecture: every parameter standard normal
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2147483647  # of the initial weights, the batches and the dropout

@@ -22,6 +22,7 @@ from makemore.model import MLP
 
 WINDOW = 0.1  # standard deviation of the smoothing window, in powers of ten of the learning rate
 MEMORY = 0.95  # of the running mean that decides on stopping
+STOP = 4.0  # times its lowest: where the running mean ends the test
 MIN_POINTS = 10  # fewer say nothing about a curve
 
 
@@ -66,7 +67,7 @@ class LrSweep:
 
 
 def lr_range_test(
-    config: Config, corpus: Corpus, *, lo: float = 1e-3, hi: float = 1.0, n_steps: int = 1000, stop: float | None = 4.0
+    config: Config, corpus: Corpus, *, lo: float = 1e-3, hi: float = 1.0, n_steps: int = 1000, stop: float | None = STOP
 ) -> LrSweep:
     """Train a fresh model for one step at each of `n_steps` learning rates, and record each step's loss.
 

@@ -85,6 +85,7 @@ class Envelope:
     Attributes:
         direct: whether room is kept for direct connections.
         dropout: whether dropout is drawn at all.
+        ema: whether room is kept for averages of the weights.
     """
 
     block_size: int
@@ -93,6 +94,7 @@ class Envelope:
     batch_size: int
     direct: bool = False
     dropout: bool = False
+    ema: bool = False
 
     @classmethod
     def around(cls, *configs: Config) -> Envelope:
@@ -100,7 +102,12 @@ class Envelope:
         sizes = {
             name: max(getattr(c, name) for c in configs) for name in ("block_size", "n_embd", "n_hidden", "batch_size")
         }
-        return cls(**sizes, direct=any(c.direct for c in configs), dropout=any(c.dropout > 0 for c in configs))
+        return cls(
+            **sizes,
+            direct=any(c.direct for c in configs),
+            dropout=any(c.dropout > 0 for c in configs),
+            ema=any(c.ema > 0 for c in configs),
+        )
 
 
 class Engine(Protocol):

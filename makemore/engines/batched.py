@@ -154,7 +154,7 @@ class BatchedEngine:
         if not due:
             return []
         rows = [slot.row for slot in due.values() if slot.row is not None]
-        losses = dev_losses(stack.step.flat, rows, [slot.config for slot in due.values()], self._layout, self._dev_set)
+        losses = dev_losses(stack.step.shown, rows, [slot.config for slot in due.values()], self._layout, self._dev_set)
         # The only wait for the device: both losses of all models in one copy.
         sums, devs = torch.stack([stack.step.loss_sum[rows], losses]).tolist()
         outcomes = [slot.judge(*pair) for slot, *pair in zip(due.values(), sums, devs, strict=True)]

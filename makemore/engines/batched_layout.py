@@ -87,7 +87,7 @@ class Layout:
             value, most = getattr(config, name), getattr(self.envelope, name)
             if value > most:
                 raise ValueError(f"{name} is {value}, but the engine's envelope holds {name} up to {most}; widen it.")
-        for name, value in (("direct", config.direct), ("dropout", config.dropout > 0)):
+        for name, value in (("direct", config.direct), ("dropout", config.dropout > 0), ("ema", config.ema > 0)):
             if value and not getattr(self.envelope, name):
                 raise ValueError(f"{name} is {getattr(config, name)}, but the engine's envelope has no {name}; add it.")
 

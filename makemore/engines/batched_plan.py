@@ -20,7 +20,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of AdamW, as torch's defaults
 INTS = """
     active step batch_key dropout_key batch_size block_size n_hidden max_steps warmup schedule adamw direct threshold
 """.split()
-FLOATS = ["lr", "weight_decay", "keep_scale"]
+FLOATS = ["lr", "weight_decay", "keep_scale", "ema"]
 SCHEDULES = ("constant", "step", "cosine")
 
 
@@ -81,6 +81,7 @@ class Knobs:
             direct=config.direct,
             lr=config.lr,
             weight_decay=config.weight_decay,
+            ema=config.ema,
             keep_scale=float(np.float32(1 / (1 - config.dropout))),
         )
 
@@ -131,6 +132,7 @@ class StepPlan(NamedTuple):
     decay: Tensor  # (N, 1): 1 - lr * weight_decay
     rate: Tensor  # (N, 1): what the update direction is multiplied by, negative
     eps: Tensor  # (N, 1): AdamW's, times the root of its second bias correction
+    averaging: Tensor  # (N, 1): `schedule.averaging_at`, or 0 for a row at rest
 
 
 class Plan(NamedTuple):
@@ -153,10 +155,14 @@ def make_plan(k: int, knobs: Knobs, train: TrainSet, layout: Layout, dtype: torc
     count = (steps + 1).to(lr.dtype)
     correction1, correction2 = (-torch.expm1(count * math.log(beta)) for beta in (BETA1, BETA2))
     rate = torch.where(knobs["adamw"] > 0, lr * correction2.sqrt() / correction1, lr)
+    averaging = (knobs["active"] > 0) / (knobs["ema"] * (count - 1) + 1)
     per_step = (
         *_examples(steps, knobs, train, layout),
         step_keys(knobs["dropout_key"].to(torch.int32), steps.to(torch.int32)),
-        *(x.unsqueeze(2).to(dtype) for x in (1 - lr * knobs["weight_decay"], -rate, EPS * correction2.sqrt())),
+        *(
+            x.unsqueeze(2).to(dtype)
+            for x in (1 - lr * knobs["weight_decay"], -rate, EPS * correction2.sqrt(), averaging)
+        ),
     )
     batch_size = knobs["batch_size"].unsqueeze(1)
     active = knobs["active"].to(lr.dtype).unsqueeze(1)

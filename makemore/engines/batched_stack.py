@@ -18,27 +18,29 @@ from makemore.engines.batched_step import CHUNK, Step, work_shapes
 
 
 class State(NamedTuple):
-    """What training goes on from: three rows (width,) and a scalar, on any device."""
+    """What training goes on from: four rows (width,) and a scalar, on any device."""
 
     flat: Tensor
+    shown: Tensor
     m: Tensor
     v: Tensor
     loss_sum: Tensor
 
     @classmethod
     def fresh(cls, flat: Tensor) -> State:
-        return cls(flat, torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros(()))
+        return cls(flat, flat, torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros(()))
 
 
 def bytes_per_slot(envelope: Envelope, vocab_size: int, dtype: torch.dtype = torch.float32) -> int:
     """Device memory in bytes that one model takes.
 
-    Six rows of `Layout.width` values (weights, best weights, gradients, two moments, an update), the work tensors of a
+    Six rows of `Layout.width` values (weights, best weights, gradients, two moments, an update), a seventh for averages
+    of the weights, the work tensors of a
     step, and a chunk's plan with its temporaries. At the lecture's sizes (block 3, embedding 10, hidden 200, batch 32,
     27 symbols) and in float32 this is 0.44 MB.
     """
     T, B, H = envelope.block_size, envelope.batch_size, envelope.n_hidden
-    values = 6 * Layout(envelope, vocab_size).width + 3 * CHUNK * B
+    values = (6 + envelope.ema) * Layout(envelope, vocab_size).width + 3 * CHUNK * B
     values += sum(rows * columns for rows, columns in work_shapes(envelope, vocab_size).values())
     words = 2 * B * H if envelope.dropout else 0
     words += CHUNK * (B * (5 * T + 12) + 64)  # int32 contexts, int64 rows and targets, rates, and copies of them
@@ -92,13 +94,15 @@ class Stack:
         self.step.knobs.stop(row)
 
     def _state(self, row: int) -> State:
-        return State(self.step.flat[row], self.step.m[row], self.step.v[row], self.step.loss_sum[row])
+        return State(
+            self.step.flat[row], self.step.shown[row], self.step.m[row], self.step.v[row], self.step.loss_sum[row]
+        )
 
     def keep_best(self, rows: list[int]) -> None:
         """Copy the weights of some rows to their best ones."""
         mask = torch.zeros(len(self.best), 1, dtype=torch.bool)
         mask[rows] = True
-        torch.where(mask.to(self.device), self.step.flat, self.best, out=self.best)  # allocates no second (N, width)
+        torch.where(mask.to(self.device), self.step.shown, self.best, out=self.best)  # allocates no second (N, width)
 
     def reset_losses(self, rows: list[int]) -> None:
         """Begin the sums of losses of some rows anew."""

@@ -53,13 +53,14 @@ def hidden(e: Tensor, W1: Tensor, b1: Tensor, out: Tensor | None = None) -> Tens
 
 
 class Group(NamedTuple):
-    """Values that one update covers, of all models: views (N, values)."""
+    """Values that one update covers, of all models: views (N, values); `shown` is `flat` without averages."""
 
     flat: Tensor
     grad: Tensor
     m: Tensor
     v: Tensor
     update: Tensor
+    shown: Tensor
 
 
 class Step:
@@ -67,6 +68,7 @@ class Step:
 
     Attributes:
         flat, m, v: (N, width) the weights and AdamW's moments, as `Layout` lays a row out.
+        shown: (N, width) what is evaluated and kept: the averages of the weights, or flat where none has room for them.
         weights, grads: the parameters, and their gradients of the last step, as `Layout.views`.
         loss_sum: (N,) wide: each model's minibatch losses, summed since it was last set to 0.
         knobs: what else is known of each model.
@@ -78,13 +80,14 @@ class Step:
         self.flat, grad, self.m, self.v, update = (
             torch.zeros(n, layout.width, dtype=dtype, device=device) for _ in range(5)
         )
+        self.shown = torch.zeros_like(self.flat) if envelope.ema else self.flat
         self.weights, self.grads = layout.views(self.flat), layout.views(grad)
-        self._groups = [Group(self.flat, grad, self.m, self.v, update)]
+        self._groups = [Group(self.flat, grad, self.m, self.v, update, self.shown)]
         if device.type == "cpu":
             # torch multiplies a batch into a strided result one matrix at a time there, twice as slowly as at once,
             # and a parameter's group stays in the cache from one operation to the next.
             self.grads = {name: view.contiguous() for name, view in self.grads.items()}
-            views = [self.weights, self.grads, *(layout.views(x) for x in (self.m, self.v, update))]
+            views = [self.weights, self.grads, *(layout.views(x) for x in (self.m, self.v, update, self.shown))]
             self._groups = [Group(*(of[name].flatten(1) for of in views)) for name in layout.shapes]
         self.loss_sum = torch.zeros(n, dtype=wide_dtype(device), device=device)
         self.table = self.flat.view(-1, envelope.n_embd)  # every row of every C, and what lies between them
@@ -169,7 +172,7 @@ class Step:
 
     def _apply(self, plan: Plan, step: StepPlan, parts: Parts) -> None:
         """SGD, or AdamW (Loshchilov & Hutter 2019, algorithm 2), with weight decay apart from the gradient in both."""
-        for flat, grad, m, v, update in self._groups:
+        for flat, grad, m, v, update, shown in self._groups:
             if parts.adamw:
                 m.lerp_(grad, plan.blend1)
                 v.mul_(plan.beta2).addcmul_(grad, grad, value=1 - BETA2)
@@ -182,3 +185,5 @@ class Step:
             if parts.decay:
                 flat.mul_(step.decay)
             flat.addcmul_(update if parts.adamw else grad, step.rate)
+            if self.layout.envelope.ema:
+                shown.lerp_(flat, step.averaging)  # exactly flat where the weight is 1

@@ -25,7 +25,7 @@ from makemore.engines.kernel_memory import (
     zeros,
 )
 from makemore.model import MLP, n_params
-from makemore.schedule import lr_at
+from makemore.schedule import averaging_at, lr_at
 
 PIECE = 1 << 16  # steps of one kernel call; their learning rates and keys are made before it
 
@@ -40,7 +40,7 @@ def check_memory(config: Config, sizes: Sizes) -> None:
         return
     T, E, H, V = sizes
     tables = T * min(V, config.batch_size) * (E + H + V)
-    n_bytes = 4 * (5 * n_params(config, V) + 4 * config.batch_size * (H + V) + tables)
+    n_bytes = 4 * ((5 + (config.ema > 0)) * n_params(config, V) + 4 * config.batch_size * (H + V) + tables)
     if n_bytes > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise ValueError(
             f"training with n_hidden {H:,} and batch_size {config.batch_size:,} takes {n_bytes / 2**30:,.0f} GiB, "
@@ -73,6 +73,9 @@ class Slot:
         check_memory(config, self._sizes)
         self.weights, self.gradient = (make_weights(self._sizes, config.direct) for _ in range(2))
         read_model(self.weights, self.model)
+        # What is evaluated and kept: the average of the weights, or else the weights themselves.
+        self.shown = make_weights(self._sizes, config.direct) if config.ema > 0 else self.weights
+        self._average = self.shown.flat if config.ema > 0 else zeros(0)
         n_moments = self.weights.flat.size if config.optimizer == "adamw" else 0
         self._m, self._v = zeros(n_moments), zeros(n_moments)
         numbers = number_contexts(corpus.train, config.block_size) if numbers is None else numbers
@@ -124,17 +127,18 @@ class Slot:
             np.uint32(dropout_threshold(c.dropout)),
             np.float32(1 / (1 - c.dropout)),
             np.float32(c.weight_decay),
+            averaging_at(c, steps),
         )
         done, losses = kernel.train(
             self.stop, *self._examples, self._sizes, plan,
-            self.weights, self.gradient, self._m, self._v, self._batch, self._tables, self._step,
+            self.weights, self.gradient, self._m, self._v, self._average, self._batch, self._tables, self._step,
         )  # fmt: skip
         self.steps_done += done
         return losses
 
     def evaluate(self) -> float:
         """The exact mean loss over the dev split; nan when stopped on the way."""
-        return self._evaluator(self.weights, self.stop)
+        return self._evaluator(self.shown, self.stop)
 
     def record(self, outcome: Outcome) -> None:
         """Take an outcome into the history, and keep the weights if they are the best so far."""
@@ -142,7 +146,7 @@ class Slot:
             self.over = True
             return
         if all(outcome.dev_loss < point.dev_loss for point in self.history):
-            self._best[:] = self.weights.flat
+            self._best[:] = self.shown.flat
         self.history.append(outcome)
         self.over = outcome.step == self.config.max_steps
 

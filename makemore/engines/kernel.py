@@ -37,6 +37,7 @@ class Plan(NamedTuple):
         batch_keys, dropout_keys: (S,) uint32, `draws.step_keys` of the two streams.
         threshold, kept: `draws.dropout_threshold`, and what a kept unit is multiplied by.
         weight_decay: float32.
+        averaging: (S,) float32, `schedule.averaging_at`.
     """
 
     done: int
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     threshold: np.uint32
     kept: np.float32
     weight_decay: np.float32
+    averaging: Array
 
 
 @inlined
@@ -126,14 +128,21 @@ def adamw(p: Array, g: Array, m: Array, v: Array, n: int, lr: np.float32, weight
         p[k] = p[k] * decay - rate * m[k] / (np.sqrt(v[k]) * root + f32(1e-8))
 
 
+@inlined
+def average(a: Array, p: Array, weight: np.float32) -> None:
+    for k in range(p.size):
+        a[k] += weight * (p[k] - a[k])
+
+
 def _make_train(sources: int) -> Callable[..., Any]:
     def train(
         stop: Array, stream: Array, positions: Array, numbers: Array, sizes: Sizes, plan: Plan,
-        w: Weights, g: Weights, m: Array, v: Array, batch: Batch, tables: Tables, s: Step,
+        w: Weights, g: Weights, m: Array, v: Array, a: Array, batch: Batch, tables: Tables, s: Step,
     ) -> tuple[int, float]:  # fmt: skip
         """Train a step for each of `plan.lrs`; return the steps done and the sum of their losses.
 
-        Ends early when `stop[0]` is set, and after a loss that is inf or nan. AdamW where m and v are not empty.
+        Ends early when `stop[0]` is set, and after a loss that is inf or nan. AdamW where m and v are not empty, an
+        average of the weights where a is not.
         """
         _ = sources
         losses = 0.0
@@ -149,6 +158,8 @@ def _make_train(sources: int) -> Callable[..., Any]:
                 adamw(w.flat, g.flat, m, v, plan.done + i + 1, plan.lrs[i], plan.weight_decay)
             else:
                 sgd(w.flat, g.flat, plan.lrs[i], plan.weight_decay)
+            if a.size > 0:
+                average(a, w.flat, plan.averaging[i])
         return plan.lrs.size, losses
 
     return train

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -40,6 +41,8 @@ class Coordinator:
         prune: whether the study's pruner is asked.
         keep_models: how many of the best trials keep their checkpoint.
         repeats: further seeds that the best trials are trained with at the end.
+        finish_best: train the best trial to its end if it was pruned.
+        deadline: of time.monotonic, at which the search stops; what then runs is given back.
         on_event: called after each outcome, with the trial's record.
     """
 
@@ -50,10 +53,13 @@ class Coordinator:
     prune: bool = True
     keep_models: int = 50
     repeats: int = 0
+    finish_best: bool = False
+    deadline: float = math.inf
     on_event: Callable[[TrialRecord], None] = lambda record: None
     best_model: tuple[int, MLP] | None = None  # number and model of the best trial of this launch
     train_s: float = 0.0  # seconds that slots spent training, summed over slots
     interrupted: bool = False
+    timed_out: bool = False  # the deadline passed before the study had its total
     _waiting: bool = False  # in the one place where a signal may break in
     _asked: deque[Active] = field(default_factory=deque)
     _running: dict[int, Active] = field(default_factory=dict)
@@ -61,7 +67,7 @@ class Coordinator:
     _kept: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, number) of the trials with a checkpoint
 
     def run(self) -> None:
-        """Train until the study has its total or `interrupt` is called; what then still runs is given back.
+        """Train until the study has its total, the deadline or `interrupt`; what then still runs is given back.
 
         Raises:
             Exception: a bug in the trainer, after everything finished is stored and what runs is given back.
@@ -72,11 +78,12 @@ class Coordinator:
         self._drop_surplus([t.number for t in best])
         try:
             self._loop()
+            if self.finish_best and not self.interrupted:
+                self._after(self.proposals.enqueue_finish)
             if self.repeats and not self.interrupted:
-                self.proposals.enqueue_repeats(REPEATED, self.repeats)
-                self._loop()
+                self._after(partial(self.proposals.enqueue_repeats, REPEATED, self.repeats))
         finally:
-            self._give_back_rest()
+            self._give_back_rest("out of time" if self.timed_out else "interrupted")
 
     def _drop_surplus(self, ranking: list[int]) -> None:
         """Drop the checkpoints that an earlier launch kept and this one need not."""
@@ -86,6 +93,16 @@ class Coordinator:
             self.tracker.drop_model(number)
         if before != self.keep_models or "keep_models" not in study.user_attrs:
             study.set_user_attr("keep_models", self.keep_models)
+
+    def _after(self, enqueue: Callable[[], None]) -> None:
+        """Train what is owed after the search, whatever the time."""
+        if self.timed_out:
+            for slot in self._running:
+                self.engine.remove(slot)
+            self._give_back_rest("out of time")
+            self.proposals.closed, self.deadline = True, math.inf
+        enqueue()
+        self._loop()
 
     def _loop(self) -> None:
         while not self.interrupted and self._admit():
@@ -113,6 +130,9 @@ class Coordinator:
 
     def _admit(self) -> bool:
         """Fill the free slots; returns whether anything runs."""
+        if time.monotonic() >= self.deadline:
+            self.timed_out = True
+            return False
         while len(self._running) < self.engine.capacity:
             active = self._asked.popleft() if self._asked else self.proposals.next()
             if active is None:
@@ -153,7 +173,9 @@ class Coordinator:
         self.on_event(active.record)
 
     def _should_prune(self, active: Active, point: EvalPoint) -> bool:
-        asked = self.prune and "repeat_of" not in active.record.tags and point.step > active.seen_step
+        asked = (
+            self.prune and not {"repeat_of", "finishes"} & active.record.tags.keys() and point.step > active.seen_step
+        )
         return asked and active.trial.should_prune()
 
     def _finish(self, slot: int, state: TrialState, reason: str) -> None:
@@ -209,12 +231,12 @@ class Coordinator:
             self.proposals.study.enqueue_trial(active.record.params, user_attrs=again)
             active.trial.set_user_attr("replaced", "trained again after an engine failed")
 
-    def _give_back_rest(self) -> None:
+    def _give_back_rest(self, reason: str) -> None:
         """Let what did not end wait for the next launch."""
         for active in [*self._running.values(), *self._asked]:
             give_back(self.proposals.study, active.trial._trial_id)
             record = active.record
-            record.state, record.reason, record.ended = "INTERRUPTED", "interrupted", time.time()
+            record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
             self.tracker.finish(record, None, None)
         self._running.clear()
         self._asked.clear()

@@ -42,10 +42,12 @@ def say(console: Console, sentence: str, style: str = "") -> None:
 
 
 @contextmanager
-def live(study: optuna.Study, total: int, max_steps: int) -> Iterator[Callable[[TrialRecord], None]]:
-    """Show progress on standard error while the block runs; yields what takes each trial's record."""
+def live(
+    study: optuna.Study, total: int, max_steps: int, minutes: float | None = None
+) -> Iterator[Callable[[TrialRecord], None]]:
+    """Show progress on standard error while the block runs, of `minutes` at most; yields what takes each record."""
     console = make_console(stderr=True)
-    show = _Tally(study, total, max_steps)
+    show = _Tally(study, total, max_steps, minutes)
     if not console.is_terminal:
         yield lambda record: show.line(record, console)
         return
@@ -71,11 +73,11 @@ def live(study: optuna.Study, total: int, max_steps: int) -> Iterator[Callable[[
 class _Tally:
     """Counts outcomes, so that no event has to read the storage."""
 
-    def __init__(self, study: optuna.Study, total: int, max_steps: int) -> None:
+    def __init__(self, study: optuna.Study, total: int, max_steps: int, minutes: float | None) -> None:
         trials = study.get_trials(deepcopy=False)
         self.counts = {state: sum(t.state.name == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
-        self.total, self.max_steps, self.steps = total, max_steps, 0
+        self.total, self.max_steps, self.minutes, self.steps = total, max_steps, minutes, 0
         self.repeated = 0
         self.begun = self.shown = time.monotonic()
         self.last_step: dict[int, int] = {}
@@ -93,15 +95,16 @@ class _Tally:
             return  # beyond the total, and its loss is another draw of a config that has its loss already
         if record.points:
             self.best = min(self.best, record.points[-1].dev_loss)
-        if record.state in self.counts:
+        if record.state in self.counts and "finishes" not in record.tags:
             self.counts[record.state] += 1
 
     def text(self) -> str:
-        rate = self.steps / max(1e-9, time.monotonic() - self.begun)
+        elapsed = max(1e-9, time.monotonic() - self.begun)
         pruned, failed = self.counts["PRUNED"], self.counts["FAIL"]
         best = f"best dev {self.best:.4f}" if self.best < float("inf") else "no dev loss yet"
         repeats = f", {self.repeated} repeats" if self.repeated else ""
-        return f"{pruned} pruned, {failed} failed{repeats}, {best}, {rate:,.0f} steps/s"
+        clock = f", {elapsed / 60:.1f} of {self.minutes:g} minutes" if self.minutes else ""
+        return f"{pruned} pruned, {failed} failed{repeats}, {best}, {self.steps / elapsed:,.0f} steps/s{clock}"
 
     def line(self, record: TrialRecord, console: Console) -> None:
         self.add(record)
@@ -148,8 +151,9 @@ def _state(trial: FrozenTrial) -> str:
     attrs = trial.user_attrs
     state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
     reason = attrs.get("summary", {}).get("reason") or attrs.get("replaced", "")
-    repeat = f" (repeat of {attrs['repeat_of']})" if "repeat_of" in attrs else ""
-    return f"{state}{repeat}" if reason in ("", "finished", state) else f"{state}{repeat}: {reason}"
+    mark = f" (repeat of {attrs['repeat_of']})" if "repeat_of" in attrs else ""
+    mark = f" (finishes {attrs['finishes']})" if "finishes" in attrs else mark
+    return f"{state}{mark}" if reason in ("", "finished", state) else f"{state}{mark}: {reason}"
 
 
 def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> None:
@@ -161,8 +165,17 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
         console.print(trials_table(best, console.width))
     counts = f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed"
     say(console, f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.")
-    if outcome["trials"] < args.trials:
+    if outcome["timed_out"] and outcome["trials"] < args.trials:
+        after = f"{args.minutes:g} minutes were over after {outcome['trials']} trials"
+        say(console, f"{after}; the same command goes on for as long again.")
+    elif outcome["trials"] < args.trials:
         say(console, f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.")
+    if best and best[0].state == TrialState.PRUNED:
+        step = best[0].user_attrs["summary"]["history"][-1][0]
+        say(
+            console,
+            f"The best trial was pruned at step {step:,}; the same command with --finish-best trains it to its end.",
+        )
     if best:
         print_next(
             console,

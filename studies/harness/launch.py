@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -52,6 +53,8 @@ class StudyArgs:
     """File of words, one a line, UTF-8; the embedded names if not given."""
     trials: int = 32
     """Trials that the study shall have in the end; those it has already count."""
+    minutes: float | None = None
+    """Minutes that the search of this launch may take; what then runs waits for the next. No limit if not given."""
     steps: int = 5000
     """Optimizer steps of each trial."""
     workers: int | None = None
@@ -72,6 +75,8 @@ class StudyArgs:
     """Seconds that the end of the study waits for an MLflow that does not answer."""
     repeats: int = 3
     """Further seeds that the three best trials are trained with at the end, to tell what a difference is worth."""
+    finish_best: bool = False
+    """Train the best trial to its end, after the search, if it was pruned."""
     keep_models: int = 50
     """How many of the best trials keep their checkpoint."""
     json: bool = False
@@ -108,7 +113,7 @@ def run_study(
     Raises:
         ValueError: a flag, a path or a store is unusable; one sentence.
     """
-    begun = time.perf_counter()
+    begun = time.monotonic()
     _check(args)
     torch.set_num_threads(1)  # the slots are the parallelism; on small tensors further threads only wait for each other
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
@@ -124,9 +129,12 @@ def run_study(
         tracker = _begin_tracking(args, client, study, launch, corpus)
         proposals = Proposals(study, space, base, launch, args.trials, study.user_attrs["seed"], make_sampler)
         coordinator = Coordinator(proposals, corpus, engine, tracker, args.prune, args.keep_models, args.repeats)
+        coordinator.finish_best = args.finish_best
+        if args.minutes is not None:
+            coordinator.deadline = begun + 60 * args.minutes
         with _signals(coordinator):
             try:
-                with display.live(study, args.trials, base.max_steps) as coordinator.on_event:
+                with display.live(study, args.trials, base.max_steps, args.minutes) as coordinator.on_event:
                     _train(coordinator)
             finally:
                 engine.close()
@@ -137,7 +145,7 @@ def run_study(
         print(
             f"The search space holds nothing new: {MAX_TWINS} proposals in a row were trained already.", file=sys.stderr
         )
-    outcome = _outcome(args, study, tracker, coordinator, time.perf_counter() - begun)
+    outcome = _outcome(args, study, tracker, coordinator, time.monotonic() - begun)
     display.print_end(args, study, outcome)
     if left:
         display.print_not_sent(args, left, tracker.last_error)
@@ -158,6 +166,8 @@ def _check(args: StudyArgs) -> None:
         value, least = getattr(args, name), 0 if name in ("keep_models", "repeats") else 1
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise ValueError(f"--minutes must be greater than 0, but got {args.minutes}; leave it out for no limit.")
     if not args.patience >= 0:
         raise ValueError(f"--patience must be at least 0 seconds, but got {args.patience}.")
     if args.seed is not None and args.seed < 0:
@@ -224,6 +234,7 @@ def _outcome(
         "best_trial": best.number if best else None,
         "best_dev_loss": dev_loss(best) if best else None,
         "best_params": best.params if best else None,
+        "timed_out": coordinator.timed_out,
         "wall_s": round(wall_s, 3),
         "train_s": round(coordinator.train_s, 3),
         "mlflow_experiment_id": tracker.experiment_id,

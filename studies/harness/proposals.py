@@ -51,6 +51,7 @@ class Proposals:
     make_sampler: Callable[[int], BaseSampler]
     _looked: float = -math.inf  # when orphans were looked for
     exhausted: bool = False  # the sampler proposes nothing that was not trained already
+    closed: bool = False  # only what is owed after the search is still to be trained
 
     def next(self) -> Active | None:
         """The next trial, or None when there is none to do. Never two trials of the same parameters, but repeats."""
@@ -62,7 +63,7 @@ class Proposals:
             seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
             self.study.sampler = _KnowsNoRepeats(self.make_sampler(trial_seed(self.seed + 1, trial.number)))
             config = self.space(trial, self.base).replace(seed=seed)
-            twin = None if "repeat_of" in frozen.user_attrs else self._twin(trial)
+            twin = None if is_owed(frozen) else self._twin(trial)
             if twin is None:
                 trial.set_user_attr("seed", seed)
                 tags = {**trial_tags(frozen), "launch": self.launch.id}
@@ -74,15 +75,24 @@ class Proposals:
         return None
 
     def _claim(self) -> optuna.Trial | None:
-        """Take a waiting trial or make a new one, unless the total is reached; a waiting repeat comes in any case."""
+        """Take a waiting trial or make a new one, unless the total is reached; what is owed comes in any case."""
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            repeats = any(t.state == TrialState.WAITING and "repeat_of" in t.user_attrs for t in trials)
-            if sum(counts(t) for t in trials) >= self.total and not repeats and not self._find_orphans():
+            owed = [t for t in trials if t.state == TrialState.WAITING and is_owed(t)]
+            if self.closed:
+                return self._take(owed[0]) if owed else None
+            if sum(counts(t) for t in trials) >= self.total and not owed and not self._find_orphans():
                 return None
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial
+
+    def _take(self, waiting: FrozenTrial) -> optuna.Trial:
+        """Take this trial, where `ask` would take the first that waits."""
+        self.study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+        trial = optuna.Trial(self.study, waiting._trial_id)
+        trial.set_user_attr("launch", self.launch.id)
+        return trial
 
     def _find_orphans(self) -> bool:
         """Whether a launch beside this one died over its trials, which then wait; looked up every few seconds."""
@@ -101,6 +111,17 @@ class Proposals:
                 for _ in range(done, repeats):
                     self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
 
+    def enqueue_finish(self) -> None:
+        """Let the best trial be trained again, with its seed and to its end, if it was pruned."""
+        with exclusive(f"ask-{self.study.study_name}"):
+            trials = self.study.get_trials(deepcopy=False)
+            best = next(iter(ranked(trials)), None)
+            if best is None or best.state == TrialState.COMPLETE:
+                return
+            again = {"finishes": best.number, "seed": best.user_attrs["seed"]}
+            if not any(t.user_attrs.get("finishes") == best.number and "replaced" not in t.user_attrs for t in trials):
+                self.study.enqueue_trial(best.params, user_attrs=again)
+
     def _twin(self, trial: optuna.Trial) -> int | None:
         for other in self.study.get_trials(deepcopy=False):
             if other.number != trial.number and counts(other) and other.params == trial.params:
@@ -109,10 +130,15 @@ class Proposals:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards the study's total: all do that run or ended, but repeats and replaced ones."""
-    if "repeat_of" in trial.user_attrs or "replaced" in trial.user_attrs:
+    """Whether a trial counts towards the study's total: all do that run or ended, but owed and replaced ones."""
+    if is_owed(trial) or "replaced" in trial.user_attrs:
         return False
     return trial.state != TrialState.WAITING
+
+
+def is_owed(trial: FrozenTrial) -> bool:
+    """Whether a trial is trained after the search: a seed repeat of another, or another's way to its end."""
+    return not {"repeat_of", "finishes"}.isdisjoint(trial.user_attrs)
 
 
 def repeats_trial(trial: FrozenTrial, number: int) -> bool:

@@ -24,12 +24,12 @@ class TrialRecord:
     Attributes:
         number: Optuna's trial number.
         params: the searched parameters.
-        tags: what marks the trial: launch, retry_of, repeat_of.
+        tags: what marks the trial: launch, retry_of, repeat_of, finishes, origin.
         started: seconds since the epoch.
         points: evaluations so far.
         times: when each was made, seconds since the epoch.
         state: RUNNING, then COMPLETE, PRUNED, FAIL, or INTERRUPTED when it was given back.
-        reason: why it ended so: finished, pruned, diverged at step N, interrupted, or an engine's error.
+        reason: why it ended so: finished, pruned, diverged at step N, interrupted, out of time, or an engine's error.
         metrics: single numbers known at the end: seconds, n_params, and the diagnostics.
     """
 
@@ -106,7 +106,7 @@ def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
 
 def trial_tags(trial: FrozenTrial) -> dict[str, str]:
     """What marks a trial in both stores."""
-    names = ("launch", "retry_of", "repeat_of", "origin")
+    names = ("launch", "retry_of", "repeat_of", "finishes", "origin")
     return {name: str(trial.user_attrs[name]) for name in names if name in trial.user_attrs}
 
 

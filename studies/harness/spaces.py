@@ -28,6 +28,20 @@ def five_parameters(trial: optuna.Trial, base: Config, lo: float = 1e-3, hi: flo
     )
 
 
+def eight_parameters(trial: optuna.Trial, base: Config) -> Config:
+    """The five, with ranges for AdamW and wide models, and dropout, weight decay and direct connections."""
+    return base.replace(
+        lr=trial.suggest_float("lr", 3e-4, 3e-2, log=True),
+        block_size=trial.suggest_int("block_size", 4, 12),
+        n_embd=trial.suggest_int("n_embd", 8, 32, step=4),
+        n_hidden=trial.suggest_int("n_hidden", 128, 1024, step=128),
+        batch_size=trial.suggest_categorical("batch_size", [64, 128, 256, 512]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.5),
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        direct=trial.suggest_categorical("direct", [False, True]),
+    )
+
+
 def learning_rate(trial: optuna.Trial, base: Config, lo: float = 1e-3, hi: float = 1.0) -> Config:
     """Learning rate alone, log-uniform; over three decades, as the lecture's sweep, unless told."""
     return base.replace(lr=trial.suggest_float("lr", lo, hi, log=True))
@@ -65,6 +79,6 @@ def envelope(space: Space, base: Config) -> Envelope:
     largest: dict[str, Any] = {
         name: max(d.choices) if isinstance(d, CategoricalDistribution) else d.high  # type: ignore
         for name, d in distributions(space, base).items()
-        if name in ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout")
+        if name in ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout", "ema")
     }
     return Envelope.around(base.replace(**largest))

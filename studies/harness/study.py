@@ -72,7 +72,8 @@ def open_study(
 
 
 def _check_same(study: optuna.Study, facts: dict[str, Any], seed: int | None) -> None:
-    stored = study.user_attrs
+    stored = dict(study.user_attrs)
+    stored["base"] = Config().model_dump(exclude={"seed"}) | stored["base"]  # fields that came later had their default
     differences = []
     for table in ("base", "space"):
         for key in sorted({*facts[table], *stored[table]}):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makemore.config import Config
-from makemore.schedule import lr_at
+from makemore.schedule import averaging_at, lr_at
 
 
 def rates(schedule: str, max_steps: int = 200_000, lr: float = 0.1) -> np.ndarray:
@@ -58,3 +58,16 @@ def test_rates_are_float32_above_zero_at_most_lr_and_the_same_in_pieces(
     assert values.dtype == np.float32 and values.shape == (max_steps,)
     assert np.all(values > 0) and np.all(values <= np.float32(lr))
     assert np.array_equal(np.concatenate(pieces), values)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.1, 1.0])
+def test_the_running_average_remembers_a_share_of_the_steps_done(ema: float) -> None:
+    weights = averaging_at(Config(ema=ema), np.arange(2000)).astype(np.float64)
+    # What each step still counts in the average after the last.
+    shares = weights * np.append(np.cumprod((1 - weights)[:0:-1])[::-1], 1)
+
+    assert shares.sum() == pytest.approx(1)
+    ages = 2000 - 1 - np.arange(2000)
+    assert (shares * ages).sum() == pytest.approx(ema / (1 + ema) * 2000, rel=0.02, abs=1e-9)
+    if ema == 1:
+        np.testing.assert_allclose(shares, 1 / 2000, rtol=1e-4)

@@ -18,7 +18,7 @@ from makemore.engines.base import check_finite, next_stop
 from makemore.engines.batched import BatchedEngine
 from makemore.engines.cpu import CpuEngine
 from makemore.model import MLP, n_params
-from makemore.schedule import lr_at
+from makemore.schedule import averaging_at, lr_at
 
 
 @dataclass
@@ -36,6 +36,7 @@ class ReferenceModel:
         self.model = MLP(self.config, len(self.corpus.vocab))
         self.best = copy.deepcopy(self.model.state_dict())
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[self.config.optimizer]
+        self.average = MLP(self.config, len(self.corpus.vocab))  # what is evaluated and kept
         self.optimizer = kind(self.model.parameters(), lr=self.config.lr, weight_decay=0.0)
 
     def train_step(self) -> float:
@@ -50,6 +51,9 @@ class ReferenceModel:
             for parameter in self.model.parameters():
                 parameter.mul_(1 - lr * config.weight_decay)
         self.optimizer.step()
+        weight = float(averaging_at(config, np.array([self.step]))[0])
+        with torch.no_grad():
+            self.average.flat.lerp_(self.model.flat, weight)
         self.step += 1
         return loss.item()
 
@@ -73,7 +77,7 @@ class ReferenceModel:
             while self.step < next_stop(self.config, start):
                 losses += self.train_step()
             with torch.no_grad():
-                dev_loss = self.model.loss(*self.corpus.dev.tensors(self.config.block_size)).item()
+                dev_loss = self.average.loss(*self.corpus.dev.tensors(self.config.block_size)).item()
             train_loss = losses / (self.step - start)
             check_finite(self.step, train_loss, dev_loss)
         except Diverged as diverged:
@@ -83,7 +87,7 @@ class ReferenceModel:
         point = EvalPoint(self.step, train_loss, dev_loss, lr)
         self.history.append(point)
         if point is min(self.history, key=lambda p: p.dev_loss):
-            self.best = copy.deepcopy(self.model.state_dict())
+            self.best = copy.deepcopy(self.average.state_dict())
         self.over = self.step == self.config.max_steps
         self.seconds += time.perf_counter() - started
         return point

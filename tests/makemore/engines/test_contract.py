@@ -20,7 +20,7 @@ from tests.makemore.engines.reference_engine import ENGINES, reference, train_al
 BASE = Config(
     block_size=3, n_embd=4, n_hidden=20, batch_size=16, lr=0.1, max_steps=10, eval_interval=4, init="kaiming", seed=1
 )
-LARGEST = Envelope(block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True)
+LARGEST = Envelope(block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True)
 # One of each kind of config; small ones beside larger ones, as an engine with slots has them.
 TABLE: list[dict[str, Any]] = [
     {},
@@ -28,6 +28,8 @@ TABLE: list[dict[str, Any]] = [
     {"block_size": 1, "n_embd": 1, "n_hidden": 1, "batch_size": 1, "lr": 0.01, "schedule": "constant"},
     {"block_size": 5, "n_embd": 6, "n_hidden": 30, "batch_size": 32, "direct": True},
     {"dropout": 0.4, "weight_decay": 0.01, "batch_size": 7},
+    {"ema": 0.2, "optimizer": "adamw", "lr": 1e-2, "schedule": "cosine"},
+    {"ema": 1.0, "n_hidden": 11},
     {"dropout": 0.2, "direct": True, "optimizer": "adamw", "lr": 1e-2, "block_size": 2, "init": "lecture"},
 ]
 Make = Callable[[int], Engine]

@@ -1,0 +1,30 @@
+"""The search for the lowest dev loss: AdamW on a cosine schedule, wide models, dropout, decay, direct connections.
+
+What is evaluated is a running average of the weights. It ends no lower than they do, but it shows early how a trial
+will end, so that most trials can be stopped after a fraction of their steps.
+"""
+
+from dataclasses import dataclass
+
+from makemore.config import Config
+from studies.harness.cli import run_script
+from studies.harness.launch import StudyArgs, run_study
+from studies.harness.spaces import eight_parameters
+
+BASE = Config(optimizer="adamw", schedule="cosine", init="kaiming", ema=0.1)
+
+
+@dataclass
+class Args(StudyArgs):
+    """Search eight parameters for the lowest dev loss; by default for ten minutes."""
+
+    study: str = "record"
+    trials: int = 1000
+    minutes: float | None = 10.0
+    """Minutes that the search of this launch may take; what then runs waits for the next."""
+    steps: int = 20_000
+    repeats: int = 0
+
+
+if __name__ == "__main__":
+    run_script(Args, lambda args: run_study(args, eight_parameters, BASE))

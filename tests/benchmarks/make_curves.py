@@ -1,0 +1,96 @@
+"""Train a few hundred configurations of the record search in full, and keep their learning curves for bench_search.py.
+
+    python tests/benchmarks/make_curves.py --configs 400 --steps 10000
+
+Two thirds of the configurations are drawn at random, the rest by TPE from what those reached, so that the table is
+dense where a search ends. On two cores 400 take about half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from makemore.config import Config
+from makemore.data import Corpus, load_corpus
+from makemore.engines.base import DIVERGED_LOSS
+from makemore.engines.cpu_slot import Slot
+from studies.harness.spaces import eight_parameters
+
+TABLE = Path(__file__).with_name("learning_curves.csv.gz")
+POINTS = 20  # evaluations of a curve, evenly spaced
+STRIDE = 10  # steps between two updates of the averaged weights
+SPAN = 0.1  # the averaged weights' memory, as a share of the steps done
+
+
+def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[float], float]:
+    """Dev loss of the weights and of their running average at POINTS steps, nan after divergence; and seconds."""
+    slot = Slot(config, corpus)
+    average = slot.weights.flat.copy()
+    curve, averaged = [math.nan] * POINTS, [math.nan] * POINTS
+    began, spent = time.perf_counter(), 0.0
+    for point in range(POINTS):
+        end = (point + 1) * config.max_steps // POINTS
+        while slot.steps_done < end:
+            loss = slot.run(min(STRIDE, end - slot.steps_done))
+            if not math.isfinite(loss):
+                return curve, averaged, time.perf_counter() - began
+            away = time.perf_counter()
+            average += (STRIDE / (SPAN * slot.steps_done + STRIDE)) * (slot.weights.flat - average)
+            spent += time.perf_counter() - away
+        curve[point] = slot.evaluate()
+        if not curve[point] < DIVERGED_LOSS:
+            curve[point] = math.nan
+            break
+        away, weights = time.perf_counter(), slot.weights.flat.copy()
+        slot.weights.flat[:] = average
+        averaged[point] = slot.evaluate()
+        slot.weights.flat[:] = weights
+        spent += time.perf_counter() - away
+    return curve, averaged, time.perf_counter() - began - spent
+
+
+def main(configs: int, steps: int, threads: int) -> None:
+    corpus, lock, rows = load_corpus(None), Lock(), []
+    base = Config(optimizer="adamw", schedule="cosine", init="kaiming", max_steps=steps, eval_interval=steps)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    informed = optuna.samplers.TPESampler(seed=1, n_startup_trials=0, multivariate=True, constant_liar=True)
+
+    def train_one(number: int) -> None:
+        with lock:
+            if number == 2 * configs // 3:
+                study.sampler = informed
+            trial = study.ask()
+            config = eight_parameters(trial, base).replace(seed=number)
+        curve, averaged, seconds = learning_curves(config, corpus)
+        row: dict[str, Any] = {"number": number, **trial.params, "seconds": round(seconds, 3)}
+        row |= {f"dev_{i + 1}": round(loss, 4) for i, loss in enumerate(curve)}
+        row |= {f"average_{i + 1}": round(loss, 4) for i, loss in enumerate(averaged)}
+        with lock:
+            best = min((loss for loss in curve if not math.isnan(loss)), default=DIVERGED_LOSS)
+            study.tell(trial, best)
+            rows.append(row)
+            if len(rows) % 20 == 0 or len(rows) == configs:
+                pd.DataFrame(rows).sort_values("number").to_csv(TABLE, index=False)
+                print(f"{len(rows)} of {configs}, lowest {study.best_value:.4f}", flush=True)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(train_one, range(configs)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    main(args.configs, args.steps, args.threads)
