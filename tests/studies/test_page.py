@@ -130,6 +130,26 @@ def test_the_answer_the_noise_and_the_commands_stand_before_the_first_section(sm
     assert "experiments/export.py made-up" in first and "experiments/retrain.py" in first
 
 
+def test_the_page_tells_whether_the_study_has_searched_enough(small_corpus: Corpus) -> None:
+    # A second half that is no better than the first, then one that is far better.
+    flat, fell = (
+        [make_trial(PARAMS, falling(2.2 - 0.1 * (i > 0) - late * (i > 20))) for i in range(24)] for late in (0, 0.05)
+    )
+    repeats = repeats_of(1, 2.10, 2.11, 2.12)
+
+    enough, more = (
+        make_report(make_study([*made, *repeats]), small_corpus, None, {"script": "studies/mlp.py"})
+        for made in (flat, fell)
+    )
+
+    first, section = enough.split("Have we searched enough?")
+    assert "More trials of this kind will hardly help" in first and "worth it" not in first
+    assert '<span class="tag fine">enough</span>' in section
+    first, section = more.split("Have we searched enough?")
+    assert "--study made-up --trials 30" in first and '<span class="tag act">go on</span>' in section
+    assert "lowered the best dev loss by 0.0500, 33% of the whole gain of 0.1500 since trial 0" in section
+
+
 def test_a_page_of_500_trials_is_small(corpus: Corpus) -> None:
     study = make_study(random_trials(500, lambda p: 2 + 0.5 / p["block_size"]))
 

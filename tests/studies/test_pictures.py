@@ -19,6 +19,7 @@ from studies.harness.report.pictures import (
     draw_history,
     draw_importances,
     draw_parallel,
+    draw_search,
     draw_slice,
     loss_window,
     write_pictures,
@@ -70,6 +71,19 @@ def test_the_best_so_far_is_a_stair_over_the_trial_numbers() -> None:
     (stair,) = ax.lines
     assert np.array_equal(stair.get_xydata(), [[0, 2.4], [1, 2.4], [2, 2.2], [3, 2.2], [3, 2.2]])
     assert ax.get_ylabel() == "dev loss (nats per character)"
+
+
+def test_the_search_is_a_stair_over_the_band_of_a_blind_draw_of_twice_as_many() -> None:
+    results = read_results(make_study([make_trial(ONE_LR, falling(loss)) for loss in (2.4, 2.5, 2.2, 2.3)]))
+    ax = axes()
+
+    draw_search(ax, results, noise_sd=0.01)
+
+    lines = {line.get_label(): np.asarray(line.get_xydata()) for line in ax.lines}
+    assert np.array_equal(lines["this study"], [[1, 2.4], [2, 2.4], [3, 2.2], [4, 2.2]])
+    assert lines["blind draw, mean"][:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert lines["blind draw, mean"][0, 1] == pytest.approx(2.35)
+    assert lines["best + seed noise"][0, 1] == pytest.approx(2.21)
 
 
 def test_a_slice_lays_trials_on_the_search_scale_and_diverged_ones_on_top() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.harness.display import shell_command
+from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Findings
 from studies.harness.report.verdicts import FEWEST
 from studies.harness.storage import without_password
@@ -92,4 +93,9 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         steps.append(Step(findings.budget.sentence, again("--steps", str(new), study=study)))
     if "too eager" in findings.pruning.sentence:
         steps.append(Step(findings.pruning.sentence, again("--no-prune", study=f"{name}-unpruned")))
+    search = judge_search(findings.results.trials, findings.noise.sd if findings.noise else None)
+    if search.more:
+        why = f"The last half of the trials lowered the best dev loss by {search.half_gain:.4f}, the last quarter by"
+        sentence = f"{why} {search.late_gain:.4f}. {search.advice}"
+        steps.append(Step(sentence, again("--trials", str(n + search.more))))
     return steps

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, distribution_to_json
 
 from studies.harness.report.advice import next_steps
+from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Findings
 from studies.harness.report.scales import tick_label
 from studies.harness.report.views import CHARTS, NAMES, TRIALS, view_link
@@ -39,7 +40,7 @@ def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) 
 
 
 def verdicts(findings: Findings) -> list[str]:
-    """One sentence a verdict: noise, ties, ranges, steps, pruning."""
+    """One item a verdict: noise, ties, ranges, steps, pruning, number of trials."""
     noise = findings.noise
     if noise is None:
         first = ["The noise between seeds is unknown: no config was trained with further seeds."]
@@ -51,7 +52,9 @@ def verdicts(findings: Findings) -> list[str]:
         if noise.curse > 0:
             first.append(f"A chosen trial's own loss flatters it by {noise.curse:.4f}, seen from its repeats' mean.")
     ranges = [boundary.sentence for boundary in findings.boundaries if boundary.verdict != "unknown"]
-    return [*first, *ranges, findings.budget.sentence, findings.pruning.sentence]
+    search = judge_search(findings.results.trials, noise.sd if noise else None)
+    enough = f"{search.advice} {search.reason}"
+    return [*first, *ranges, findings.budget.sentence, findings.pruning.sentence, enough]
 
 
 def _headline(findings: Findings) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from studies.harness.report import sections
 from studies.harness.report.advice import next_steps
 from studies.harness.report.canvas import PALETTE, look
+from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Examined, Findings
 from studies.harness.report.markup import Html, command, paragraph, text
 
@@ -82,6 +83,9 @@ def _score(findings: Findings, examined: Examined | None) -> str:
             f"{abs(lower):.4f} {'below' if lower > 0 else 'above'} counting four characters of context, "
             f"{examined.rungs[1].dev_loss - loss:.4f} below the bigram."
         )
+    search = judge_search(findings.results.trials, findings.noise.sd if findings.noise else None)
+    if search.verdict == "enough":
+        sentences.append(f"{search.advice} The last half of them brought {search.half_gain:.4f}.")
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
     return f"""<p class="muted">Best dev loss, trial {findings.best.trial}</p>
 <div class="score">{loss:.4f}<small>nats per character</small></div>

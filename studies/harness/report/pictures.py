@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
 from studies.harness.report.canvas import LEVELS, LOSS, PALETTE, label, look, new_figure, place, save_png, say
+from studies.harness.report.enough import draw_blindly, in_order
 from studies.harness.report.results import Results
 from studies.harness.report.scales import Scale
 
@@ -63,6 +64,42 @@ def draw_history(ax: Axes, results: Results) -> None:
     ax.set_xlim(-0.5, max(9.5, trials.trial.max() + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(ax)
+
+
+def draw_search(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
+    """The best so far against the number of trials, over what a blind draw of them gives, up to twice as many."""
+    label(ax, "trials", "best " + LOSS)
+    order = in_order(results.trials)
+    if order.loss.notna().sum() < 2:
+        return say(ax, "Fewer than two trials were measured.")
+    n, best, blind = len(order), order.best.to_numpy(), draw_blindly(order)
+    for part, alpha in ((blind[blind.trials <= n], 0.8), (blind[blind.trials >= n], 0.5)):
+        area: dict[str, Any] = {"color": PALETTE["level2"], "alpha": alpha, "linewidth": 0}
+        ax.fill_between(part.trials, part.low, part.high, label="blind draw, 90%" if alpha == 0.8 else None, **area)
+    ax.plot(blind.trials, blind["mean"], color=PALETTE["main"], linewidth=1.4, label="blind draw, mean")
+    if noise_sd is not None:
+        ax.axhline(best[-1] + noise_sd, color=PALETTE["muted"], linewidth=1.2, linestyle=":", label="best + seed noise")
+    ax.step([*range(1, n + 1)], best, where="post", color=PALETTE["best"], linewidth=2.4, label="this study")
+    fell = np.r_[True, ~(best[1:] >= best[:-1])] & ~np.isnan(best)
+    points = ax.scatter(np.flatnonzero(fell) + 1, best[fell], s=18, color=PALETTE["best"], zorder=3)
+    points.set_urls([f"trial {row.trial}: {row.best:.4f}" for row in order[fell].itertuples()])
+    # What the first trials had would flatten the rest.
+    high = max(float(np.nanmax(best[n // 10 :])), float(blind.high[blind.trials >= n / 4].max()))
+    span = max(0.01, high - best[-1])
+    ax.set_ylim(best[-1] - 0.06 * span, high + 0.06 * span)
+    ax.set_xlim(0, blind.trials.iloc[-1] * 1.01)
+    _mark_quarter(ax, n)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+
+
+def _mark_quarter(ax: Axes, n: int) -> None:
+    """Shade the last quarter of n trials, and name what is left and right of their end."""
+    ax.axvspan(n - max(1, n // 4), n, color=PALETTE["best"], alpha=0.1, linewidth=0)
+    ax.axvline(n, color=PALETTE["muted"], linewidth=1, linestyle=(0, (4, 3)))
+    where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+    ax.annotate("last quarter", (n, 1), (-6, -2), ha="right", color=PALETTE["best"], **where)
+    ax.annotate("as many again, drawn blindly", (n, 1), (6, -2), color=PALETTE["muted"], **where)
 
 
 def draw_importances(ax: Axes, results: Results) -> None:

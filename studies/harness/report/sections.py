@@ -8,6 +8,7 @@ from typing import Any
 
 from studies.harness.report import curves, pictures
 from studies.harness.report.anytime import AXES, best_at
+from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Examined, Findings
 from studies.harness.report.markup import THIRD, TITLED, WIDE, Html, bar, paragraph, picture, table, tag, text
 from studies.harness.report.pruning import Foretelling
@@ -16,6 +17,7 @@ from studies.harness.report.verdicts import N_BEST, Boundary
 
 MOST_TIED = 12  # rows of the table of tied trials
 KINDS = {"widen": "act", "limit": "act", "inside": "fine", "lengthen": "act", "shorten": "act", "enough": "fine"}
+KINDS |= {"go on": "act"}
 
 
 def answer(findings: Findings, examined: Examined | None) -> str:
@@ -80,7 +82,7 @@ def _ladder(findings: Findings, examined: Examined | None) -> str:
 
 
 def any_time(findings: Findings) -> str:
-    """The best so far against trials, steps and seconds, and all training curves."""
+    """Whether more trials would help, the best so far against trials, steps and seconds, and all training curves."""
     curve, parts = findings.curve, ["<h2>2. Any time</h2>"]
     if len(curve):
         end = curve.iloc[-1]
@@ -89,14 +91,32 @@ def any_time(findings: Findings) -> str:
         parts.append(
             paragraph(f"The search ended at {end.best:.4f}" + (f"; it had {', '.join(texts)}." if texts else "."))
         )
-    parts.append('<div class="grid three">')
-    for axis in AXES:
+    parts.append(_enough(findings))
+    parts.append('<div class="grid">')
+    for axis in ("steps", "seconds"):
         draw = partial(curves.draw_any_time, curve=curve, axis=axis)
-        parts.append(picture(draw, f"Best dev loss against {axis}", size=THIRD))
+        parts.append(picture(draw, f"Best dev loss against {axis}"))
     parts.append("</div>")
     caption = "Every trial's training. Pruned trials are grey, the best is orange."
     draw = partial(curves.draw_training, results=findings.results)
     return "".join(parts) + picture(draw, "Training curves of all trials", caption, size=WIDE, style="wide")
+
+
+def _enough(findings: Findings) -> str:
+    """Whether more trials would help; the picture takes the place of the any-time curve against trials."""
+    trials, noise_sd = findings.results.trials, findings.noise.sd if findings.noise else None
+    search = judge_search(trials, noise_sd)
+    verdict = tag(search.verdict, KINDS.get(search.verdict, "unknown"))
+    first = Html(f"{verdict}<b>{text(search.advice)}</b>")
+    head = "<h3>Have we searched enough?</h3>" + paragraph(first, search.reason)
+    given = " The enqueued trial stands first there too." if trials.origin.notna().any() else ""
+    caption = (
+        "A blind draw takes the trials of this study in any order, with replacement, so it foretells no loss below "
+        f"their best.{given} The sampler learns, and its trials do not come in any order: where the stair lies above "
+        "the band, the later trials were better than the earlier ones, and further ones may bring more than the draw."
+    )
+    draw = partial(pictures.draw_search, results=findings.results, noise_sd=noise_sd)
+    return head + picture(draw, "Best dev loss against trials", caption, size=(1080, 360), style="wide")
 
 
 def parameters(findings: Findings) -> str:
