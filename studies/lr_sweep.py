@@ -1,7 +1,7 @@
 """The sweep over learning rates: the lecture's range test, or with --trials a training run for each learning rate.
 
 The range test takes one step at each of 1,000 learning rates and reads a suggestion off the losses. The lecture's own
-sweep had a smaller model: --n-embd 2 --n-hidden 100.
+sweep had a smaller model: --n-embd 2 --n-hidden 100. --audit measures which rule's suggestions train best.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import optuna
+import torch
 
 from makemore.config import Config
 from makemore.data import load_corpus
-from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, LrSweep, lr_range_test, plot_lr_sweep
-from studies.harness.cli import run_script
+from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, STOP, LrSweep, lr_range_test, plot_lr_sweep
+from studies.harness.cli import given_flags, run_script
 from studies.harness.display import make_console, print_next, say, store_flags
-from studies.harness.launch import StudyArgs, run_study
+from studies.harness.launch import StudyArgs, count_slots, run_study
+from studies.harness.lr_audit import MODELS, N_LRS, audit, audit_json, audit_metrics, audit_sentences, audit_table
 from studies.harness.lr_search import EvenSampler, plot_dev_losses
 from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.runs import FinishedRun, describe_data, log_run
@@ -49,6 +51,10 @@ class Args(StudyArgs):
     """Highest learning rate."""
     range_steps: int = 1000
     """Steps of the range test, each at another learning rate."""
+    stop: bool = True
+    """Stop the range test where the loss has grown to four times its lowest; without, it stops at inf or nan alone."""
+    audit: bool = False
+    """Measure what each rule costs, on three set models: --steps of training at each suggestion and over the range."""
     block_size: int = LECTURE.block_size
     """Context length in characters."""
     n_embd: int = LECTURE.n_embd
@@ -63,12 +69,16 @@ class Args(StudyArgs):
     """What takes the steps; for adamw lower --lo and --hi."""
 
 
+# What an audit heeds; its models and their ranges are its own.
+AUDIT = frozenset("audit json names range_steps seed steps stop study tracking_uri workers".split())
 MODEL = ("block_size", "n_embd", "n_hidden", "batch_size", "init", "optimizer")
 
 
 def main(args: Args) -> int:
-    """Make the range test, or the study. Returns the exit code."""
+    """Make the range test, the audit of its rules, or the study. Returns the exit code."""
     _check(args)
+    if args.audit:
+        return audit_rules(args)
     base = Config(**{name: getattr(args, name) for name in MODEL})
     picture = MLRUNS / "pictures" / f"{args.study}{'' if args.trials else '-range-test'}.png"
     if args.trials == 0:
@@ -91,9 +101,14 @@ def _check(args: Args) -> None:
         ("--trials", args.trials, 0),
         ("--range-steps", args.range_steps, MIN_POINTS),
         ("--seed", args.seed or 0, 0),
+        ("--steps", args.steps, 1),
+        ("--workers", 1 if args.workers is None else args.workers, 1),
     ):
         if value < least:
             raise ValueError(f"{flag} must be at least {least}, but got {value}.")
+    alien = given_flags(args, but=AUDIT) if args.audit else []
+    if alien:
+        raise ValueError(f"--audit goes over three models and ranges of its own; leave out {' '.join(alien)}.")
 
 
 def range_test(args: Args, base: Config, picture: Path) -> int:
@@ -102,14 +117,16 @@ def range_test(args: Args, base: Config, picture: Path) -> int:
     corpus = load_corpus(args.names)
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, args.study)
-    sweep = lr_range_test(base, corpus, lo=args.lo, hi=args.hi, n_steps=args.range_steps)
+    sweep = lr_range_test(
+        base, corpus, lo=args.lo, hi=args.hi, n_steps=args.range_steps, stop=STOP if args.stop else None
+    )
     picture.parent.mkdir(parents=True, exist_ok=True)
     plot_lr_sweep(sweep, picture)
     suggestions = {rule: sweep.suggest(rule) for rule in RULES}
     model = base.model_dump(exclude={"lr", "schedule", "max_steps", "eval_interval"})
     run = FinishedRun(
         name=f"range test: lr {sweep.suggest():.3g}",
-        params={**model, "lo": args.lo, "hi": args.hi, "range_steps": args.range_steps},
+        params={**model, "lo": args.lo, "hi": args.hi, "range_steps": args.range_steps, "stop": args.stop},
         metrics=_metrics(sweep, suggestions),
         tags={"study": args.study, "kind": "range test"},
         files=[picture],
@@ -154,7 +171,11 @@ def _report(args: Args, sweep: LrSweep, suggestions: dict[str, float], picture: 
     say(console, f"Picture: {picture}")
     print_next(
         console,
-        ("train with 16 learning rates of this range", "studies/lr_sweep.py", [*_given(args), "--trials", "16"]),
+        (
+            "train with 16 learning rates of this range",
+            "studies/lr_sweep.py",
+            [*given_flags(args, but=("json",)), "--trials", "16"],
+        ),
         ("see the run in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
     )
 
@@ -163,16 +184,30 @@ def _meaning(rule: str) -> str:
     return (RULES[rule].__doc__ or "").rstrip(".").lower()
 
 
-def _given(args: Args) -> list[str]:
-    """The flags that differ from their defaults, but --json."""
-    given = []
-    for field in fields(args):
-        value, flag = getattr(args, field.name), field.name.replace("_", "-")
-        if value != field.default and field.name != "json":
-            given += (
-                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-            )
-    return given
+def audit_rules(args: Args) -> int:
+    """Measure each rule's regret on the models, print the table, and log it to MLflow."""
+    began, seed, slots = time.time(), args.seed or 0, count_slots("cpu", args.workers, N_LRS)
+    torch.set_num_threads(1)  # the slots are the parallelism
+    corpus, client = load_corpus(args.names), connect(args.tracking_uri)
+    experiment_id = get_experiment(client, args.study)
+    progress, audits, stop = make_console(stderr=True), [], STOP if args.stop else None
+    for model in MODELS:
+        done = audit(model, corpus, steps=args.steps, range_steps=args.range_steps, stop=stop, seed=seed, slots=slots)
+        say(progress, f"{model.name}: lowest dev loss {done.dev_losses.min():.4f} at lr {done.best_lr:.3g}")
+        audits.append(done)
+    outcome = audit_json(audits)
+    params = {"steps": args.steps, "range_steps": args.range_steps, "stop": args.stop, "seed": seed}
+    name, tags = f"audit: {outcome['least_regret']}", {"study": args.study, "kind": "audit of the range test's rules"}
+    run = FinishedRun(name, params, audit_metrics(audits), tags, started=began)
+    run_id = log_run(client, experiment_id, run, describe_data(corpus, args.names))
+    console = make_console(stderr=args.json)
+    console.print(audit_table(audits))
+    for sentence in audit_sentences(audits, args.steps):
+        say(console, sentence)
+    if args.json:
+        stores = {"mlflow_experiment_id": experiment_id, "mlflow_run_id": run_id}
+        print(json.dumps({**outcome, **params, **stores, "seconds": round(time.time() - began, 3)}))
+    return 0
 
 
 if __name__ == "__main__":

@@ -206,3 +206,16 @@ def test_the_picture_is_a_png_of_its_own_making(small_corpus: Corpus, tmp_path: 
 
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
     assert plot_lr_sweep(sweep, tmp_path / "tenth.png", rule="tenth").read_bytes() != path.read_bytes()
+
+
+@pytest.mark.parametrize("chosen", [None, "tenth"])
+def test_the_picture_names_each_rule_with_its_suggestion(small_corpus: Corpus, tmp_path: Path, chosen: str) -> None:
+    sweep = lr_range_test(TINY, small_corpus, n_steps=100)
+
+    text = plot_lr_sweep(sweep, tmp_path / "sweep.svg", rule=chosen).read_text()  # keeps each text as a comment
+
+    for rule in RULES:
+        if rule == (chosen or DEFAULT_RULE):
+            assert f" {rule}: lr {sweep.suggest(rule):.3g}, exponent" in text
+        else:
+            assert f" {rule} {sweep.suggest(rule):.2g} " in text

@@ -16,6 +16,7 @@ import tyro
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.lr_sweep import DEFAULT_RULE, RULES, lr_range_test
+from studies.harness.lr_audit import N_SEEDS
 from studies.harness.lr_search import EvenSampler
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
 from studies.harness.study import load_study
@@ -82,6 +83,45 @@ def test_a_minimum_at_the_edge_is_said_and_the_next_command_repeats_the_flags(sw
     )  # fmt: skip
 
 
+def test_the_stop_can_be_left_out(sweep: Sweep) -> None:
+    flags = ("--range-steps", 300, "--hi", 1e3, "--json")
+    stopped, whole = sweep(*flags), sweep(*flags, "--no-stop")
+    assert stopped.json["stopped_at"] < 1e3 and whole.json["stopped_at"] is None
+    assert "where the loss blew up" in stopped.err and "where the loss blew up" not in whole.err
+    # It goes on where the other ended, and MLflow says which it was.
+    runs = {run.data.params["stop"]: run for run in find_runs(connect(None), whole.json["mlflow_experiment_id"])}
+    losses = {stop: history(run, "loss") for stop, run in runs.items()}
+    assert len(losses["False"]) == 300 > len(losses["True"])
+    assert losses["False"][: len(losses["True"])] == losses["True"]
+    # The next command keeps the flag.
+    assert "--no-stop" in sweep(*flags[:4], "--no-stop").out
+
+
+# ---- the audit of the rules
+
+
+def test_the_audit_prints_and_logs_each_rules_regret(run_file: Any, names: Path) -> None:
+    ran = run_file(SWEEP, "--names", names, "--audit", "--steps", 8, "--range-steps", 12, "--json", "--seed", 3)
+    found = ran.json
+    assert ran.code == 0 and len(found["models"]) == 3
+    for model in found["models"]:
+        assert model["model"] in ran.err and set(model["rules"]) == set(RULES)
+        assert model["lowest_dev_loss"] == min(model["dev_losses"])
+        for rule in model["rules"].values():
+            assert len(rule["regrets"]) == len(rule["lrs"]) == N_SEEDS
+            assert (rule["median_regret"], rule["worst_regret"]) == (np.median(rule["regrets"]), max(rule["regrets"]))
+    means = {rule: np.mean([m["rules"][rule]["median_regret"] for m in found["models"]]) for rule in RULES}
+    assert found["mean_regret"] == pytest.approx(means) and found["least_regret"] == min(means, key=means.__getitem__)
+    assert f"Least regret, by the mean over the models of the median: {found['least_regret']};" in ran.err
+    # MLflow holds one finished run with the same figures.
+    (run,) = find_runs(connect(None), found["mlflow_experiment_id"])
+    assert (run.info.run_id, run.info.status) == (found["mlflow_run_id"], "FINISHED")
+    assert {rule: run.data.metrics[f"regret.{rule}"] for rule in RULES} == found["mean_regret"]
+    assert run.data.metrics["worst_regret.adamw.basin"] == found["models"][2]["rules"]["basin"]["worst_regret"]
+    assert history(run, "dev_loss.small") == found["models"][1]["dev_losses"]
+    assert (run.data.params["steps"], run.data.params["seed"]) == ("8", "3")
+
+
 # ---- the sweep of whole trainings
 
 
@@ -136,6 +176,8 @@ def test_bad_input_is_refused_in_a_sentence(sweep: Sweep) -> None:
             3,
         ): "--lo and --hi must be learning rates, 0 < lo < hi, but got 1.0 and 0.1.",
         ("--range-steps", 3): "--range-steps must be at least 10, but got 3.",
+        ("--steps", 0): "--steps must be at least 1, but got 0.",
+        ("--workers", 0): "--workers must be at least 1, but got 0.",
         ("--trials", -1): "--trials must be at least 0, but got -1.",
         ("--seed", -1): "--seed must be at least 0, but got -1.",
         ("--n-hidden", 0): "n_hidden must be at least 1, but got 0.",
@@ -146,4 +188,8 @@ def test_bad_input_is_refused_in_a_sentence(sweep: Sweep) -> None:
         "with a letter or a digit.",
     }
     assert {flags: sweep(*flags).refusal for flags in refusals} == refusals
+    assert sweep("--audit", "--lo", 0.01).refusal == (
+        "--audit goes over three models and ranges of its own; leave out --lo 0.01 --block-size 4 --n-embd 2 "
+        "--n-hidden 16 --batch-size 16 --init kaiming."
+    )
     assert sweep("--lo", 1e6, "--hi", 1e9).refusal.startswith("the loss blew up at learning rate")
