@@ -114,7 +114,7 @@ def test_a_study_without_gain_in_its_second_half_has_searched_enough() -> None:
     assert search.verdict == "enough" and search.more == 0
     assert search.gain == pytest.approx(0.5) and search.late_gain == search.half_gain == 0
     assert "hardly help" in search.advice
-    assert "(24 to 31) did not lower the best dev loss, nor did the last half" in search.reason
+    assert "(8, from trial 24 on) did not lower the best dev loss, nor did the last half" in search.reason
 
 
 def test_the_share_of_the_last_quarter_is_told() -> None:
@@ -123,7 +123,7 @@ def test_the_share_of_the_last_quarter_is_told() -> None:
 
     assert search.gain == pytest.approx(0.5)
     assert (search.late_gain, search.half_gain) == (pytest.approx(0.05), pytest.approx(0.1))
-    assert "(24 to 31) lowered the best dev loss by 0.0500, 10% of the whole gain of 0.5000" in search.reason
+    assert "(8, from trial 24 on) lowered the best dev loss by 0.0500, 10% of the whole gain of 0.5000" in search.reason
     assert search.verdict == "enough" and "no more than the noise of a seed (0.2000)" in search.reason
 
 

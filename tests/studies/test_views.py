@@ -72,7 +72,7 @@ def test_the_note_leads_with_the_score_and_holds_ranges_verdicts_and_commands() 
     assert "(#/experiments/7/runs?" in lines[2]
     assert "- `lr`: 0.001 to 1.0 (log)" in lines and "- `batch_size`: one of 32/64/128/256" in lines
     assert "widen block_size beyond 8" in note and "Two trials differ" in note
-    assert "The last quarter of the trials (45 to 59)" in note
+    assert "The last quarter of the trials (15, from trial 45 on)" in note
     assert note.count("```") % 2 == 0 and note.endswith("```\npython studies/mlp.py\n```")
     assert len(note) < 5000  # MLflow cuts a tag after 8000
 

@@ -73,7 +73,7 @@ def judge_search(trials: pd.DataFrame, noise_sd: float | None = None) -> Search:
     falls, foretells = half > little, foretold > little
     more = n if foretells else quarter if falls else 0
     advice = f"Another {more} trials are worth it." if foretells else f"Take another {more} trials and look again."
-    span = f"{order.trial.iloc[-quarter]} to {order.trial.iloc[-1]}"
+    span = f"{quarter}, from trial {order.trial.iloc[-quarter]} on"  # repeats may have taken numbers in between
     reasons = [
         f"The last quarter of the trials ({span}) {_brought(gain, late, half, f'since trial {first.trial:.0f}')}",
         _weighed(falls, foretells, little, noise_sd is not None),

@@ -85,7 +85,8 @@ def _score(findings: Findings, examined: Examined | None) -> str:
         )
     search = judge_search(findings.results.trials, findings.noise.sd if findings.noise else None)
     if search.verdict == "enough":
-        sentences.append(f"{search.advice} The last half of them brought {search.half_gain:.4f}.")
+        brought = f"lowered the best dev loss by {search.half_gain:.4f}" if search.half_gain else "brought nothing"
+        sentences.append(f"{search.advice} The last half of the trials {brought}.")
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
     return f"""<p class="muted">Best dev loss, trial {findings.best.trial}</p>
 <div class="score">{loss:.4f}<small>nats per character</small></div>
