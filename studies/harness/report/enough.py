@@ -17,7 +17,7 @@ QUARTER = 0.25
 LITTLE = 0.02  # share of the whole gain that counts as little where the noise of a seed is unknown
 BAND = 0.90
 FURTHEST = 2.0  # times the trials that there are: a draw from them foretells nothing beyond
-MOST_POINTS = 400  # of a curve
+MOST_POINTS = 200  # of a curve
 
 
 @dataclass(frozen=True)
