@@ -5,10 +5,15 @@ things.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from makemore.config import Config
+from makemore.data import load_corpus
+from makemore.lr_sweep import DEFAULT_RULE
 from studies.harness.cli import run_script
+from studies.harness.display import make_console, say
 from studies.harness.launch import StudyArgs, run_study
+from studies.harness.lr_search import decade_around_suggestion
 from studies.harness.spaces import LECTURE, five_parameters
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
@@ -21,7 +26,19 @@ class Args(StudyArgs):
     study: str = "mlp"
     trials: int = 32
     steps: int = 5000
+    lr_from_sweep: bool = False
+    """Search lr in the decade around what a range test of the lecture's sizes suggests, not from 0.001 to 1."""
+
+
+def main(args: Args) -> int:
+    """Run the study. Returns the exit code."""
+    if not args.lr_from_sweep:
+        return run_study(args, five_parameters, BASE, first=LECTURE)
+    lo, hi = decade_around_suggestion(BASE.replace(**LECTURE), load_corpus(args.names))
+    say(make_console(stderr=True), f"A range test narrows lr to {lo:g} to {hi:g}, by the rule {DEFAULT_RULE}.")
+    first = LECTURE if lo <= LECTURE["lr"] <= hi else None  # a trial outside the range would be none of this study
+    return run_study(args, partial(five_parameters, lo=lo, hi=hi), BASE, first=first)
 
 
 if __name__ == "__main__":
-    run_script(Args, lambda args: run_study(args, five_parameters, BASE, first=LECTURE))
+    run_script(Args, main)

@@ -1,4 +1,4 @@
-"""What a sweep over learning rates needs beyond a study: a sampler that spreads them evenly, and a picture."""
+"""Searching learning rates: a range that a range test tells, a sampler that spreads them evenly, and a picture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.lr_sweep import lr_range_test
 from studies.harness.report.results import read_results
 from studies.harness.report.scales import Scale
+
+
+def decade_around_suggestion(config: Config, corpus: Corpus) -> tuple[float, float]:
+    """The decade of learning rates whose middle, on a log scale, a range test of this model suggests.
+
+    The ends have three significant digits, and the test has one thread: the next launch must find the very same range.
+    """
+    torch.set_num_threads(1)
+    suggestion = lr_range_test(config, corpus).suggest()
+    return float(f"{suggestion / math.sqrt(10):.3g}"), float(f"{suggestion * math.sqrt(10):.3g}")
 
 
 class EvenSampler(BaseSampler):
