@@ -107,6 +107,7 @@ class Coordinator:
     def _loop(self) -> None:
         while not self.interrupted and self._admit():
             self._ask_ahead()
+            self.tracker.check()
             for slot, outcome in self._advance():
                 self._handle(slot, outcome)
             self.proposals.launch.beat()

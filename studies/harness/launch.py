@@ -28,7 +28,7 @@ from studies.harness import display
 from studies.harness.cli import given_flags
 from studies.harness.closing import write_ending
 from studies.harness.coordinator import Coordinator
-from studies.harness.mlflow_store import connect, get_experiment
+from studies.harness.mlflow_store import check_default_store, connect, get_experiment, is_default
 from studies.harness.proposals import MAX_TWINS, Proposals, counts
 from studies.harness.records import dev_loss, ranked
 from studies.harness.recovery import recover
@@ -119,7 +119,7 @@ def run_study(
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
-    client = connect(args.tracking_uri)  # before the study is made: a wrong address must not leave a study behind
+    client = _reach_mlflow(args)  # before the study is made: a wrong address must not leave a study behind
     settings: dict[str, Any] = {"space": space, "base": base, "corpus": corpus, "seed": args.seed, "first": first}
     settings |= {"pruner": pruner or default_pruner(), "launched_with": _launched_with(args)}
     study = open_study(args.study, args.storage, **settings)
@@ -157,7 +157,9 @@ def run_study(
 def _train(coordinator: Coordinator) -> None:
     try:
         coordinator.run()
-    except ValueError as error:  # what a user can mend was checked before: this one is a bug, and shows its traceback
+    except ValueError as error:
+        coordinator.tracker.check()
+        # What else a user can mend was checked before: this one is a bug, and shows its traceback.
         raise RuntimeError("the study stopped at an error in the trainer; what had finished is stored.") from error
 
 
@@ -187,31 +189,45 @@ def _launched_with(args: StudyArgs) -> dict[str, Any]:
     return {"script": os.path.relpath(sys.argv[0], Path(__file__).parents[2]), "flags": flags, "names": names}
 
 
+def _reach_mlflow(args: StudyArgs) -> Any:
+    """A client of the tracking store, or None for the default one, which is opened beside the training."""
+    if not is_default(args.tracking_uri):
+        return connect(args.tracking_uri)
+    check_default_store()
+    return None
+
+
 def _begin_tracking(args: StudyArgs, client: Any, study: optuna.Study, launch: Launch, corpus: Corpus) -> Tracker:
-    experiment_id = get_experiment(client, args.study)
-    for key, value in experiment_tags(sorted(study.user_attrs["space"]), int(time.time() * 1000)).items():
-        client.set_experiment_tag(experiment_id, key, value)
-    dataset = describe_data(corpus, args.names)
-    tracker = Tracker(client, experiment_id, MLRUNS / "outbox" / args.study, launch.id, dataset)
+    tracker = Tracker(client, "", MLRUNS / "outbox" / args.study, launch.id, describe_data(corpus, args.names))
     with exclusive(f"ask-{args.study}"):
         take_over(study)
-    recover(tracker, study)
-    ranges = {f"space.{name}": shown(text) for name, text in study.user_attrs["space"].items()}
-    params = {**study.user_attrs["base"], **ranges, "study_seed": study.user_attrs["seed"]}
+    attrs = study.user_attrs
+
+    def open_store() -> None:
+        tracker.client = client or connect(args.tracking_uri)
+        tracker.experiment_id = get_experiment(tracker.client, args.study)
+        for key, value in experiment_tags(sorted(attrs["space"]), int(time.time() * 1000)).items():
+            tracker.client.set_experiment_tag(tracker.experiment_id, key, value)
+        recover(tracker, study)
+
+    ranges = {f"space.{name}": shown(text) for name, text in attrs["space"].items()}
+    params = {**attrs["base"], **ranges, "study_seed": attrs["seed"]}
     tags = {"study": args.study, "launch": launch.id, "storage": without_password(args.storage or "journal")}
-    tracker.begin(f"{args.study} {launch.id}", tags, params)
+    tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, beside=client is None)
     return tracker
 
 
 def _end_tracking(args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]) -> int:
     """Send what is left and close the parent run; returns how many runs could not be sent."""
     tracker = coordinator.tracker
+    tracker.wait_until_open()
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
         return tracker.close(patience=1.0, at_most=2.0)
     failed = sys.exc_info()[0] is not None
     try:
         if not failed:
+            tracker.check()
             tracker.parent_tags = write_ending(args, coordinator, write_more)
     finally:
         tracker.finish_parent("FAILED" if failed else "FINISHED")

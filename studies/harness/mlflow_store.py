@@ -13,7 +13,8 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,12 @@ def connect(uri: str | None) -> Any:
     # It logs the tables it makes, and with a traceback each error that is raised as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
-    shown = without_password(uri)
     if "://" not in uri:
         raise ValueError(
-            f"tracking URI {shown!r} has no scheme; give sqlite:///PATH or the http:// address of a server."
+            f"tracking URI {without_password(uri)!r} has no scheme; give sqlite:///PATH or the http:// address of a "
+            "server."
         )
-    try:
+    with _one_sentence(uri):
         if not uri.startswith("sqlite:///"):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
@@ -62,14 +63,73 @@ def connect(uri: str | None) -> Any:
         path = Path(uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive("mlflow"):  # processes that create the database together crash each other
+            if not path.exists():
+                _make_database(path)
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
-            with sqlite3.connect(path) as database:
+            with closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA journal_mode=WAL")  # persists in the file; halves the time of each call
         return client
+
+
+def is_default(uri: str | None) -> bool:
+    """Whether a tracking URI, or without one the environment, leads to the SQLite database in mlruns/."""
+    return (uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()) == default_tracking_uri()
+
+
+def check_default_store() -> None:
+    """Refuse a place that cannot hold the default store, in a millisecond; `connect` finds the rest, in seconds.
+
+    Raises:
+        ValueError: the folder cannot be written, or what stands there is no database; one sentence.
+    """
+    with _one_sentence(default_tracking_uri()):
+        path = MLRUNS / "mlflow.db"
+        (MLRUNS / "locks").mkdir(parents=True, exist_ok=True)
+        (MLRUNS / "locks" / "mlflow.lock").touch()
+        if path.exists():
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA schema_version")
+
+
+@contextmanager
+def _one_sentence(uri: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
         reason = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise ValueError(f"MLflow at {shown} does not answer: {reason[:200]}") from None
+        raise ValueError(f"MLflow at {without_password(uri)} does not answer: {reason[:200]}") from None
+
+
+def _make_database(path: Path) -> None:
+    """Have MLflow make its tables in a file beside `path`, and move it there once it is whole and on the disk.
+
+    MLflow makes them in some sixty migrations; a launch that is killed among them leaves no half of a database, and
+    the disk is waited for once instead of a few hundred times.
+    """
+    from mlflow import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    new = path.with_name(f".{path.name}.new").absolute()
+    for left in path.parent.glob(f"{new.name}*"):  # by a kill, perhaps with a journal
+        left.unlink()
+
+    def wait_for_no_disk(connection: Any, _: Any) -> None:
+        # Other threads may connect to other databases meanwhile.
+        if isinstance(connection, sqlite3.Connection):
+            if connection.execute("PRAGMA database_list").fetchone()[2] == os.path.realpath(new):
+                connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", wait_for_no_disk)
+    try:
+        MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        event.remove(Engine, "connect", wait_for_no_disk)
+        new.unlink(missing_ok=True)
 
 
 def get_experiment(client: Any, name: str) -> str:

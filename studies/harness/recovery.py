@@ -17,8 +17,8 @@ from studies.harness.tracking import Tracker
 def recover(tracker: Tracker, study: optuna.Study) -> int:
     """Hand the tracker what dead launches did not send, and end the MLflow runs that they left open.
 
-    A folder of the outbox that belongs to a finished trial is sent; one of a trial that was given back is dropped,
-    since the trial is trained again.
+    Training may go on beside it. A folder of the outbox that belongs to a finished trial is sent; one of a trial that
+    was given back is dropped, since the trial is trained again.
 
     Returns:
         How many trials are to be sent.
@@ -28,7 +28,7 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
     for folder in sorted(tracker.outbox.glob("[0-9]*-*")):
         number, launch = folder.name.split("-", 1)
         trial = trials.get(int(number))
-        if _alive(study, launch):
+        if _alive(tracker, study, launch):
             continue
         if trial is None or not trial.state.is_finished() or trial.user_attrs.get("launch") != launch:
             shutil.rmtree(folder)
@@ -36,15 +36,17 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
         tracker.adopt(restore_record(study, trial), folder)
         adopted.add((int(number), launch))
     for folder in tracker.outbox.glob(".parent-*"):  # files of an ending that was killed
-        if not _alive(study, folder.name.removeprefix(".parent-").rpartition("-")[0]):
+        if not _alive(tracker, study, folder.name.removeprefix(".parent-").rpartition("-")[0]):
             shutil.rmtree(folder)
     if not find_runs(tracker.client, tracker.experiment_id, "tags.trial != ''", most=1):
         for trial in trials.values():  # MLflow has lost the study, or never had it
-            if trial.state.is_finished() and "seed" in trial.user_attrs and not any_folder(tracker, trial.number):
+            ours = trial.user_attrs.get("launch") == tracker.launch  # ended beside this, and sent like all others
+            known = ours or any_folder(tracker, trial.number)
+            if trial.state.is_finished() and "seed" in trial.user_attrs and not known:
                 restore(tracker, study, trial)
     for run in find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'"):
         launch, trial_tag = run.data.tags.get("launch", ""), run.data.tags.get("trial")
-        if _alive(study, launch) or (trial_tag and (int(trial_tag), launch) in adopted):
+        if _alive(tracker, study, launch) or (trial_tag and (int(trial_tag), launch) in adopted):
             continue
         end_run(tracker.client, run, None if trial_tag else tracker.outbox / f"parent-{launch}")
     return len(adopted)
@@ -69,5 +71,5 @@ def restore(tracker: Tracker, study: optuna.Study, trial: FrozenTrial) -> Path:
     return folder
 
 
-def _alive(study: optuna.Study, launch: str) -> bool:
-    return is_alive(study.user_attrs.get(f"launch:{launch}"))
+def _alive(tracker: Tracker, study: optuna.Study, launch: str) -> bool:
+    return launch == tracker.launch or is_alive(study.user_attrs.get(f"launch:{launch}"))

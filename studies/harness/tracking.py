@@ -46,7 +46,7 @@ class Tracker:
     """Sends the trials of one launch to MLflow from a thread of its own.
 
     Args:
-        client: an MlflowClient.
+        client: an MlflowClient, or None when `begin` is given what opens the store.
         experiment_id: the study's experiment.
         outbox: folder for what is not sent yet; one a study.
         launch: id of this launch.
@@ -63,19 +63,51 @@ class Tracker:
         self._closing = False
         self._parent_status: str | None = None
         self.parent_tags: dict[str, str] = {}  # to be written when the parent run ends
+        self._open: Callable[[], None] = lambda: None  # what is left to be done before the first run is sent
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._send_loop, name="mlflow", daemon=True)
+        self._opened = threading.Event()
         outbox.mkdir(parents=True, exist_ok=True)
 
     # ---- called by the coordinator; none of these waits for MLflow once `begin` has returned
 
-    def begin(self, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
-        """Open the parent run of this launch and start sending; returns the run's id."""
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={**context_tags(), **tags})
-        self.parent_id = str(run.info.run_id)
-        log_inputs(self.client, self.parent_id, self.dataset)
-        log_batch(self.client, self.parent_id, params=params)
+    def begin(
+        self,
+        name: str,
+        tags: dict[str, str],
+        params: dict[str, Any],
+        open_store: Callable[[], None] = lambda: None,
+        *,
+        beside: bool = False,
+    ) -> None:
+        """Open the store and this launch's parent run in it, and start sending.
+
+        Args:
+            open_store: called first; may set `client` and `experiment_id`.
+            beside: do all of it in the tracker's thread, beside the training; `check` then raises what it raised.
+        """
+
+        def open_all() -> None:
+            open_store()
+            run = self.client.create_run(self.experiment_id, run_name=name, tags={**context_tags(), **tags})
+            self.parent_id = str(run.info.run_id)
+            log_inputs(self.client, self.parent_id, self.dataset)
+            log_batch(self.client, self.parent_id, params=params)
+
+        if beside:
+            self._open = open_all
+        else:
+            open_all()
         self._thread.start()
-        return self.parent_id
+
+    def check(self) -> None:
+        """Raise what kept the store from being opened, if it is known already."""
+        if self._failure is not None:
+            raise self._failure
+
+    def wait_until_open(self) -> None:
+        """Wait until the store was opened, or could not be."""
+        self._opened.wait()
 
     def start(self, record: TrialRecord) -> None:
         """Follow a trial; what the record gains is sent once a second."""
@@ -83,8 +115,9 @@ class Tracker:
             self._runs[record.number, record.tags["launch"]] = _Run(record)
 
     def adopt(self, record: TrialRecord, folder: Path) -> None:
-        """Send a trial that a launch before this one finished; to be called before `begin`."""
-        self._runs[record.number, record.tags["launch"]] = _Run(record, ended=True, folder=folder, tried=True)
+        """Send a trial that a launch before this one finished; to be called before the parent run is made."""
+        with self._lock:
+            self._runs[record.number, record.tags["launch"]] = _Run(record, ended=True, folder=folder, tried=True)
 
     def folder(self, record: TrialRecord) -> Path:
         """Make the outbox folder of a trial; what is put in becomes the run's artifacts."""
@@ -144,6 +177,13 @@ class Tracker:
     # ---- the sending thread
 
     def _send_loop(self) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            self._failure = error
+            return
+        finally:
+            self._opened.set()
         while True:
             closing = self._closing
             done = self._send_all()

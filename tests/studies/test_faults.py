@@ -7,11 +7,13 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,12 @@ def assert_whole(study: str, total: int, storage: str | None = None, uri: str | 
     assert not [run.info.run_name for run in runs if run.info.status == "RUNNING"]
 
 
+def mlflow_knows_a_trial(study: str) -> bool:
+    client = connect(None)
+    experiment = client.get_experiment_by_name(study)
+    return experiment is not None and bool(find_runs(client, experiment.experiment_id, "tags.trial != ''", most=1))
+
+
 def runs_by_trial(study: str) -> dict[int, Any]:
     client = connect(None)
     runs = find_runs(client, get_experiment(client, study))
@@ -117,10 +125,10 @@ def test_kills_lose_no_trial(names: Path, storage: str | None) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal.Signals, storage: str | None) -> None:
-    flags = ("--names", names, "--trials", 3, "--steps", 60000, "--device", "cpu", "--no-prune", *flags_of(storage))
+    flags = ("--names", names, "--trials", 3, "--steps", 120_000, "--device", "cpu", "--no-prune", *flags_of(storage))
     process = start(*flags)
     wait_for(lambda: TrialState.RUNNING in trial_states("mlp", storage))
-    time.sleep(2.5)  # so that MLflow knows of the running trials
+    wait_for(lambda: mlflow_knows_a_trial("mlp"))
     process.send_signal(number)
     code, out, err = finish(process, timeout=30)
     assert code == 130 and "Traceback" not in err
@@ -310,6 +318,40 @@ def test_a_full_disk_is_one_sentence_and_the_study_goes_on_once_there_is_room(
     code, _, err = finish(start(*flags))
     assert code == 0, err
     assert_whole("mlp", 60)
+
+
+def test_a_store_that_cannot_be_opened_is_one_sentence_also_while_the_study_trains(names: Path) -> None:
+    flags = ("--names", names, "--trials", 3, "--steps", 20_000, "--device", "cpu")
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'of-a-newer-mlflow'")
+    code, _, err = finish(start(*flags))
+    assert code == 2 and "Traceback" not in err and err.splitlines()[-1].startswith("MLflow at sqlite:///"), err
+    # What runs waits, and what ended is sent once the store can be opened.
+    assert TrialState.RUNNING not in trial_states("mlp")
+    Path("mlruns/mlflow.db").unlink()
+    code, _, err = finish(start(*flags))
+    assert code == 0, err
+    assert_whole("mlp", 3)
+
+
+def test_what_is_no_database_is_refused_before_the_study_is_made(names: Path) -> None:
+    Path("mlruns/mlflow.db").write_text("my notes, which are no database\n" * 100)
+    code, _, err = finish(start("--names", names, "--trials", 1, "--device", "cpu"))
+    assert code == 2 and "does not answer: file is not a database" in err and "Traceback" not in err, err
+    assert trial_states("mlp") == [] and not Path("mlruns/optuna").exists()
+
+
+def test_a_kill_while_mlflows_database_is_made_leaves_no_half_of_it(names: Path) -> None:
+    Path("mlruns/mlflow.db").unlink()
+    flags = ("--names", names, "--trials", 2, "--steps", 1000, "--device", "cpu")
+    process = start(*flags)
+    wait_for(lambda: list(MLRUNS.glob(".mlflow.db.new*")))
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    code, _, err = finish(start(*flags))
+    assert code == 0, err
+    assert_whole("mlp", 2)
+    assert not list(MLRUNS.glob(".mlflow.db*"))
 
 
 def test_a_read_only_disk_is_one_sentence(small_disk: Callable[[str], None], names: Path) -> None:
