@@ -27,7 +27,8 @@ class Args(StudyArgs):
     trials: int = 32
     steps: int = 5000
     lr_from_sweep: bool = False
-    """Search lr in the decade around what a range test of the lecture's sizes suggests, not from 0.001 to 1."""
+    """Search lr in the decade around what a range test of the lecture's sizes suggests, not from 0.001 to 1; on the
+    embedded names that is too low for the large batches (experiments/LOG.md)."""
 
 
 def main(args: Args) -> int:
