@@ -101,13 +101,15 @@ def run_study(
     first: dict[str, Any] | None = None,
     make_sampler: Callable[[int], BaseSampler] = default_sampler,
     pruner: BasePruner | None = None,
+    evaluations: int = 10,
     write_more: Callable[[optuna.Study, Path], None] = lambda study, folder: None,
 ) -> int:
     """Run a study to its total of trials, and print what came of it. Returns the exit code.
 
     Args:
-        base: the config whose fields the space replaces; its max_steps is `args.steps`, with ten evaluations.
+        base: the config whose fields the space replaces; its max_steps is `args.steps`.
         first: parameters to try before the sampler proposes any.
+        evaluations: of each trial, evenly spaced.
         write_more: writes further files of the ended study to a folder, from which they go to its MLflow run.
 
     Raises:
@@ -116,7 +118,7 @@ def run_study(
     begun = time.monotonic()
     _check(args)
     torch.set_num_threads(1)  # the slots are the parallelism; on small tensors further threads only wait for each other
-    base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // 10))
+    base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // evaluations))
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
     client = _reach_mlflow(args)  # before the study is made: a wrong address must not leave a study behind

@@ -1,9 +1,9 @@
 """Train a few hundred configurations of the record search in full, and keep their learning curves for bench_search.py.
 
-    python tests/benchmarks/make_curves.py --configs 400 --steps 10000
+    python tests/benchmarks/make_curves.py
 
-Two thirds of the configurations are drawn at random, the rest by TPE from what those reached, so that the table is
-dense where a search ends. On two cores 400 take about half an hour.
+Most configurations are drawn at random, the rest by TPE from what those reached, so that the table is dense where a
+search ends. Two cores take about half an hour.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[f
     return curve, averaged, time.perf_counter() - began - spent
 
 
-def main(configs: int, steps: int, threads: int) -> None:
-    corpus, lock, rows = load_corpus(None), Lock(), []
+def main(at_random: int, by_tpe: int, steps: int, threads: int) -> None:
+    corpus, lock, rows, n_configs = load_corpus(None), Lock(), [], at_random + by_tpe
     base = Config(optimizer="adamw", schedule="cosine", init="kaiming", max_steps=steps, eval_interval=steps)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -67,7 +67,7 @@ def main(configs: int, steps: int, threads: int) -> None:
 
     def train_one(number: int) -> None:
         with lock:
-            if number == 2 * configs // 3:
+            if number == at_random:
                 study.sampler = informed
             trial = study.ask()
             config = eight_parameters(trial, base).replace(seed=number)
@@ -79,18 +79,19 @@ def main(configs: int, steps: int, threads: int) -> None:
             best = min((loss for loss in curve if not math.isnan(loss)), default=DIVERGED_LOSS)
             study.tell(trial, best)
             rows.append(row)
-            if len(rows) % 20 == 0 or len(rows) == configs:
+            if len(rows) % 20 == 0 or len(rows) == n_configs:
                 pd.DataFrame(rows).sort_values("number").to_csv(TABLE, index=False)
-                print(f"{len(rows)} of {configs}, lowest {study.best_value:.4f}", flush=True)
+                print(f"{len(rows)} of {n_configs}, lowest {study.best_value:.4f}", flush=True)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(train_one, range(configs)))
+        list(pool.map(train_one, range(n_configs)))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", type=int, default=400)
+    parser.add_argument("--random", type=int, default=266)
+    parser.add_argument("--by-tpe", type=int, default=34)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    main(args.configs, args.steps, args.threads)
+    main(args.random, args.by_tpe, args.steps, args.threads)

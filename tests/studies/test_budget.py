@@ -1,0 +1,121 @@
+"""A search by the clock, and the best trial trained to its end: what they leave in both stores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from studies.harness.checkup import check
+from studies.harness.mlflow_store import connect, find_runs, get_experiment
+from studies.harness.records import ranked
+from studies.harness.storage import MLRUNS
+from studies.harness.study import load_study
+
+Launcher = Callable[..., int]
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def violations(study: str) -> list[str]:
+    client = connect(None)
+    found = check(load_study(study, None), client, get_experiment(client, study), MLRUNS / "outbox" / study)
+    return [f"{v.kind}: {v.detail}" for v in found]
+
+
+class PrunesTheFirst(optuna.pruners.BasePruner):
+    """Prunes the first trial, the lecture's configuration and here the best, at its ninth evaluation of ten."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number == 0 and len(trial.intermediate_values) == 9
+
+
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes when the pruner was asked 60 times."""
+    asked, monotonic = [0], time.monotonic
+
+    class Clock(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            asked[0] += 1
+            return False
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + (3600 if asked[0] >= 60 else 0))
+    monkeypatch.setattr("studies.harness.launch.default_pruner", Clock)
+
+
+def test_the_clock_ends_a_search_and_what_ran_waits_for_the_next(
+    launch: Launcher, capsys: pytest.CaptureFixture[str], time_passes: None
+) -> None:
+    assert launch(trials=100_000, minutes=59.0, json=True) == 0
+    first = last_json(capsys)
+    trials = load_study("small", None).get_trials()
+    waiting = [t.number for t in trials if t.state == TrialState.WAITING]
+    assert first["timed_out"] and 0 < first["trials"] == len(trials) - len(waiting) < 100_000
+    assert waiting and not any(t.state == TrialState.RUNNING for t in trials)
+    assert violations("small") == []
+
+    total = first["trials"] + len(waiting)
+    assert launch(trials=total, minutes=59.0, json=True) == 0
+    assert not last_json(capsys)["timed_out"]
+    ended = load_study("small", None).get_trials()
+    assert len(ended) == total and all(ended[number].state.is_finished() for number in waiting)
+
+
+def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
+    launch: Launcher, time_passes: None
+) -> None:
+    assert launch(trials=100_000, minutes=59.0, repeats=1) == 0
+    trials = load_study("small", None).get_trials()
+    best = ranked(trials)[:3]
+    repeats = [t for t in trials if "repeat_of" in t.user_attrs]
+    assert {t.user_attrs["repeat_of"] for t in repeats} == {t.number for t in best if t.state == TrialState.COMPLETE}
+    assert all(t.state == TrialState.COMPLETE for t in repeats)
+    waiting = [t for t in trials if t.state == TrialState.WAITING]
+    assert waiting and not any(t.state == TrialState.RUNNING for t in trials)
+    assert violations("small") == []
+
+
+def test_minutes_are_a_positive_number(launch: Launcher) -> None:
+    for minutes in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="--minutes must be greater than 0"):
+            launch(minutes=minutes)
+    assert not Path("mlruns/optuna").exists()
+
+
+def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("studies.harness.launch.default_pruner", PrunesTheFirst)
+    flags = {"trials": 8, "workers": 1, "steps": 200}
+    assert launch(**flags) == 0
+    best = ranked(load_study("small", None).get_trials())[0]
+    assert best.state == TrialState.PRUNED
+    assert "The best trial was pruned at step 180; the same command with --finish-best" in capsys.readouterr().out
+
+    assert launch(**flags, finish_best=True, json=True) == 0
+    outcome = last_json(capsys)
+    trials = load_study("small", None).get_trials()
+    finished = trials[-1]
+    assert (finished.user_attrs["finishes"], finished.state) == (best.number, TrialState.COMPLETE)
+    assert (finished.params, finished.user_attrs["seed"]) == (best.params, best.user_attrs["seed"])
+    # It is the same training, further on, beyond the total of trials, and the study's best.
+    shown = best.intermediate_values
+    assert {step: finished.intermediate_values[step] for step in shown} == shown and len(
+        finished.intermediate_values
+    ) == 10
+    assert (outcome["trials"], outcome["best_trial"]) == (8, finished.number)
+    runs = find_runs(connect(None), get_experiment(connect(None), "small"), trial=str(finished.number))
+    assert [run.data.tags["finishes"] for run in runs] == [str(best.number)]
+    assert violations("small") == []
+
+    assert launch(**flags, finish_best=True) == 0  # nothing is owed any more
+    assert len(load_study("small", None).get_trials()) == len(trials)
