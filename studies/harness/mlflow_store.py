@@ -65,6 +65,8 @@ def connect(uri: str | None) -> Any:
         with exclusive("mlflow"):  # processes that create the database together crash each other
             if not path.exists():
                 _make_database(path)
+            # With WAL a commit need not reach the disk: a power cut may take the last ones back, and harms nothing.
+            _wait_less(path.absolute(), "NORMAL")
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             with closing(sqlite3.connect(path)) as database:
@@ -108,28 +110,33 @@ def _make_database(path: Path) -> None:
     the disk is waited for once instead of a few hundred times.
     """
     from mlflow import MlflowClient
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
 
     new = path.with_name(f".{path.name}.new").absolute()
     for left in path.parent.glob(f"{new.name}*"):  # by a kill, perhaps with a journal
         left.unlink()
-
-    def wait_for_no_disk(connection: Any, _: Any) -> None:
-        # Other threads may connect to other databases meanwhile.
-        if isinstance(connection, sqlite3.Connection):
-            if connection.execute("PRAGMA database_list").fetchone()[2] == os.path.realpath(new):
-                connection.execute("PRAGMA synchronous=OFF")
-
-    event.listen(Engine, "connect", wait_for_no_disk)
+    _wait_less(new, "OFF")
     try:
         MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(path)
     finally:
-        event.remove(Engine, "connect", wait_for_no_disk)
         new.unlink(missing_ok=True)
+
+
+@functools.cache
+def _wait_less(path: Path, synchronous: str) -> None:
+    """Set how far SQLAlchemy's connections to a SQLite file wait for the disk: PRAGMA synchronous, FULL by default."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def set_pragma(connection: Any, _: Any) -> None:
+        # Other databases are connected to as well, Optuna's perhaps.
+        if isinstance(connection, sqlite3.Connection):
+            if connection.execute("PRAGMA database_list").fetchone()[2] == os.path.realpath(path):
+                connection.execute(f"PRAGMA synchronous={synchronous}")
+
+    event.listen(Engine, "connect", set_pragma)
 
 
 def get_experiment(client: Any, name: str) -> str:
@@ -175,11 +182,11 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
     client.set_terminated(run.info.run_id, "KILLED")
 
 
-def delete_model(run: Any) -> None:
-    """Remove a run's checkpoint from its artifacts."""
+def artifact_store(client: Any, artifact_uri: str) -> Any:
+    """Where a run's artifacts are, without a look at the run, which `client.log_artifacts` takes first."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    get_artifact_repository(run.info.artifact_uri).delete_artifacts("model.safetensors")
+    return get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
 
 
 @functools.cache

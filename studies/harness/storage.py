@@ -12,13 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 MLRUNS = Path("mlruns")
 HEARTBEAT = 30.0  # seconds between two signs of life of a launch
@@ -31,13 +36,22 @@ class _Lock(JournalFileOpenLock):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._flock = FileLock(f"{path}.flock")
+        self._descriptor = -1
 
     def acquire(self) -> bool:
-        self._flock.acquire()
+        if fcntl is None:  # Windows
+            self._flock.acquire()
+            return True
+        # What FileLock does, in a tenth of its time; a trial takes this lock twenty times.
+        self._descriptor = os.open(self._flock.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        self._flock.release()
+        if fcntl is None:
+            self._flock.release()
+        else:
+            os.close(self._descriptor)  # the lock goes with it
 
 
 class _Journal(JournalFileBackend):
@@ -56,15 +70,17 @@ class _Journal(JournalFileBackend):
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._exclusive.acquire()
         try:
-            size = _drop_torn_line(self._path)
+            size = None
             try:
-                with self._path.open("ab") as file:
+                with self._path.open("rb+") as file:
+                    size = _drop_torn_line(file)
                     file.write(text)
                     file.flush()
                     if any("state" in log for log in logs):
                         os.fsync(file.fileno())
             except OSError:
-                os.truncate(self._path, size)
+                if size is not None:
+                    os.truncate(self._path, size)
                 raise
         finally:
             self._exclusive.release()
@@ -144,21 +160,20 @@ def _check_journal(path: Path) -> None:
         raise ValueError("not a journal")
 
 
-def _drop_torn_line(path: Path) -> int:
-    """Cut what stands behind the last complete line; returns the size that is left."""
-    with path.open("rb+") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 4096)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
-        return end
+def _drop_torn_line(file: IO[bytes]) -> int:
+    """Cut what stands behind the last complete line and go there; returns the size that is left."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 4096)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+    return file.seek(end)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.harness.mlflow_store import context_tags, delete_model, find_runs, log_batch, log_inputs
+from studies.harness.mlflow_store import artifact_store, context_tags, find_runs, log_batch, log_inputs
 from studies.harness.projection import STATUS, final_metrics, point_metrics, run_name, run_params
 from studies.harness.records import TrialRecord
 from studies.harness.storage import without_password
@@ -36,6 +36,7 @@ class _Run:
     ended: bool = False  # the record has its last word
     folder: Path | None = None  # of the outbox, with the artifacts of an ended trial
     run_id: str | None = None
+    artifact_uri: str = ""
     sent: int = 0  # points that MLflow has
     described: bool = False  # MLflow has the parameters and the dataset
     sent_all: bool = False
@@ -240,12 +241,16 @@ class Tracker:
             return
         found = self._find(record) if run.tried and run.run_id is None else None
         run.tried = True  # until this is through, MLflow may have more than it acknowledged
-        if run.run_id is None:
-            run.run_id = found or self._create(record)
+        last_tags = {"state": record.state, "reason": record.reason} if ended else {}
+        if run.run_id is None and found is None:
+            found, last_tags = self._create(record, last_tags), {}  # with the run, tags cost next to nothing
+        if found is not None:
+            run.run_id, run.artifact_uri = str(found.info.run_id), found.info.artifact_uri
+        assert run.run_id is not None
         points = list(zip(record.points, record.times, strict=False))
         metrics = [row for point, at in points[run.sent :] for row in point_metrics(point, at)]
         params = None if run.described else run_params(record)
-        tags = {"state": record.state, "reason": record.reason, "mlflow.runName": run_name(record)} if ended else None
+        tags = {**last_tags, "mlflow.runName": run_name(record)} if last_tags else None
         if metrics or params or tags:
             log_batch(
                 self.client, run.run_id, metrics + (final_metrics(record) if ended else []), params=params, tags=tags
@@ -257,12 +262,11 @@ class Tracker:
             self._close_run(run, run.run_id)
         run.tried, run.sent_all = False, ended
 
-    def _create(self, record: TrialRecord) -> str:
-        tags = {**context_tags(), **record.tags, "trial": str(record.number), "state": "RUNNING"}
+    def _create(self, record: TrialRecord, last_tags: dict[str, str]) -> Any:
+        tags = {**context_tags(), **record.tags, "trial": str(record.number), "state": "RUNNING", **last_tags}
         tags["mlflow.parentRunId"] = self._parent_of(record)
         started = int(record.started * 1000)
-        run = self.client.create_run(self.experiment_id, start_time=started, run_name=run_name(record), tags=tags)
-        return str(run.info.run_id)
+        return self.client.create_run(self.experiment_id, start_time=started, run_name=run_name(record), tags=tags)
 
     def _parent_of(self, record: TrialRecord) -> str:
         """The parent run of the trial's own launch, which may be an earlier one; a repeat's is the run it repeats."""
@@ -277,14 +281,14 @@ class Tracker:
         found = [r for r in find_runs(self.client, self.experiment_id, launch=launch) if "trial" not in r.data.tags]
         return str(found[0].info.run_id) if found else self.parent_id
 
-    def _find(self, record: TrialRecord) -> str | None:
+    def _find(self, record: TrialRecord) -> Any:
         found = find_runs(self.client, self.experiment_id, trial=record.number, launch=record.tags["launch"])
-        return str(found[0].info.run_id) if found else None
+        return found[0] if found else None
 
     def _close_run(self, run: _Run, run_id: str) -> None:
         record = run.record
         if run.folder is not None and run.folder.exists():
-            self.client.log_artifacts(run_id, str(run.folder))
+            artifact_store(self.client, run.artifact_uri).log_artifacts(str(run.folder))
         self.client.set_terminated(run_id, STATUS[record.state], int((record.ended or time.time()) * 1000))
         if run.folder is not None:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -305,5 +309,5 @@ class Tracker:
             if any(key[0] == number for key in self._runs):
                 continue  # its own artifacts come first
             for run in find_runs(self.client, self.experiment_id, trial=number):
-                delete_model(run)
+                artifact_store(self.client, run.info.artifact_uri).delete_artifacts("model.safetensors")
             mark.unlink()
