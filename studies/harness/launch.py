@@ -211,6 +211,8 @@ def _begin_tracking(args: StudyArgs, client: Any, study: optuna.Study, launch: L
         for key, value in experiment_tags(sorted(attrs["space"]), int(time.time() * 1000)).items():
             tracker.client.set_experiment_tag(tracker.experiment_id, key, value)
         recover(tracker, study)
+        if client is None:
+            import studies.harness.report.page  # noqa: F401  # matplotlib, for the end; half a second
 
     ranges = {f"space.{name}": shown(text) for name, text in attrs["space"].items()}
     params = {**attrs["base"], **ranges, "study_seed": attrs["seed"]}
