@@ -22,10 +22,10 @@ class Args(StudyArgs):
     """Search eight parameters for the lowest dev loss; by default for ten minutes."""
 
     study: str = "record"
-    trials: int = 1000
+    trials: int = 10_000
     minutes: float | None = 10.0
     """Minutes that the search of this launch may take; what then runs waits for the next."""
-    steps: int = 20_000
+    steps: int = 10_000
     repeats: int = 0
 
 

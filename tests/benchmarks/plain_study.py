@@ -34,7 +34,7 @@ def build(words: list[str], codes: dict[str, int], block_size: int) -> tuple[tor
     return torch.tensor(X), torch.tensor(Y)
 
 
-def objective(trial: optuna.Trial, words: list[str], steps: int, prune: bool) -> float:
+def objective(trial: optuna.Trial, words: list[str], steps: int, prune: bool, until: float | None) -> float:
     lr = trial.suggest_float("lr", 1e-3, 1.0, log=True)
     block_size = trial.suggest_int("block_size", 2, 8)
     n_embd = trial.suggest_int("n_embd", 2, 24)
@@ -73,6 +73,9 @@ def objective(trial: optuna.Trial, words: list[str], steps: int, prune: bool) ->
                 mlflow.log_metric("train_loss", loss.item(), step=step + 1)
                 mlflow.log_metric("dev_loss", dev_loss, step=step + 1)
                 trial.report(dev_loss, step + 1)
+                if until is not None and dev_loss <= until:
+                    trial.study.stop()
+                    return dev_loss
                 if prune and trial.should_prune():
                     raise optuna.TrialPruned
         torch.save(parameters, "model.pt")
@@ -86,14 +89,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--params", type=Path, help="JSON list of parameters to train, in order")
+    parser.add_argument("--names", type=Path, default=NAMES)
+    parser.add_argument("--seed", type=int, help="of the sampler and of torch")
+    parser.add_argument("--until", type=float, help="stop at this dev loss")
+    parser.add_argument("--timeout", type=float, help="seconds after which no trial begins")
     args = parser.parse_args()
-    words = NAMES.read_text().split()
+    words = args.names.read_text().split()
+    if args.seed is not None:
+        torch.manual_seed(args.seed)
     random.seed(42)
     random.shuffle(words)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
     mlflow.set_experiment("plain")
-    study = optuna.create_study(storage="sqlite:///optuna.db", pruner=optuna.pruners.MedianPruner())
+    sampler, pruner = optuna.samplers.TPESampler(seed=args.seed), optuna.pruners.MedianPruner()
+    study = optuna.create_study(storage="sqlite:///optuna.db", sampler=sampler, pruner=pruner)
     for params in json.loads(args.params.read_text()) if args.params else []:
         study.enqueue_trial(params)
     spent = [0.0]
@@ -101,12 +111,12 @@ def main() -> None:
     def timed(trial: optuna.Trial) -> float:
         begun = time.perf_counter()
         try:
-            return objective(trial, words, args.steps, args.prune)
+            return objective(trial, words, args.steps, args.prune, args.until)
         finally:
             spent[0] += time.perf_counter() - begun
 
     with mlflow.start_run(run_name="study"):
-        study.optimize(timed, n_trials=args.trials)
+        study.optimize(timed, n_trials=args.trials, timeout=args.timeout)
         mlflow.log_metric("best_dev_loss", study.best_value)
     print(json.dumps({"best_dev_loss": study.best_value, "objective_s": spent[0]}))
 
