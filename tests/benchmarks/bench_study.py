@@ -1,8 +1,8 @@
 """A whole study against the script that an engineer would write in an afternoon: the same trials, all stores on.
 
 Both run as whole processes, ours first, so that the peer (plain_study.py) can train the very parameters that ours
-proposed; ours starts from empty stores and a compiled kernel. Then ours once more under timers, to say where its time
-goes.
+proposed; ours starts from empty stores and a compiled kernel. Then ours once more under a clock, to say where its time
+goes; the main thread's rows add up to its time from the imports to the last line, and the slots' are summed over slots.
 
     python tests/benchmarks/bench_study.py [--trials 16] [--steps 5000] [--own-kernel]
 """
@@ -16,9 +16,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,38 +42,78 @@ def proposed(folder: Path) -> list[dict[str, Any]]:
     return [trial.params for trial in load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials()]
 
 
-def where_the_time_goes(trials: int, steps: int) -> dict[str, float]:
-    """Seconds by activity of one study in this process; threads overlap, so they add up to more than the wall time."""
-    from studies import mlp
-    from studies.harness import coordinator, launch, proposals, tracking
-    from studies.harness.spaces import LECTURE, five_parameters
+class Clock:
+    """Seconds by activity; an activity within another of the same thread counts for itself only."""
 
-    spent: dict[str, float] = defaultdict(float)
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self._inner = threading.local()  # seconds of the activities within the present one, outermost first
 
-    def time_calls(owner: Any, name: str, label: str) -> None:
-        inner: Callable[..., Any] = getattr(owner, name)
+    @contextmanager
+    def activity(self, label: str) -> Iterator[None]:
+        inner = self._inner.__dict__.setdefault("seconds", [])
+        inner.append(0.0)
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - begun
+            self.spent[label] += seconds - inner.pop()
+            if inner:
+                inner[-1] += seconds
 
-        def outer(*args: Any, **kwargs: Any) -> Any:
-            begun = time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                spent[label] += time.perf_counter() - begun
+    def time_calls(self, owner: Any, name: str, label: str) -> None:
+        call = getattr(owner, name)
 
-        setattr(owner, name, outer)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.activity(label):
+                return call(*args, **kwargs)
 
-    time_calls(proposals.Proposals, "next", "Optuna: ask")
-    time_calls(coordinator.Coordinator, "_handle", "Optuna: report and tell, with the trial's files")
-    time_calls(coordinator.Coordinator, "_write_files", "of which the trial's files")
-    time_calls(coordinator.Coordinator, "_advance", "coordinator idle, waiting for a slot")
-    time_calls(tracking.Tracker, "_send_all", "MLflow (in its thread)")
-    time_calls(launch, "_begin_tracking", "opening the stores")
-    time_calls(launch, "_end_tracking", "pictures, and what MLflow still lacks at the end")
-    args = mlp.Args(trials=trials, steps=steps, prune=False, repeats=0, study="timed", json=False)
-    begun = time.perf_counter()
-    launch.run_study(args, five_parameters, mlp.BASE, first=LECTURE)
-    spent["wall"] = time.perf_counter() - begun
-    return dict(spent)
+        setattr(owner, name, timed)
+
+
+def time_one_study(trials: int, steps: int) -> None:
+    """Run a study of this process's own under a clock, and print two tables."""
+    clock, begun = Clock(), time.perf_counter()
+    with clock.activity("imports"):
+        from makemore.engines import cpu_slot
+        from studies import mlp
+        from studies.harness import coordinator, launch, proposals, tracking
+        from studies.harness.spaces import LECTURE, five_parameters
+
+    files = "a trial's samples, checkpoint and diagnostics"
+    ours, theirs = coordinator.Coordinator, tracking.Tracker
+    for owner, name, label in (
+        (proposals.Proposals, "next", "Optuna: ask"),
+        (ours, "_handle", "Optuna: report and tell"),
+        (ours, "_write_files", files),
+        (coordinator, "diagnose", files),
+        (ours, "_advance", "idle: waiting for the slots"),
+        (launch, "write_ending", "report and pictures"),
+        (theirs, "wait_until_open", "idle: waiting for MLflow"),
+        (theirs, "close", "idle: waiting for MLflow"),
+        (cpu_slot.Slot, "train", "training"),
+        (cpu_slot.Slot, "evaluate", "evaluation"),
+        (launch, "connect", "MLflow: import, and its database"),
+        (launch, "recover", "MLflow: what earlier launches left"),
+        (theirs, "_send_all", "MLflow: sending"),
+    ):
+        clock.time_calls(owner, name, label)
+    args = mlp.Args(trials=trials, steps=steps, prune=False, repeats=0, study="timed", device="cpu")
+    with clock.activity("corpus, Optuna's store, kernel, and the rest"):
+        launch.run_study(args, five_parameters, mlp.BASE, first=LECTURE)
+    wall, spent = time.perf_counter() - begun, clock.spent
+    beside = ("training", "evaluation", "MLflow: import, and", "MLflow: what", "MLflow: sending")
+    for title, there in (
+        (f"the main thread, {wall:.1f} s", False),
+        ("beside it, in the slots and MLflow's thread", True),
+    ):
+        print(f"\nwhere the time goes: {title}\n")
+        print("| | s | share |")
+        print("|---|---|---|")
+        for label, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+            if label.startswith(beside) == there:
+                print(f"| {label} | {seconds:.2f} | {seconds / wall:.0%} |")
 
 
 def blas_kernel() -> str:
@@ -87,7 +129,10 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--own-kernel", action="store_true", help="let OpenBLAS choose its kernel")
+    parser.add_argument("--timed", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.timed:
+        return time_one_study(args.trials, args.steps)
     if args.own_kernel:
         for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
             os.environ.pop(name, None)
@@ -96,8 +141,8 @@ def main() -> None:
     flags = ["--trials", str(args.trials), "--steps", str(args.steps)]
     ours_only = ["--no-prune", "--repeats", "0", "--json"]
     with tempfile.TemporaryDirectory() as folder:
-        warm, one, two = (Path(folder) / name for name in ("warm", "ours", "plain"))
-        for path in (warm, one, two):
+        warm, one, two, three = (Path(folder) / name for name in ("warm", "ours", "plain", "timed"))
+        for path in (warm, one, two, three):
             path.mkdir()
         run([str(STUDY), "--trials", "2", "--steps", "20", "--json"], warm)
         ours, result = run([str(STUDY), *flags, *ours_only], one)
@@ -106,12 +151,9 @@ def main() -> None:
         print(f"studies/mlp.py    {ours:7.1f} s, best dev {result['best_dev_loss']:.4f}")
         print(f"the plain script  {plain:7.1f} s, best dev {peer['best_dev_loss']:.4f}")
         print(f"ratio             {plain / ours:7.2f}")
-        os.chdir(warm)
-        spent = where_the_time_goes(args.trials, args.steps)
-    wall = spent.pop("wall")
-    print(f"\nwhere the time goes: {wall:.1f} s after the imports")
-    for label, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-        print(f"  {seconds:7.2f} s  {seconds / wall:5.0%}  {label}")
+        timed = [sys.executable, str(HERE / "bench_study.py"), *flags, "--timed"]
+        done = subprocess.run(timed, cwd=three, check=True, capture_output=True, text=True)
+        print(done.stdout[done.stdout.index("\nwhere the time goes") :])
 
 
 if __name__ == "__main__":
