@@ -31,11 +31,11 @@ def violations(study: str) -> list[str]:
     return [f"{v.kind}: {v.detail}" for v in found]
 
 
-class PrunesTheFirst(optuna.pruners.BasePruner):
-    """Prunes the first trial, the lecture's configuration and here the best, at its ninth evaluation of ten."""
+class PrunesTheTwelfth(optuna.pruners.BasePruner):
+    """Prunes the twelfth trial, here the best, at its ninth evaluation of ten."""
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        return trial.number == 0 and len(trial.intermediate_values) == 9
+        return trial.number == 11 and len(trial.intermediate_values) == 9
 
 
 @pytest.fixture
@@ -94,12 +94,14 @@ def test_minutes_are_a_positive_number(launch: Launcher) -> None:
 def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("studies.harness.launch.default_pruner", PrunesTheFirst)
-    flags = {"trials": 8, "workers": 1, "steps": 200}
+    monkeypatch.setattr("studies.harness.launch.default_pruner", PrunesTheTwelfth)
+    flags = {"trials": 12, "workers": 1, "steps": 200}
     assert launch(**flags) == 0
     best = ranked(load_study("small", None).get_trials())[0]
     assert best.state == TrialState.PRUNED
     assert "The best trial was pruned at step 180; the same command with --finish-best" in capsys.readouterr().out
+
+    assert "--trials 12 --finish-best" in Path("mlruns/reports/small.html").read_text()
 
     assert launch(**flags, finish_best=True, json=True) == 0
     outcome = last_json(capsys)
@@ -112,10 +114,11 @@ def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     assert {step: finished.intermediate_values[step] for step in shown} == shown and len(
         finished.intermediate_values
     ) == 10
-    assert (outcome["trials"], outcome["best_trial"]) == (8, finished.number)
+    assert (outcome["trials"], outcome["best_trial"]) == (12, finished.number)
     runs = find_runs(connect(None), get_experiment(connect(None), "small"), trial=str(finished.number))
     assert [run.data.tags["finishes"] for run in runs] == [str(best.number)]
     assert violations("small") == []
+    assert "--finish-best" not in Path("mlruns/reports/small.html").read_text()
 
     assert launch(**flags, finish_best=True) == 0  # nothing is owed any more
     assert len(load_study("small", None).get_trials()) == len(trials)

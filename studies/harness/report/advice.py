@@ -59,7 +59,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
 
 def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     """How to search better, if there is a way."""
-    n = len(findings.results.trials)
+    n = int(findings.results.trials.finishes.isna().sum())  # what --trials counts
 
     def again(*arguments: str, study: str = "") -> str:
         if "script" not in context:
@@ -79,6 +79,11 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.noise is None:
         why = "Learn how much of the differences is chance: train the best three configs with three seeds each."
         steps.append(Step(why, again("--trials", str(n), "--repeats", "3")))
+    if findings.best.state == "PRUNED":
+        points = findings.results.points
+        step = int(points.step[points.trial == findings.best.trial].max())
+        why = f"The best trial was pruned at step {step:,} of {findings.max_steps:,}: train it to its end."
+        steps.append(Step(why, again("--trials", str(n), "--finish-best")))
     name = findings.results.name
     wider = [boundary for boundary in findings.boundaries if boundary.verdict == "widen"]
     if wider:

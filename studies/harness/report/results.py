@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 # Columns of a trial that stand before and after its parameters.
 HEAD = ["trial", "state", "reason", "dev_loss", "train_loss"]
-TAIL = ["best_step", "gap", "seconds", "n_params", "seed", "origin", "repeat_of", "retry_of", "started", "ended"]
+TAIL = [
+    "best_step",
+    "gap",
+    "seconds",
+    "n_params",
+    "seed",
+    "origin",
+    "repeat_of",
+    "finishes",
+    "retry_of",
+    "started",
+    "ended",
+]
 POINTS = ["trial", "step", "train_loss", "dev_loss", "lr", "time"]
 
 
@@ -83,8 +95,8 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
     """One row a trial, lowest dev loss first, those without one last.
 
     Columns: trial, state, reason, dev_loss and train_loss (nats per character, at the best step), the searched
-    parameters, best_step, gap (dev - train), seconds, n_params and what else was measured, seed, origin, repeat_of and
-    retry_of (a trial number), started and ended (seconds since the epoch).
+    parameters, best_step, gap (dev - train), seconds, n_params and what else was measured, seed, origin, repeat_of,
+    finishes and retry_of (a trial number), started and ended (seconds since the epoch).
     """
     return _frame(study.get_trials(deepcopy=False))
 
@@ -108,7 +120,7 @@ def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
                 "best_step": summary.get("best_step"),
                 "gap": None if dev is None or train is None else dev - train,
                 **summary.get("metrics", {}),
-                **{name: attrs.get(name) for name in ("seed", "origin", "repeat_of", "retry_of")},
+                **{name: attrs.get(name) for name in ("seed", "origin", "repeat_of", "finishes", "retry_of")},
                 **{name: summary.get(name) for name in ("started", "ended")},
             }
         )
@@ -118,7 +130,7 @@ def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*HEAD, *params, *TAIL[:at], *extra, *TAIL[at:]])
     numbers = ["dev_loss", "train_loss", "gap", "best_step", "seconds", "n_params", "started", "ended"]
     frame[numbers] = frame[numbers].astype(float)  # None becomes NaN, also in a column that holds nothing else
-    for name in ("repeat_of", "retry_of", "best_step", "n_params"):
+    for name in ("repeat_of", "finishes", "retry_of", "best_step", "n_params"):
         frame[name] = frame[name].astype(float).astype("Int64")
     return frame.sort_values(["dev_loss", "trial"], ignore_index=True)
 
