@@ -31,9 +31,10 @@ from makemore.config import Config, parse_config, read_toml
 from makemore.data import Corpus, load_corpus, read_words, split_words
 from makemore.engines import Diverged, EngineFailed, Envelope, TrainResult, make_engine
 from makemore.sampling import sample_words
+from studies.harness.args import count_slots
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, print_next, say, store_flags
-from studies.harness.launch import NOT_SENT, count_slots
+from studies.harness.launch import NOT_SENT
 from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.runs import describe_data
 from studies.harness.storage import MLRUNS, without_password

@@ -21,9 +21,10 @@ import torch
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, STOP, LrSweep, lr_range_test, plot_lr_sweep
+from studies.harness.args import StudyArgs, count_slots
 from studies.harness.cli import given_flags, run_script
 from studies.harness.display import make_console, print_next, say, store_flags
-from studies.harness.launch import StudyArgs, count_slots, run_study
+from studies.harness.launch import run_study
 from studies.harness.lr_audit import MODELS, N_LRS, audit, audit_json, audit_metrics, audit_sentences, audit_table
 from studies.harness.lr_search import EvenSampler, plot_dev_losses
 from studies.harness.mlflow_store import connect, get_experiment

@@ -10,9 +10,10 @@ from functools import partial
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.lr_sweep import DEFAULT_RULE
+from studies.harness.args import StudyArgs
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, say
-from studies.harness.launch import StudyArgs, run_study
+from studies.harness.launch import run_study
 from studies.harness.lr_search import decade_around_suggestion
 from studies.harness.spaces import LECTURE, five_parameters
 

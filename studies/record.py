@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from optuna.pruners import SuccessiveHalvingPruner
 
 from makemore.config import Config
+from studies.harness.args import StudyArgs
 from studies.harness.cli import run_script
-from studies.harness.launch import StudyArgs, run_study
+from studies.harness.launch import run_study
 from studies.harness.samplers import SpreadThenTPE
 from studies.harness.spaces import eight_parameters
 

@@ -19,8 +19,8 @@ from studies.harness.records import dev_loss, ranked
 from studies.harness.storage import MLRUNS, without_password
 
 if TYPE_CHECKING:
+    from studies.harness.args import StudyArgs
     from studies.harness.coordinator import Coordinator
-    from studies.harness.launch import StudyArgs
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,7 +24,7 @@ from studies.harness.records import TrialRecord, dev_loss, ranked
 from studies.harness.storage import without_password
 
 if TYPE_CHECKING:
-    from studies.harness.launch import StudyArgs
+    from studies.harness.args import StudyArgs
 
 LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 PIPE_WIDTH = 400  # columns where there is no terminal, so that nothing is cut or wrapped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from optuna.trial import TrialState
 
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
-from makemore.engines import make_engine, resolve_device
+from makemore.engines import make_engine
 from studies.harness import display
-from studies.harness.cli import given_flags
+from studies.harness.args import StudyArgs, check_args, count_slots, launched_with
 from studies.harness.closing import write_ending
 from studies.harness.coordinator import Coordinator
 from studies.harness.mlflow_store import check_default_store, connect, get_experiment, is_default
@@ -39,48 +37,7 @@ from studies.harness.storage import MLRUNS, Launch, exclusive, take_over, withou
 from studies.harness.study import open_study, shown
 from studies.harness.tracking import Tracker
 
-GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
-# Which study, how far, on which stores and machine: a proposed command says these itself, or leaves them to its caller.
-NOT_PROPOSED = frozenset("names study trials steps storage tracking_uri device workers patience json".split())
-
-
-@dataclass
-class StudyArgs:
-    """The flags that every study script has."""
-
-    names: Path | None = None
-    """File of words, one a line, UTF-8; the embedded names if not given."""
-    trials: int = 32
-    """Trials that the study shall have in the end; those it has already count."""
-    minutes: float | None = None
-    """Minutes that the search of this launch may take; what then runs waits for the next. No limit if not given."""
-    steps: int = 5000
-    """Optimizer steps of each trial."""
-    workers: int | None = None
-    """Models trained at once; the number of cores, or 256 on a GPU, if not given."""
-    seed: int | None = None
-    """Seed of the study: of its proposals and, with a trial's number, of that trial. 0 if not given."""
-    study: str = "study"
-    """Name of the study, and of its MLflow experiment."""
-    storage: str | None = None
-    """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
-    tracking_uri: str | None = None
-    """MLflow tracking URI; the SQLite database in mlruns/ if not given."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:0 or mps; auto takes CUDA, then MPS, then the CPU."""
-    prune: bool = True
-    """Stop trials early whose dev loss lies behind the others' at the same step."""
-    patience: float = 30.0
-    """Seconds that the end of the study waits for an MLflow that does not answer."""
-    repeats: int = 3
-    """Further seeds that the three best trials are trained with at the end, to tell what a difference is worth."""
-    finish_best: bool = False
-    """Train the best trial to its end, after the search, if it was pruned."""
-    keep_models: int = 50
-    """How many of the best trials keep their checkpoint."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
 
 
 def default_pruner() -> BasePruner:
@@ -116,14 +73,14 @@ def run_study(
         ValueError: a flag, a path or a store is unusable; one sentence.
     """
     begun = time.monotonic()
-    _check(args)
+    check_args(args)
     torch.set_num_threads(1)  # the slots are the parallelism; on small tensors further threads only wait for each other
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // evaluations))
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
     client = _reach_mlflow(args)  # before the study is made: a wrong address must not leave a study behind
     settings: dict[str, Any] = {"space": space, "base": base, "corpus": corpus, "seed": args.seed, "first": first}
-    settings |= {"pruner": pruner or default_pruner(), "launched_with": _launched_with(args)}
+    settings |= {"pruner": pruner or default_pruner(), "launched_with": launched_with(args)}
     study = open_study(args.study, args.storage, **settings)
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
     launch = Launch.begin(study)
@@ -163,32 +120,6 @@ def _train(coordinator: Coordinator) -> None:
         coordinator.tracker.check()
         # What else a user can mend was checked before: this one is a bug, and shows its traceback.
         raise RuntimeError("the study stopped at an error in the trainer; what had finished is stored.") from error
-
-
-def _check(args: StudyArgs) -> None:
-    for name in ("trials", "steps", "workers", "keep_models", "repeats"):
-        value, least = getattr(args, name), 0 if name in ("keep_models", "repeats") else 1
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
-    if args.minutes is not None and not 0 < args.minutes < math.inf:
-        raise ValueError(f"--minutes must be greater than 0, but got {args.minutes}; leave it out for no limit.")
-    if not args.patience >= 0:
-        raise ValueError(f"--patience must be at least 0 seconds, but got {args.patience}.")
-    if args.seed is not None and args.seed < 0:
-        raise ValueError(f"--seed must be at least 0, but got {args.seed}.")
-
-
-def count_slots(device: str, workers: int | None, models: int) -> int:
-    """How many of so many models are trained at once: as many as there are cores, or GPU_SLOTS, unless told."""
-    on_cpu = resolve_device(device).type == "cpu"
-    return min(models, workers or (os.cpu_count() or 1 if on_cpu else GPU_SLOTS))
-
-
-def _launched_with(args: StudyArgs) -> dict[str, Any]:
-    """How this launch was called, for the commands that a report proposes."""
-    flags = ["--steps", str(args.steps), *given_flags(args, but=NOT_PROPOSED)]
-    names = str(args.names.absolute()) if args.names else None
-    return {"script": os.path.relpath(sys.argv[0], Path(__file__).parents[2]), "flags": flags, "names": names}
 
 
 def _reach_mlflow(args: StudyArgs) -> Any:

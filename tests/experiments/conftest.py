@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from makemore.config import Config
-from studies.harness.launch import StudyArgs, run_study
+from studies.harness.args import StudyArgs
+from studies.harness.launch import run_study
 from studies.harness.mlflow_store import default_tracking_uri
 from studies.harness.spaces import LECTURE, five_parameters
 

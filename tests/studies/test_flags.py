@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
+from studies.harness.args import NOT_PROPOSED, StudyArgs
 from studies.harness.cli import given_flags
-from studies.harness.launch import NOT_PROPOSED, StudyArgs
 from studies.harness.study import load_study
 
 

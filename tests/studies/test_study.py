@@ -12,8 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from makemore.config import Config, read_config
+from studies.harness.args import StudyArgs
 from studies.harness.checkup import check
-from studies.harness.launch import StudyArgs
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
 from studies.harness.proposals import _KnowsNoRepeats
 from studies.harness.records import dev_loss, ranked, trial_config
