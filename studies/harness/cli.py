@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Callable, Container
@@ -19,9 +20,8 @@ def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
     """Parse the command line and exit with what `run` returns, or as `plain_errors` says."""
     with plain_errors():
         args = tyro.cli(args_type)
-        code = run(args)
-        gc.freeze()  # or the interpreter's end looks through all that torch and mlflow made, which takes a second
-        sys.exit(code)
+        atexit.register(gc.freeze)  # or the interpreter's end looks through all that torch and mlflow made: a second
+        sys.exit(run(args))
 
 
 def given_flags(args: Any, *, but: Container[str]) -> list[str]:

@@ -1,0 +1,50 @@
+"""The search for the lowest dev loss, as its script is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from studies.harness.records import dev_loss, trial_config
+from studies.harness.samplers import SPREAD
+from studies.harness.study import load_study
+
+Record = Callable[..., Any]
+
+
+@pytest.fixture
+def record(names: Path, run_file: Any) -> Record:
+    """Run the script on few words, with one worker and so few steps that a trial takes a tenth of a second."""
+    small = ("--names", names, "--steps", 40, "--workers", 1, "--device", "cpu", "--json")
+    return lambda *flags: run_file("studies/record.py", *small, *flags)
+
+
+def outcomes(study: str) -> list[tuple[Any, ...]]:
+    trials = load_study(study, None).get_trials(deepcopy=False)
+    return [(t.params, t.state, dev_loss(t), t.intermediate_values) for t in trials]
+
+
+def test_a_search_in_two_launches_is_the_search_in_one(record: Record) -> None:
+    total = SPREAD + 4  # the last are TPE's
+    assert record("--study", "whole", "--trials", total).code == 0
+    assert record("--study", "parts", "--trials", SPREAD - 3).json["trials"] == SPREAD - 3
+    assert record("--study", "parts", "--trials", total).json["trials"] == total
+
+    assert outcomes("parts") == outcomes("whole")
+
+
+def test_most_trials_are_stopped_at_a_tenth_and_each_is_averaged_adamw(record: Record) -> None:
+    assert record("--trials", 12).code == 0
+
+    study = load_study("record", None)
+    steps = [max(t.intermediate_values) for t in study.trials]
+    assert set(steps) <= {4, 16, 40} and steps.count(4) > 6
+    assert all((t.state == TrialState.COMPLETE) == (step == 40) for t, step in zip(study.trials, steps, strict=True))
+    # Twenty evaluations of a whole trial.
+    assert len(study.trials[steps.index(40)].intermediate_values) == 20
+    configs = [trial_config(study, trial) for trial in study.trials]
+    assert {(c.optimizer, c.schedule, c.ema) for c in configs} == {("adamw", "cosine", 0.1)}
