@@ -29,6 +29,8 @@ bench: .venv/.bench ## run the benchmarks and print their tables
 	$(BIN)/python tests/benchmarks/bench_population.py
 	$(BIN)/python tests/benchmarks/bench_study.py
 	$(BIN)/python tests/benchmarks/bench_overhead.py
+	$(BIN)/python tests/benchmarks/bench_search.py
+	$(BIN)/python tests/benchmarks/bench_target.py
 
 screenshots: .venv/.test ## make docs/*.png from the default study, in Chromium
 	$(BIN)/python docs/screenshots.py mlp

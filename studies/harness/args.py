@@ -15,7 +15,7 @@ from studies.harness.cli import given_flags
 GPU_SLOTS = 256  # models trained at once on a GPU unless --workers says otherwise
 # Which study, how far, on which stores and machine: a proposed command says these itself, or leaves them to its caller.
 NOT_PROPOSED = frozenset(
-    "names study trials steps storage tracking_uri device workers patience finish_best json".split()
+    "names study trials minutes steps storage tracking_uri device workers patience finish_best json".split()
 )
 
 
@@ -68,7 +68,7 @@ def check_args(args: StudyArgs) -> None:
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, but got {value}.")
     if args.minutes is not None and not 0 < args.minutes < math.inf:
-        raise ValueError(f"--minutes must be greater than 0, but got {args.minutes}; leave it out for no limit.")
+        raise ValueError(f"--minutes must be greater than 0, but got {args.minutes}; None sets no limit.")
     if not args.patience >= 0:
         raise ValueError(f"--patience must be at least 0 seconds, but got {args.patience}.")
     if args.seed is not None and args.seed < 0:

@@ -23,7 +23,7 @@ from makemore.model import MLP
 from makemore.sampling import sample_words
 from studies.harness.diagnostics import diagnose
 from studies.harness.proposals import Active, Proposals
-from studies.harness.records import TrialRecord, dev_loss, ranked
+from studies.harness.records import OWED, TrialRecord, dev_loss, ranked
 from studies.harness.storage import give_back
 from studies.harness.tracking import Tracker
 
@@ -83,7 +83,7 @@ class Coordinator:
             if self.repeats and not self.interrupted:
                 self._after(partial(self.proposals.enqueue_repeats, REPEATED, self.repeats))
         finally:
-            self._give_back_rest("out of time" if self.timed_out else "interrupted")
+            self._give_back_rest("out of time" if self.timed_out and not self.interrupted else "interrupted")
 
     def _drop_surplus(self, ranking: list[int]) -> None:
         """Drop the checkpoints that an earlier launch kept and this one need not."""
@@ -97,10 +97,12 @@ class Coordinator:
     def _after(self, enqueue: Callable[[], None]) -> None:
         """Train what is owed after the search, whatever the time."""
         if self.timed_out:
-            for slot in self._running:
-                self.engine.remove(slot)
-            self._give_back_rest("out of time")
-            self.proposals.closed, self.deadline = True, math.inf
+            for slot, active in self._running.items():
+                if OWED.isdisjoint(active.record.tags):
+                    self.engine.remove(slot)
+            self._give_back_rest("out of time", but=OWED)
+            self.proposals.closed = True
+        self.deadline = math.inf
         enqueue()
         self._loop()
 
@@ -132,7 +134,7 @@ class Coordinator:
     def _admit(self) -> bool:
         """Fill the free slots; returns whether anything runs."""
         if time.monotonic() >= self.deadline:
-            self.timed_out = True
+            self.timed_out = bool(self._running or self._asked) or self.proposals.left > 0
             return False
         while len(self._running) < self.engine.capacity:
             active = self._asked.popleft() if self._asked else self.proposals.next()
@@ -174,9 +176,7 @@ class Coordinator:
         self.on_event(active.record)
 
     def _should_prune(self, active: Active, point: EvalPoint) -> bool:
-        asked = (
-            self.prune and not {"repeat_of", "finishes"} & active.record.tags.keys() and point.step > active.seen_step
-        )
+        asked = self.prune and OWED.isdisjoint(active.record.tags) and point.step > active.seen_step
         return asked and active.trial.should_prune()
 
     def _finish(self, slot: int, state: TrialState, reason: str) -> None:
@@ -229,15 +229,18 @@ class Coordinator:
         tries = int(attrs.get("tries", 0)) + 1
         if tries <= MAX_RETRIES:
             again = {"retry_of": active.trial.number, "tries": tries, "seed": active.config.seed}
+            again |= {name: attrs[name] for name in OWED if name in attrs}
             self.proposals.study.enqueue_trial(active.record.params, user_attrs=again)
             active.trial.set_user_attr("replaced", "trained again after an engine failed")
 
-    def _give_back_rest(self, reason: str) -> None:
-        """Let what did not end wait for the next launch."""
+    def _give_back_rest(self, reason: str, but: frozenset[str] = frozenset()) -> None:
+        """Let what did not end wait for the next launch, except trials with one of some marks."""
         for active in [*self._running.values(), *self._asked]:
+            if not but.isdisjoint(active.record.tags):
+                continue
             give_back(self.proposals.study, active.trial._trial_id)
             record = active.record
             record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
             self.tracker.finish(record, None, None)
-        self._running.clear()
-        self._asked.clear()
+        self._running = {slot: a for slot, a in self._running.items() if not but.isdisjoint(a.record.tags)}
+        self._asked = deque(a for a in self._asked if not but.isdisjoint(a.record.tags))

@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from studies.harness.records import TrialRecord, dev_loss, ranked
+from studies.harness.proposals import counts
+from studies.harness.records import TrialRecord, dev_loss, ranked, was_stopped
 from studies.harness.storage import without_password
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class _Tally:
 
     def __init__(self, study: optuna.Study, total: int, max_steps: int, minutes: float | None) -> None:
         trials = study.get_trials(deepcopy=False)
-        self.counts = {state: sum(t.state.name == state for t in trials) for state in ("COMPLETE", "PRUNED", "FAIL")}
+        counted = [t for t in trials if counts(t)]
+        self.counts = {state: sum(t.state.name == state for t in counted) for state in ("COMPLETE", "PRUNED", "FAIL")}
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
         self.total, self.max_steps, self.minutes, self.steps = total, max_steps, minutes, 0
         self.repeated = 0
@@ -170,11 +172,11 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
         say(console, f"{after}; the same command goes on for as long again.")
     elif outcome["trials"] < args.trials:
         say(console, f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.")
-    if best and best[0].state == TrialState.PRUNED:
-        step = best[0].user_attrs["summary"]["history"][-1][0]
+    if best and was_stopped(best[0]):
+        step, flags = best[0].user_attrs["summary"]["history"][-1][0], f"--trials {outcome['trials']} --finish-best"
         say(
             console,
-            f"The best trial was pruned at step {step:,}; the same command with --finish-best trains it to its end.",
+            f"The best trial was pruned at step {step:,}; the same command with {flags} trains it to its end.",
         )
     if best:
         print_next(

@@ -155,7 +155,7 @@ def _begin_tracking(args: StudyArgs, client: Any, study: optuna.Study, launch: L
 def _end_tracking(args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]) -> int:
     """Send what is left and close the parent run; returns how many runs could not be sent."""
     tracker = coordinator.tracker
-    tracker.wait_until_open()
+    tracker.wait_until_open(2.0 if coordinator.interrupted else None)
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
         return tracker.close(patience=1.0, at_most=2.0)

@@ -6,6 +6,7 @@ mlflow is imported late, since that takes about a second.
 from __future__ import annotations
 
 import functools
+import glob
 import importlib.metadata
 import json
 import logging
@@ -56,7 +57,7 @@ def connect(uri: str | None) -> Any:
             "server."
         )
     with _one_sentence(uri):
-        if not uri.startswith("sqlite:///"):
+        if not uri.startswith("sqlite:///") or "?" in uri:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             return client
@@ -76,7 +77,9 @@ def connect(uri: str | None) -> Any:
 
 def is_default(uri: str | None) -> bool:
     """Whether a tracking URI, or without one the environment, leads to the SQLite database in mlruns/."""
-    return (uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()) == default_tracking_uri()
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    path = Path(uri.removeprefix("sqlite:///"))
+    return uri.startswith("sqlite:///") and path.absolute() == (MLRUNS / "mlflow.db").absolute()
 
 
 def check_default_store() -> None:
@@ -112,7 +115,7 @@ def _make_database(path: Path) -> None:
     from mlflow import MlflowClient
 
     new = path.with_name(f".{path.name}.new").absolute()
-    for left in path.parent.glob(f"{new.name}*"):  # by a kill, perhaps with a journal
+    for left in path.parent.glob(f"{glob.escape(new.name)}*"):  # by a kill, perhaps with a journal
         left.unlink()
     _wait_less(new, "OFF")
     try:

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
-from studies.harness.records import TrialRecord, ranked, trial_seed, trial_tags
+from studies.harness.records import TrialRecord, is_owed, ranked, trial_seed, trial_tags, was_stopped
 from studies.harness.spaces import Space
 from studies.harness.storage import Launch, exclusive, take_over
 
@@ -79,10 +79,11 @@ class Proposals:
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             owed = [t for t in trials if t.state == TrialState.WAITING and is_owed(t)]
-            if self.closed:
-                return self._take(owed[0]) if owed else None
-            if sum(counts(t) for t in trials) >= self.total and not owed and not self._find_orphans():
-                return None
+            if self.closed or sum(counts(t) for t in trials) >= self.total:
+                if owed:
+                    return self._take(owed[0])
+                if self.closed or not self._find_orphans():
+                    return None
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial
@@ -93,6 +94,11 @@ class Proposals:
         trial = optuna.Trial(self.study, waiting._trial_id)
         trial.set_user_attr("launch", self.launch.id)
         return trial
+
+    @property
+    def left(self) -> int:
+        """How many trials the study lacks."""
+        return self.total - sum(counts(t) for t in self.study.get_trials(deepcopy=False))
 
     def _find_orphans(self) -> bool:
         """Whether a launch beside this one died over its trials, which then wait; looked up every few seconds."""
@@ -116,7 +122,7 @@ class Proposals:
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             best = next(iter(ranked(trials)), None)
-            if best is None or best.state == TrialState.COMPLETE:
+            if best is None or not was_stopped(best):
                 return
             again = {"finishes": best.number, "seed": best.user_attrs["seed"]}
             if not any(t.user_attrs.get("finishes") == best.number and "replaced" not in t.user_attrs for t in trials):
@@ -136,18 +142,13 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING
 
 
-def is_owed(trial: FrozenTrial) -> bool:
-    """Whether a trial is trained after the search: a seed repeat of another, or another's way to its end."""
-    return not {"repeat_of", "finishes"}.isdisjoint(trial.user_attrs)
-
-
 def repeats_trial(trial: FrozenTrial, number: int) -> bool:
     """Whether a trial is a seed repeat of another, which failed at most because it was replaced."""
     return trial.user_attrs.get("repeat_of") == number and "replaced" not in trial.user_attrs
 
 
 class _KnowsNoRepeats(BaseSampler):
-    """A sampler that does not see seed repeats: they would count the best parameters several times."""
+    """A sampler that does not see what is owed after a search: it would count the best parameters several times."""
 
     def __init__(self, sampler: BaseSampler) -> None:
         self._sampler = sampler
@@ -167,7 +168,7 @@ class _KnowsNoRepeats(BaseSampler):
 
 
 class _Searched(optuna.Study):
-    """A study without its repeats; Optuna's Hyperband filters a study in the same way."""
+    """A study without what is owed; Optuna's Hyperband filters a study in the same way."""
 
     def __init__(self, study: optuna.Study) -> None:
         self.__dict__.update(study.__dict__)
@@ -176,4 +177,4 @@ class _Searched(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy, states, use_cache)
-        return [trial for trial in trials if "repeat_of" not in trial.user_attrs]
+        return [trial for trial in trials if not is_owed(trial)]

@@ -15,6 +15,8 @@ from makemore.engines import EvalPoint
 
 # States in which a trial has a dev loss that counts.
 MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
+# What marks a trial that is trained after the search, beyond its total.
+OWED = frozenset({"repeat_of", "finishes"})
 
 
 @dataclass
@@ -118,7 +120,22 @@ def dev_loss(trial: FrozenTrial) -> float | None:
     return None if value is None else float(value)
 
 
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Whether a loss of the trial was not finite."""
+    return str(trial.user_attrs.get("summary", {}).get("reason", "")).startswith("diverged")
+
+
+def was_stopped(trial: FrozenTrial) -> bool:
+    """Whether the pruner ended the trial, which could go on."""
+    return trial.state == TrialState.PRUNED and not has_diverged(trial)
+
+
+def is_owed(trial: FrozenTrial) -> bool:
+    """Whether a trial is trained after the search: a seed repeat of another, or another's way to its end."""
+    return not OWED.isdisjoint(trial.user_attrs)
+
+
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The measured trials, lowest dev loss first, of equals the earlier one. Seed repeats are not among them."""
+    """The measured trials, lowest dev loss first, of equals a complete one. Seed repeats are not among them."""
     measured = (t for t in trials if dev_loss(t) is not None and "repeat_of" not in t.user_attrs)
-    return sorted(measured, key=lambda t: (dev_loss(t), t.number))
+    return sorted(measured, key=lambda t: (dev_loss(t), t.state != TrialState.COMPLETE, t.number))

@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution, json_to_distribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
+from scipy.stats.qmc import Sobol
 
 SPREAD = 16  # trials that are spread; fewer leave TPE too little to learn from, more spend steps on bad places
 
@@ -46,13 +47,11 @@ class SpreadThenTPE(BaseSampler):
 
 def spread_points(n_dims: int, seed: int) -> Any:
     """(SPREAD, n_dims) float64 in [0, 1): the first points of a scrambled Sobol sequence."""
-    from scipy.stats.qmc import Sobol  # takes 0.3 s to import, and only the first trials need it
-
     return Sobol(n_dims, scramble=True, rng=seed).random(SPREAD)
 
 
 def value_at(distribution: Any, share: float) -> Any:
-    """The value at a share in [0, 1) of a range, on its own scale."""
+    """The value at a share in [0, 1) of a range: of choices, evenly spaced integers, or plain or log floats."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(share * len(distribution.choices))]
     low, high = distribution.low, distribution.high

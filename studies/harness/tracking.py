@@ -70,7 +70,7 @@ class Tracker:
         self._opened = threading.Event()
         outbox.mkdir(parents=True, exist_ok=True)
 
-    # ---- called by the coordinator; none of these waits for MLflow once `begin` has returned
+    # ---- called by the coordinator; while it trains, none of these waits for MLflow
 
     def begin(
         self,
@@ -106,9 +106,9 @@ class Tracker:
         if self._failure is not None:
             raise self._failure
 
-    def wait_until_open(self) -> None:
-        """Wait until the store was opened, or could not be."""
-        self._opened.wait()
+    def wait_until_open(self, at_most: float | None = None) -> None:
+        """Wait until the store was opened or could not be, or so many seconds."""
+        self._opened.wait(at_most)
 
     def start(self, record: TrialRecord) -> None:
         """Follow a trial; what the record gains is sent once a second."""
@@ -181,7 +181,7 @@ class Tracker:
         try:
             self._open()
         except Exception as error:
-            self._failure = error
+            self._failure, self.last_error = error, str(error)
             return
         finally:
             self._opened.set()
@@ -207,7 +207,8 @@ class Tracker:
             if self._try(lambda run=run: self._send(run)):  # type: ignore[misc]
                 if run.sent_all:
                     with self._lock:
-                        del self._runs[key]
+                        if self._runs.get(key) is run:  # a trial that was given back may be trained once more
+                            del self._runs[key]
             else:
                 failures += 1
         done = self._try(self._send_best) and self._try(self._drop_models) and failures == 0

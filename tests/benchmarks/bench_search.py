@@ -129,6 +129,8 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "halving 1/4 from 15%": lambda points: SuccessiveHalvingPruner(min_resource=3 * points // 20, reduction_factor=4),
     "halving 1/4 from 10%": lambda points: SuccessiveHalvingPruner(min_resource=points // 10, reduction_factor=4),
     "halving 1/6 from 15%": lambda points: SuccessiveHalvingPruner(min_resource=3 * points // 20, reduction_factor=6),
+    "halving 1/3 from 25%": lambda points: SuccessiveHalvingPruner(min_resource=points // 4, reduction_factor=3),
+    "halving 1/4 from 40%": lambda points: SuccessiveHalvingPruner(min_resource=2 * points // 5, reduction_factor=4),
     "hyperband": lambda points: HyperbandPruner(min_resource=points // 10, max_resource=points, reduction_factor=3),
     "wilcoxon": lambda points: WilcoxonPruner(p_threshold=0.1),
 }
@@ -167,7 +169,7 @@ def replay(sampler: str, pruner: str, seed: int, budget: float, kind: str) -> np
 
 
 def summarise(searches: list[np.ndarray], budget: float) -> dict[str, Any]:
-    """Over seeds: median cost to each level, and the median best loss at a half and all of the budget."""
+    """Over seeds: median cost to each level, and the median best loss at a quarter, a half and all of the budget."""
     row: dict[str, Any] = {}
     for level in LEVELS:
         costs = [next((cost for cost, best in search if best <= level), math.inf) for search in searches]

@@ -47,6 +47,8 @@ def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
             [sys.executable, str(STUDY), *flags], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         while (at := reached(folder, level)) == math.inf and time.time() - began < timeout:
+            if study.poll() is not None:
+                raise RuntimeError(f"the study of seed {seed} ended before its time, with exit code {study.returncode}")
             time.sleep(0.5)
         study.send_signal(signal.SIGINT)
         study.wait(30)
@@ -57,12 +59,12 @@ def plain(seed: int, level: float, timeout: float, names: list[str]) -> float:
     """The same for the plain script."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--trials", "100", "--prune", "--seed", str(seed), "--until", str(level), "--timeout", str(timeout)]
-        began = time.perf_counter()
+        began = time.time()
         command = [sys.executable, str(HERE / "plain_study.py"), *flags, *names]
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-        seconds = time.perf_counter() - began
-    arrived = json.loads(done.stdout.splitlines()[-1])["best_dev_loss"] <= level
-    return min(seconds, timeout) if arrived else timeout
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    arrived = outcome["best_dev_loss"] <= level
+    return min(outcome["stopped_at"] - began, timeout) if arrived else timeout
 
 
 def main() -> None:

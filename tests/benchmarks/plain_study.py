@@ -1,4 +1,4 @@
-"""The peer of bench_study: the script that an engineer would write in an afternoon for the five-parameter search.
+"""The peer of bench_study and bench_target: a five-parameter search as an engineer would write it in an afternoon.
 
 Optuna in SQLite, nested MLflow runs in SQLite through the fluent API, the lecture's training loop in torch under
 autograd, one trial after another, torch's default threads, dev loss every 500 steps, the model saved as an artifact.
@@ -106,7 +106,7 @@ def main() -> None:
     study = optuna.create_study(storage="sqlite:///optuna.db", sampler=sampler, pruner=pruner)
     for params in json.loads(args.params.read_text()) if args.params else []:
         study.enqueue_trial(params)
-    spent = [0.0]
+    spent, ended = [0.0], [0.0]
 
     def timed(trial: optuna.Trial) -> float:
         begun = time.perf_counter()
@@ -114,11 +114,12 @@ def main() -> None:
             return objective(trial, words, args.steps, args.prune, args.until)
         finally:
             spent[0] += time.perf_counter() - begun
+            ended[0] = time.time()
 
     with mlflow.start_run(run_name="study"):
         study.optimize(timed, n_trials=args.trials, timeout=args.timeout)
         mlflow.log_metric("best_dev_loss", study.best_value)
-    print(json.dumps({"best_dev_loss": study.best_value, "objective_s": spent[0]}))
+    print(json.dumps({"best_dev_loss": study.best_value, "objective_s": spent[0], "stopped_at": ended[0]}))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from studies.harness.checkup import check
 from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.records import ranked
+from studies.harness.proposals import Proposals
+from studies.harness.records import ranked, was_stopped
 from studies.harness.storage import MLRUNS
 from studies.harness.study import load_study
 
@@ -70,6 +71,59 @@ def test_the_clock_ends_a_search_and_what_ran_waits_for_the_next(
     assert len(ended) == total and all(ended[number].state.is_finished() for number in waiting)
 
 
+def waiting(study: str) -> list[int]:
+    return [t.number for t in load_study(study, None).get_trials() if t.state == TrialState.WAITING]
+
+
+@pytest.mark.parametrize("owed", [{"repeats": 1}, {"finish_best": True}])
+def test_what_is_owed_is_trained_without_what_waits_beyond_the_total(
+    launch: Launcher, time_passes: None, owed: dict[str, Any]
+) -> None:
+    assert launch(trials=100_000, minutes=59.0) == 0
+    before, left = load_study("small", None).get_trials(), waiting("small")
+    ended = len(before) - len(left)
+    assert left
+
+    assert launch(trials=ended, **owed) == 0
+    assert waiting("small") == left
+    after = load_study("small", None).get_trials()[len(before) :]
+    best = ranked(before)
+    expected = [t.number for t in best[:3]] if "repeats" in owed else []  # the best was not pruned: it has its end
+    assert [t.user_attrs["repeat_of"] for t in after] == expected and violations("small") == []
+
+
+def test_the_clock_is_that_of_the_search_alone(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passed, monotonic, enqueue = [0.0], time.monotonic, Proposals.enqueue_repeats
+
+    def enqueue_late(self: Proposals, best: int, repeats: int) -> None:
+        passed[0] = 3600.0
+        enqueue(self, best, repeats)
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+    monkeypatch.setattr(Proposals, "enqueue_repeats", enqueue_late)
+
+    assert launch(trials=4, minutes=59.0, repeats=2, prune=False, json=True) == 0
+    repeats = [t for t in load_study("small", None).get_trials() if "repeat_of" in t.user_attrs]
+    assert [t.state for t in repeats] == [TrialState.COMPLETE] * 6
+    assert not last_json(capsys)["timed_out"] and violations("small") == []
+
+
+def test_a_trial_that_brought_nothing_more_is_finished_for_good() -> None:
+    study = optuna.create_study()
+    for state, marks in ((TrialState.PRUNED, {}), (TrialState.COMPLETE, {"finishes": 0})):
+        attrs = {"summary": {"dev_loss": 2.0, "reason": ""}, "seed": 1, **marks}
+        value = 2.0 if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.create_trial(state=state, value=value, user_attrs=attrs))
+
+    assert [t.number for t in ranked(study.trials)] == [1, 0]
+    diverged = optuna.create_trial(
+        state=TrialState.PRUNED, user_attrs={"summary": {"dev_loss": 1.0, "reason": "diverged at step 9"}}
+    )
+    assert was_stopped(study.trials[0]) and not was_stopped(study.trials[1]) and not was_stopped(diverged)
+
+
 def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
     launch: Launcher, time_passes: None
 ) -> None:
@@ -99,7 +153,10 @@ def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     assert launch(**flags) == 0
     best = ranked(load_study("small", None).get_trials())[0]
     assert best.state == TrialState.PRUNED
-    assert "The best trial was pruned at step 180; the same command with --finish-best" in capsys.readouterr().out
+    told = (
+        "The best trial was pruned at step 180; the same command with --trials 12 --finish-best trains it to its end."
+    )
+    assert told in capsys.readouterr().out
 
     assert "--trials 12 --finish-best" in Path("mlruns/reports/small.html").read_text()
 

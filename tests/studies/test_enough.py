@@ -40,6 +40,7 @@ def test_pruned_trials_count_by_their_best_loss_and_diverged_failed_and_repeated
         make_trial(PARAMS, [2.1], state="PRUNED", reason="diverged at step 200"),
         make_trial(PARAMS, falling(2.3)),
         make_trial(PARAMS, falling(2.0), repeat_of=3),
+        make_trial(PARAMS, falling(2.1), finishes=1),  # what was found is one trial, not two
     ]
 
     order = in_order(read_results(make_study(made)).trials)
@@ -97,7 +98,7 @@ def test_what_is_foretold_of_twice_as_many_is_near_what_they_bring_where_trials_
 def trials(losses: np.ndarray) -> pd.DataFrame:
     """A table of complete trials, faster than by a study."""
     columns = {"trial": range(len(losses)), "state": "COMPLETE", "reason": "finished", "dev_loss": losses}
-    return pd.DataFrame({**columns, "origin": None})
+    return pd.DataFrame({**columns, "origin": None, "finishes": None})
 
 
 # ---- the verdict

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.harness.display import shell_command
-from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Findings
 from studies.harness.report.verdicts import FEWEST
 from studies.harness.storage import without_password
@@ -79,7 +78,7 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.noise is None:
         why = "Learn how much of the differences is chance: train the best three configs with three seeds each."
         steps.append(Step(why, again("--trials", str(n), "--repeats", "3")))
-    if findings.best.state == "PRUNED":
+    if findings.best.state == "PRUNED" and not str(findings.best.reason).startswith("diverged"):
         points = findings.results.points
         step = int(points.step[points.trial == findings.best.trial].max())
         why = f"The best trial was pruned at step {step:,} of {findings.max_steps:,}: train it to its end."
@@ -98,7 +97,7 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         steps.append(Step(findings.budget.sentence, again("--steps", str(new), study=study)))
     if "too eager" in findings.pruning.sentence:
         steps.append(Step(findings.pruning.sentence, again("--no-prune", study=f"{name}-unpruned")))
-    search = judge_search(findings.results.trials, findings.noise.sd if findings.noise else None)
+    search = findings.search
     if search.more:
         why = f"The last half of the trials lowered the best dev loss by {search.half_gain:.4f}, the last quarter by"
         sentence = f"{why} {search.late_gain:.4f}. {search.advice}"

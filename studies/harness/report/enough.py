@@ -108,7 +108,7 @@ def _weighed(falls: bool, foretells: bool, little: float, known: bool) -> str:
 
 
 def in_order(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials in the order in which they were proposed.
+    """The trials in the order in which they were proposed; one that finishes another was not.
 
     Returns:
         trial, given (enqueued, not proposed by the sampler), loss (the best dev loss of a complete or pruned trial; nan
@@ -116,7 +116,7 @@ def in_order(trials: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    ended = trials.sort_values("trial")
+    ended = trials[trials.finishes.isna()].sort_values("trial")
     has_result = ended.state.isin(["COMPLETE", "PRUNED"]) & ~ended.reason.astype(str).str.startswith("diverged")
     loss = ended.dev_loss.where(has_result).to_numpy(float)
     best = np.fmin.accumulate(loss) if len(loss) else loss

@@ -14,6 +14,7 @@ from makemore.data import Corpus
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
 from studies.harness.report.anytime import any_time
+from studies.harness.report.enough import Search, judge_search
 from studies.harness.report.noise import Noise, measure_noise, tied_trials
 from studies.harness.report.pruning import Foretelling, Pruning, foretell, judge_pruning
 from studies.harness.report.results import Results
@@ -61,6 +62,7 @@ class Findings:
     foretold: list[Foretelling]
     pruning: Pruning
     curve: pd.DataFrame
+    search: Search
 
     @property
     def config(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ def find(results: Results) -> Findings:
         foretold=foretell(trials, points, max_steps),
         pruning=judge_pruning(trials, points),
         curve=any_time(trials, points),
+        search=judge_search(trials, noise.sd if noise else None),
     )
 
 

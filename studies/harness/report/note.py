@@ -8,7 +8,6 @@ from typing import Any
 from optuna.distributions import BaseDistribution, distribution_to_json
 
 from studies.harness.report.advice import next_steps
-from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Findings
 from studies.harness.report.scales import tick_label
 from studies.harness.report.views import CHARTS, NAMES, TRIALS, view_link
@@ -52,8 +51,7 @@ def verdicts(findings: Findings) -> list[str]:
         if noise.curse > 0:
             first.append(f"A chosen trial's own loss flatters it by {noise.curse:.4f}, seen from its repeats' mean.")
     ranges = [boundary.sentence for boundary in findings.boundaries if boundary.verdict != "unknown"]
-    search = judge_search(findings.results.trials, noise.sd if noise else None)
-    enough = f"{search.advice} {search.reason}"
+    enough = f"{findings.search.advice} {findings.search.reason}"
     return [*first, *ranges, findings.budget.sentence, findings.pruning.sentence, enough]
 
 

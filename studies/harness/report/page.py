@@ -9,7 +9,6 @@ from typing import Any
 from studies.harness.report import sections
 from studies.harness.report.advice import next_steps
 from studies.harness.report.canvas import PALETTE, look
-from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Examined, Findings
 from studies.harness.report.markup import Html, command, paragraph, text
 
@@ -83,7 +82,7 @@ def _score(findings: Findings, examined: Examined | None) -> str:
             f"{abs(lower):.4f} {'below' if lower > 0 else 'above'} counting four characters of context, "
             f"{examined.rungs[1].dev_loss - loss:.4f} below the bigram."
         )
-    search = judge_search(findings.results.trials, findings.noise.sd if findings.noise else None)
+    search = findings.search
     if search.verdict == "enough":
         brought = f"lowered the best dev loss by {search.half_gain:.4f}" if search.half_gain else "brought nothing"
         sentences.append(f"{search.advice} The last half of the trials {brought}.")

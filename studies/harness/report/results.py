@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from studies.harness.records import MEASURED, dev_loss
+from studies.harness.records import MEASURED, dev_loss, has_diverged, is_owed
 from studies.harness.report.importance import importances
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read_results(study: optuna.Study) -> Results:
     frame = _frame(trials)
     repeated = frame.repeat_of.notna()
     space = _space(study, trials)
-    searched = [t for t in trials if "repeat_of" not in t.user_attrs]
+    searched = [t for t in trials if not is_owed(t)]
     return Results(
         name=study.study_name,
         trials=frame[~repeated].reset_index(drop=True),
@@ -156,8 +156,3 @@ def _importances(trials: Sequence[FrozenTrial], space: dict[str, BaseDistributio
     everywhere = {name: d for name, d in space.items() if all(name in t.params for t in ended)}
     losses = [math.inf if has_diverged(t) else dev_loss(t) or math.inf for t in ended]
     return importances(losses, [t.params for t in ended], everywhere)
-
-
-def has_diverged(trial: FrozenTrial) -> bool:
-    """Whether a loss of the trial was not finite."""
-    return str(trial.user_attrs.get("summary", {}).get("reason", "")).startswith("diverged")

@@ -8,7 +8,6 @@ from typing import Any
 
 from studies.harness.report import curves, pictures
 from studies.harness.report.anytime import AXES, best_at
-from studies.harness.report.enough import judge_search
 from studies.harness.report.findings import Examined, Findings
 from studies.harness.report.markup import THIRD, TITLED, WIDE, Html, bar, paragraph, picture, table, tag, text
 from studies.harness.report.pruning import Foretelling
@@ -105,7 +104,7 @@ def any_time(findings: Findings) -> str:
 def _enough(findings: Findings) -> str:
     """Whether more trials would help; the picture takes the place of the any-time curve against trials."""
     trials, noise_sd = findings.results.trials, findings.noise.sd if findings.noise else None
-    search = judge_search(trials, noise_sd)
+    search = findings.search
     verdict = tag(search.verdict, KINDS.get(search.verdict, "unknown"))
     first = Html(f"{verdict}<b>{text(search.advice)}</b>")
     head = "<h3>Have we searched enough?</h3>" + paragraph(first, search.reason)
