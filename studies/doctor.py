@@ -14,6 +14,7 @@ from rich.console import Console
 from studies.harness.checkup import Violation, check, repair
 from studies.harness.cli import run_script
 from studies.harness.mlflow_store import connect, get_experiment
+from studies.harness.records import is_owed
 from studies.harness.storage import MLRUNS, Launch
 from studies.harness.study import load_study
 from studies.harness.tracking import Tracker
@@ -75,7 +76,7 @@ def _repair(study: optuna.Study, client: object, experiment_id: str, violations:
 def _print(console: Console, study: optuna.Study, violations: list[Violation]) -> None:
     trials = study.get_trials(deepcopy=False)
     states = Counter(
-        "repeats" if "repeat_of" in trial.user_attrs else "replaced" if "replaced" in trial.user_attrs
+        "beyond the total" if is_owed(trial) else "replaced" if "replaced" in trial.user_attrs
         else trial.state.name.lower() for trial in trials
     )  # fmt: skip
     counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "no trials"

@@ -30,7 +30,7 @@ from studies.harness.lr_search import EvenSampler, plot_dev_losses
 from studies.harness.mlflow_store import connect, get_experiment
 from studies.harness.runs import FinishedRun, describe_data, log_run
 from studies.harness.spaces import learning_rate
-from studies.harness.storage import MLRUNS, check_study_name
+from studies.harness.storage import MLRUNS, check_study_name, without_password
 
 LECTURE = Config()
 
@@ -175,7 +175,7 @@ def _report(args: Args, sweep: LrSweep, suggestions: dict[str, float], picture: 
         (
             "train with 16 learning rates of this range",
             "studies/lr_sweep.py",
-            [*given_flags(args, but=("json",)), "--trials", "16"],
+            [*map(without_password, given_flags(args, but=("json",))), "--trials", "16"],
         ),
         ("see the run in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
     )

@@ -10,7 +10,7 @@ from functools import partial
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.lr_sweep import DEFAULT_RULE
-from studies.harness.args import StudyArgs
+from studies.harness.args import StudyArgs, check_args
 from studies.harness.cli import run_script
 from studies.harness.display import make_console, say
 from studies.harness.launch import run_study
@@ -36,6 +36,7 @@ def main(args: Args) -> int:
     """Run the study. Returns the exit code."""
     if not args.lr_from_sweep:
         return run_study(args, five_parameters, BASE, first=LECTURE)
+    check_args(args)
     lo, hi = decade_around_suggestion(BASE.replace(**LECTURE), load_corpus(args.names))
     say(make_console(stderr=True), f"A range test narrows lr to {lo:g} to {hi:g}, by the rule {DEFAULT_RULE}.")
     first = LECTURE if lo <= LECTURE["lr"] <= hi else None  # a trial outside the range would be none of this study
