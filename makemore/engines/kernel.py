@@ -109,11 +109,14 @@ def gradient(
     return loss
 
 
+# What follows has no sum of two products: a compiler may fuse either one with the sum, and code that was just compiled
+# was seen to choose otherwise than the same code kept and loaded, so that two processes rounded differently.
+
+
 @inlined
 def sgd(p: Array, g: Array, lr: np.float32, weight_decay: np.float32) -> None:
-    decay = f32(1) - lr * weight_decay
     for k in range(p.size):
-        p[k] = p[k] * decay - lr * g[k]
+        p[k] -= lr * (g[k] + weight_decay * p[k])
 
 
 @inlined
@@ -123,8 +126,8 @@ def adamw(p: Array, g: Array, m: Array, v: Array, n: int, lr: np.float32, weight
     rate = f32(lr / (1 - 0.9**n))
     root = f32(1 / np.sqrt(1 - 0.999**n))
     for k in range(p.size):
-        m[k] = f32(0.9) * m[k] + f32(0.1) * g[k]
-        v[k] = f32(0.999) * v[k] + f32(0.001) * (g[k] * g[k])
+        m[k] += f32(0.1) * (g[k] - m[k])
+        v[k] += f32(0.001) * (g[k] * g[k] - v[k])
         p[k] = p[k] * decay - rate * m[k] / (np.sqrt(v[k]) * root + f32(1e-8))
 
 

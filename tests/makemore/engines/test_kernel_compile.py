@@ -73,3 +73,27 @@ def test_a_folder_that_vanishes_while_compiling_is_not_fatal(script: Path) -> No
     said = run(script, LATE="1")
 
     assert said.count(NOT_KEPT) == 1 and len(said.splitlines()) == 2
+
+
+TRAINING = """
+from makemore.config import Config
+from makemore.data import load_corpus
+from makemore.trainer import train
+
+base = Config(n_hidden=48, batch_size=64, max_steps=60, eval_interval=20, init="kaiming", weight_decay=0.1, ema=0.1)
+for changes in ({"lr": 0.5}, {"lr": 0.01, "optimizer": "adamw", "dropout": 0.1, "direct": True, "block_size": 5}):
+    print(train(base.replace(**changes), load_corpus(), device="cpu").history)
+"""
+
+
+def test_the_process_that_compiles_rounds_as_those_that_load(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    ran = [
+        subprocess.run(
+            [sys.executable, "-c", TRAINING], env=environment, capture_output=True, text=True, timeout=300, check=True
+        )
+        for _ in range(2)
+    ]
+
+    assert [COMPILING in done.stderr for done in ran] == [True, False]
+    assert ran[0].stdout == ran[1].stdout and "dev_loss" in ran[0].stdout
