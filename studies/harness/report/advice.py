@@ -99,7 +99,5 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         steps.append(Step(findings.pruning.sentence, again("--no-prune", study=f"{name}-unpruned")))
     search = findings.search
     if search.more:
-        why = f"The last half of the trials lowered the best dev loss by {search.half_gain:.4f}, the last quarter by"
-        sentence = f"{why} {search.late_gain:.4f}. {search.advice}"
-        steps.append(Step(sentence, again("--trials", str(n + search.more))))
+        steps.append(Step(search.advice, again("--trials", str(n + search.more))))
     return steps
