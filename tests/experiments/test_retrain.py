@@ -93,8 +93,9 @@ def test_seeds_side_by_side_come_to_what_each_comes_to_alone(run_file: Any, retr
     assert rows == retrain(FILE, "--seeds", 3, "--workers", 1, "--json").json["seeds"]
     for name in LOSSES:
         values = [row[name] for row in rows]
-        assert ran.json["mean"][name] == statistics.mean(values) and ran.json["sd"][name] == statistics.stdev(values)
-        assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in ran.err
+        mean, sd = statistics.mean(values), statistics.stdev(values)
+        assert (ran.json["mean"][name], ran.json["sd"][name]) == pytest.approx((mean, sd), rel=1e-12)
+        assert f"{mean:.4f} ± {sd:.4f}" in ran.err
     # The checkpoint is that of the median dev loss.
     model = load_checkpoint(ran.json["checkpoint"]).model
     median = sorted(rows, key=lambda row: row["dev_loss"])[1]
