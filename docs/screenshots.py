@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from studies import report
-from studies.harness.cli import run_script
-from studies.harness.mlflow_store import connect, default_tracking_uri
-from studies.harness.mlflow_ui import HOST, free_port, serve
+from studies.harness.cli.script import run_script
 from studies.harness.report.results import read_results
-from studies.harness.report.views import CHARTS, TRIALS, experiment_tags, view_link
-from studies.harness.study import load_study
+from studies.harness.store.study import load_study
+from studies.harness.tracking.client import connect, default_tracking_uri
+from studies.harness.tracking.server import HOST, free_port, serve
+from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
 
 HERE = Path(__file__).parent
 SETTLE = 8.0  # seconds that the MLflow UI takes to draw its charts
@@ -34,7 +32,7 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 class Args:
     """Write the pictures of README from a study in mlruns/."""
 
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = "mlp"
+    study: str = "mlp"
     """Name of the study."""
     width: int = 1400
     """Width of the pictures in pixels."""
@@ -70,10 +68,14 @@ def _give_views(study: str) -> str:
 def _browser(width: int) -> Iterator[Any]:
     from selenium import webdriver
 
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        raise ValueError("no Chromium with its driver is installed here (Debian: chromium and chromium-driver).")
+        raise ValueError(
+            "no Chromium with its driver is installed here (Debian: chromium and chromium-driver)."
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     with tempfile.TemporaryDirectory() as profile:
@@ -94,7 +96,9 @@ def _open(browser: Any, link: str) -> None:
         browser.get("about:blank")  # a new fragment alone would not load the page anew
         browser.get(link)
         time.sleep(SETTLE)
-        browser.execute_script("document.querySelectorAll('button[aria-label=\"Close\"]').forEach(b => b.click())")
+        browser.execute_script(
+            "document.querySelectorAll('button[aria-label=\"Close\"]').forEach(b => b.click())"
+        )
 
 
 def _save(browser: Any, path: Path) -> None:

@@ -12,22 +12,23 @@ import json
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from makemore.checkpoint import Checkpoint, load_checkpoint
-from makemore.data import NAMES, read_words
+from makemore.cli import SWITCH
+from makemore.errors import UserError
 from makemore.sampling import sample_words, score_words
-from studies.harness.cli import run_script
-from studies.harness.display import make_console, say
-from studies.harness.mlflow_store import connect
-from studies.harness.storage import MLRUNS
+from makemore.words import NAMES, read_words
+from studies.harness.cli.script import run_script
+from studies.harness.cli.terminal import make_console, say
+from studies.harness.store.paths import MLRUNS
+from studies.harness.tracking.client import connect
 
 CHECKPOINTS = MLRUNS / "checkpoints"
 REGISTERED = "models:/"
@@ -38,8 +39,9 @@ DRAWS_PER_NAME, MIN_DRAWS = 200, 10_000  # after so many, --new-only gives up
 class Args:
     """Print new names from a trained model, and mark those that stand in the data."""
 
-    model: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT|models:/NAME@ALIAS")] = None
+    model: str | None = None
     """Checkpoint file or registered model; the newest file in mlruns/checkpoints/ if not given."""
+    _: KW_ONLY
     prefix: str = ""
     """What every name begins with."""
     n: int = 20
@@ -48,13 +50,13 @@ class Args:
     """Below 1 the names become more usual, above 1 less."""
     seed: int = 1
     """The same seed gives the same names."""
-    new_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    new_only: Annotated[bool, SWITCH] = False
     """Leave out what stands in the data, and what was drawn before."""
-    names: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    names: Path | None = None
     """The data: words, one a line, UTF-8; the embedded names if not given."""
     tracking_uri: str | None = None
     """MLflow tracking URI for models:/; the SQLite database in mlruns/ if not given."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output."""
 
 
@@ -75,13 +77,15 @@ class Name:
 def main(args: Args) -> int:
     """Draw and print. Returns the exit code: 1 when --new-only could not find enough."""
     if args.n < 1:
-        raise ValueError(f"--n must be at least 1, but got {args.n}.")
+        raise UserError(f"--n must be at least 1, but got {args.n}.")
     data = set(read_words(args.names))
     source, checkpoint = open_model(args.model, args.tracking_uri)
     _warn_of_other_data(checkpoint, args.names)
     words = draw(checkpoint, args, data)
     scores = score_words(checkpoint.model, checkpoint.vocab, words)
-    names = [Name(word, float(nats), word in data) for word, nats in zip(words, scores, strict=True)]
+    names = [
+        Name(word, float(nats), word in data) for word, nats in zip(words, scores, strict=True)
+    ]
     _show(args, source, names)
     if len(names) < args.n:
         tried = _most_draws(args.n)
@@ -91,7 +95,9 @@ def main(args: Args) -> int:
             file=sys.stderr,
         )
     if args.json:
-        rows = [{"name": row.name, "nats_per_char": row.nats, "in_data": row.in_data} for row in names]
+        rows = [
+            {"name": row.name, "nats_per_char": row.nats, "in_data": row.in_data} for row in names
+        ]
         print(json.dumps({"model": source, "names": rows}))
     return 0 if len(names) == args.n else 1
 
@@ -100,12 +106,14 @@ def draw(checkpoint: Checkpoint, args: Args, data: set[str]) -> list[str]:
     """The words that the flags ask for; with --new-only those that are new and different, as far as they are found.
 
     Raises:
-        ValueError: as `sample_words`.
+        UserError: as `sample_words`.
     """
 
     def sample(count: int) -> list[str]:
         model, vocab = checkpoint.model, checkpoint.vocab
-        return sample_words(model, vocab, count, seed=args.seed, temperature=args.temperature, prefix=args.prefix)
+        return sample_words(
+            model, vocab, count, seed=args.seed, temperature=args.temperature, prefix=args.prefix
+        )
 
     if not args.new_only:
         return sample(args.n)
@@ -129,14 +137,18 @@ def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str
         Where it was read from, for display, and what the file holds.
 
     Raises:
-        ValueError: there is none, or it cannot be read; one sentence.
+        UserError: there is none, or it cannot be read; one sentence.
     """
     if source is not None and source.startswith(REGISTERED):
         return source, _load_registered(source, tracking_uri)
     if source is None:
-        files = sorted(CHECKPOINTS.glob("*.safetensors"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        files = sorted(
+            CHECKPOINTS.glob("*.safetensors"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
         if not files:
-            raise ValueError(f"{CHECKPOINTS}: holds no checkpoint yet; train a model first, or give a file's path.")
+            raise UserError(
+                f"{CHECKPOINTS}: holds no checkpoint yet; train a model first, or give a file's path."
+            )
         source = str(files[-1])
     return source, load_checkpoint(source)
 
@@ -145,7 +157,9 @@ def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
     """Download a registered model's files and read its checkpoint."""
     named = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
     if named is None:
-        raise ValueError(f"{uri}: names no version of a model; give models:/NAME@ALIAS or models:/NAME/VERSION.")
+        raise UserError(
+            f"{uri}: names no version of a model; give models:/NAME@ALIAS or models:/NAME/VERSION."
+        )
     name, alias, version = named["name"], named["alias"], named["version"]
     client = connect(tracking_uri)
     from mlflow.artifacts import download_artifacts
@@ -160,10 +174,10 @@ def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
                 download_artifacts(place, dst_path=folder, tracking_uri=client.tracking_uri)
         except (MlflowException, OSError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{uri}: cannot be loaded from MLflow ({reason[:200]}).") from None
+            raise UserError(f"{uri}: cannot be loaded from MLflow ({reason[:200]}).") from None
         found = sorted(Path(folder).rglob("*.safetensors"))
         if len(found) != 1:
-            raise ValueError(
+            raise UserError(
                 f"{uri}: holds {len(found)} safetensors files and not one, so it is no model of this project."
             )
         return load_checkpoint(found[0])
@@ -172,7 +186,10 @@ def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
 def _warn_of_other_data(checkpoint: Checkpoint, names: Path | None) -> None:
     trained = checkpoint.metadata.get("corpus")
     path = names or NAMES
-    if not isinstance(trained, dict) or trained.get("sha256") in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+    if not isinstance(trained, dict) or trained.get("sha256") in (
+        None,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    ):
         return
     print(
         f"Warning: the model was trained on {trained.get('source')}, and its names are looked up in {path.name}; "
@@ -183,13 +200,19 @@ def _warn_of_other_data(checkpoint: Checkpoint, names: Path | None) -> None:
 
 def _show(args: Args, source: str, names: list[Name]) -> None:
     console = make_console(stderr=args.json)
-    say(console, f"{len(names)} names from {source}, temperature {args.temperature:g}, seed {args.seed}:", "bold")
+    say(
+        console,
+        f"{len(names)} names from {source}, temperature {args.temperature:g}, seed {args.seed}:",
+        "bold",
+    )
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("name")
     table.add_column("nats a character", justify="right")
     table.add_column("")
     for row in names:
-        table.add_row(Text(row.name or "(empty)"), f"{row.nats:.3f}", "in the data" if row.in_data else "")
+        table.add_row(
+            Text(row.name or "(empty)"), f"{row.nats:.3f}", "in the data" if row.in_data else ""
+        )
     console.print(table)
     known = sum(row.in_data for row in names)
     if names and not args.new_only:

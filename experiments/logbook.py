@@ -11,7 +11,7 @@ from typing import Any
 from experiments.measures import Baseline, Difference
 from experiments.registry import Registered, register
 from experiments.seeds import Replica, Retraining
-from studies.harness.runs import FinishedRun, log_run
+from studies.harness.tracking.runs import FinishedRun, log_run
 
 TEST_SPLIT = "read once, after all training; nothing was chosen by it"
 
@@ -47,7 +47,7 @@ def log_outcome(
     """Write everything to MLflow; returns the parent run's id and what was registered.
 
     Raises:
-        ValueError: MLflow did not take it; one sentence.
+        UserError: MLflow did not take it; one sentence.
     """
     done = outcome.done
     with tempfile.TemporaryDirectory() as folder:
@@ -56,19 +56,32 @@ def log_outcome(
     for name, replicas in outcome.sides:
         for replica in replicas:
             child = _child(replica, {"kind": "retrain", "config": name}, outcome.began)
-            runs[id(replica)] = log_run(client, experiment_id, child, done.dataset, parent_id=parent_id)
+            runs[id(replica)] = log_run(
+                client, experiment_id, child, done.dataset, parent_id=parent_id
+            )
     if not into_registry:
         return parent_id, None
     registered = register(client, experiment_id, runs[id(done.selected)], done, outcome.checkpoint)
-    client.set_tag(parent_id, "registered", f"version {registered.version}, {registered.alias}: {registered.reason}")
+    client.set_tag(
+        parent_id,
+        "registered",
+        f"version {registered.version}, {registered.alias}: {registered.reason}",
+    )
     return parent_id, registered
 
 
 def _parent(outcome: Outcome, folder: Path) -> FinishedRun:
     done, difference = outcome.done, outcome.difference
     summary, config = done.summary(), done.replicas[0].config
-    tags = {"kind": "retrain", "test_split": TEST_SPLIT, "trained_on": done.on, "selected": done.select}
-    tags |= {f"origin.{key}": str(done.origin[key]) for key in ("study", "trial") if key in done.origin}
+    tags = {
+        "kind": "retrain",
+        "test_split": TEST_SPLIT,
+        "trained_on": done.on,
+        "selected": done.select,
+    }
+    tags |= {
+        f"origin.{key}": str(done.origin[key]) for key in ("study", "trial") if key in done.origin
+    }
     values = {name: summary["mean"][name] for name in (done.decides, *done.losses)}
     values |= {f"{name}_sd": sd for name, sd in summary["sd"].items() if sd is not None}
     if difference is not None:
@@ -83,21 +96,43 @@ def _parent(outcome: Outcome, folder: Path) -> FinishedRun:
 def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
     from experiments.picture import draw_comparison  # matplotlib takes 0.3 s to import
 
-    config, model, samples = folder / "config.toml", folder / "model.safetensors", folder / "samples.txt"
-    config.write_text(outcome.done.replicas[0].config.to_toml(origin=outcome.done.origin), encoding="utf-8")
+    config, model, samples = (
+        folder / "config.toml",
+        folder / "model.safetensors",
+        folder / "samples.txt",
+    )
+    config.write_text(
+        outcome.done.replicas[0].config.to_toml(origin=outcome.done.origin), encoding="utf-8"
+    )
     shutil.copy(outcome.checkpoint, model)
     samples.write_text("\n".join(outcome.samples) + "\n", encoding="utf-8")
-    return [config, model, samples, draw_comparison(folder / "comparison.png", outcome.sides, outcome.rungs)]
+    return [
+        config,
+        model,
+        samples,
+        draw_comparison(folder / "comparison.png", outcome.sides, outcome.rungs),
+    ]
 
 
 def _child(replica: Replica, tags: dict[str, str], began: float) -> FinishedRun:
     result, losses = replica.result, replica.losses
     shown = ("dev_loss", "train_loss", "lr") if "dev_loss" in losses else ("train_loss", "lr")
-    rows = [(key, float(getattr(point, key)), point.step) for point in result.history for key in shown]
+    rows = [
+        (key, float(getattr(point, key)), point.step) for point in result.history for key in shown
+    ]
     # Tables show the last value: the exact losses of the best weights, as the checkpoint has them.
-    final = {**losses, "best_step": result.best.step, "seconds": result.seconds, "n_params": result.n_params}
+    final = {
+        **losses,
+        "best_step": result.best.step,
+        "seconds": result.seconds,
+        "n_params": result.n_params,
+    }
     rows += [(key, float(value), replica.config.max_steps) for key, value in final.items()]
     score = losses.get("dev_loss", losses["train_loss"])
     return FinishedRun(
-        f"{score:.4f} · seed {replica.config.seed}", replica.config.model_dump(), rows, tags, started=began
+        f"{score:.4f} · seed {replica.config.seed}",
+        replica.config.model_dump(),
+        rows,
+        tags,
+        started=began,
     )

@@ -18,7 +18,7 @@ from makemore.data import Corpus, Examples
 from makemore.engines import TrainResult
 from makemore.sampling import score_words
 from makemore.trainer import evaluate
-from studies.harness.report.noise import t_quantile
+from studies.harness.report.judge.noise import t_quantile
 
 # The lecture's own model as first trained, on its own file of names; its test loss was never told.
 LECTURE = {"train_loss": 2.126, "dev_loss": 2.17}
@@ -26,18 +26,26 @@ LECTURE = {"train_loss": 2.126, "dev_loss": 2.17}
 
 def join_dev(corpus: Corpus) -> Corpus:
     """The corpus with the dev words added to train; its dev split is then no measure."""
-    words = [word for split in (corpus.train, corpus.dev) for word in list_words(split, corpus.vocab)]
+    words = [
+        word for split in (corpus.train, corpus.dev) for word in list_words(split, corpus.vocab)
+    ]
     return dataclasses.replace(corpus, train=Examples.of(words, corpus.vocab))
 
 
-def measure(results: Sequence[TrainResult], corpus: Corpus, on: str, test: Sequence[str]) -> list[Replica]:
+def measure(
+    results: Sequence[TrainResult], corpus: Corpus, on: str, test: Sequence[str]
+) -> list[Replica]:
     """The exact losses of each result, and what each test word costs it.
 
     Args:
         corpus: what the results were trained on.
         test: the words of the test split.
     """
-    splits = {"train_loss": corpus.train, "dev_loss": corpus.dev, "test_loss": Examples.of(test, corpus.vocab)}
+    splits = {
+        "train_loss": corpus.train,
+        "dev_loss": corpus.dev,
+        "test_loss": Examples.of(test, corpus.vocab),
+    }
     if on != TRAIN:
         del splits["dev_loss"]
     lengths = np.array([len(word) + 1 for word in test])
@@ -60,7 +68,9 @@ class Baseline(NamedTuple):
 
 def baselines(corpus: Corpus, on: str, test: Sequence[str]) -> list[Baseline]:
     """Counting models fitted on the same words as the network, and for the lecture's names the lecture's own model."""
-    from studies.harness.report.findings import NAMES  # brings pandas, which takes half a second to import
+    from studies.harness.report.judge.findings import (
+        NAMES,  # brings pandas, which takes half a second to import
+    )
 
     tested = ladder(dataclasses.replace(corpus, dev=Examples.of(test, corpus.vocab)))
     rungs = [Baseline(rung.name, {"test_loss": rung.dev_loss}) for rung in tested]
@@ -96,16 +106,25 @@ class Difference(NamedTuple):
         """The verdict in plain words."""
         better, other = self.names if self.loss < 0 else self.names[::-1]
         if self.differs:
-            return f"{better} is better than {other} by {abs(self.loss):.4f} ± {self.margin:.4f} nats"
+            return (
+                f"{better} is better than {other} by {abs(self.loss):.4f} ± {self.margin:.4f} nats"
+            )
         apart = f"difference {abs(self.loss):.4f} ± {self.margin:.4f} nats"
         return f"{self.names[0]} and {self.names[1]} cannot be told apart ({apart})"
 
     def summary(self) -> dict[str, Any]:
         """What --json prints of it."""
-        return {"against": self.names[1], "difference": self.loss, "margin": self.margin, "sentence": self.sentence}
+        return {
+            "against": self.names[1],
+            "difference": self.loss,
+            "margin": self.margin,
+            "sentence": self.sentence,
+        }
 
 
-def compare(names: tuple[str, str], first: np.ndarray, second: np.ndarray, lengths: np.ndarray) -> Difference:
+def compare(
+    names: tuple[str, str], first: np.ndarray, second: np.ndarray, lengths: np.ndarray
+) -> Difference:
     """Compare two configs on the test split, paired by word.
 
     Args:

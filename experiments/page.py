@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
+from cyclopts import Parameter
 
 from experiments.generate import open_model
 from makemore.checkpoint import Checkpoint
 from makemore.data import Examples
+from makemore.errors import UserError
 from makemore.model import MLP
 from makemore.sampling import sample_words
-from studies.harness.cli import run_script
+from studies.harness.cli.script import run_script
 
-TEMPLATE, SCRIPT = (Path(__file__).with_name(f"page_template.{ending}") for ending in ("html", "js"))
+TEMPLATE, SCRIPT = (
+    Path(__file__).with_name(f"page_template.{ending}") for ending in ("html", "js")
+)
 TOLERANCE = 4e-5  # of a probability, on contexts that the model itself writes; the page promises 1e-4 on all
-FEWEST_BITS, MOST_BITS = 10, 24  # an integer of 24 bits is as exact as a float32's 24 bits of significand
+FEWEST_BITS, MOST_BITS = (
+    10,
+    24,
+)  # an integer of 24 bits is as exact as a float32's 24 bits of significand
 N_WORDS, N_CONTEXTS = 1000, 4096  # what the tolerance is measured on
 
 
@@ -32,9 +38,10 @@ N_WORDS, N_CONTEXTS = 1000, 4096  # what the tolerance is measured on
 class Args:
     """Write a page that generates names in the browser, without a network."""
 
-    model: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT|models:/NAME@ALIAS")] = None
+    model: str | None = None
     """Checkpoint file or registered model; the newest file in mlruns/checkpoints/ if not given."""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.html", aliases=["-o"])] = Path("names.html")
+    _: KW_ONLY
+    out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("names.html")
     """Where the page goes."""
     tracking_uri: str | None = None
     """MLflow tracking URI for models:/; the SQLite database in mlruns/ if not given."""
@@ -49,7 +56,9 @@ def main(args: Args) -> int:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(page, encoding="utf-8")
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-        raise ValueError(f"{args.out}: cannot be written ({error.strerror}); give -o the path of a file.") from None
+        raise UserError(
+            f"{args.out}: cannot be written ({error.strerror}); give -o the path of a file."
+        ) from None
     size, parameters = args.out.stat().st_size / 1000, checkpoint.model.flat.numel()
     print(
         f"{args.out}: {size:,.0f} kB with the {parameters:,} parameters of {source}.\n"
@@ -82,7 +91,11 @@ class Packed:
 def contexts(checkpoint: Checkpoint) -> torch.Tensor:
     """(n, block_size) int64: contexts in which the model finds itself when it writes words, usual and unusual ones."""
     model, vocab = checkpoint.model, checkpoint.vocab
-    words = [word for t in (1.0, 2.0) for word in sample_words(model, vocab, N_WORDS, seed=0, temperature=t)]
+    words = [
+        word
+        for t in (1.0, 2.0)
+        for word in sample_words(model, vocab, N_WORDS, seed=0, temperature=t)
+    ]
     X, _ = Examples.of(words, vocab).tensors(model.config.block_size)
     return X[torch.randperm(len(X), generator=torch.Generator().manual_seed(0))[:N_CONTEXTS]]
 
@@ -90,7 +103,9 @@ def contexts(checkpoint: Checkpoint) -> torch.Tensor:
 @torch.no_grad()
 def pack(model: MLP, X: torch.Tensor) -> Packed:
     """Write the weights as integers of the fewest bits that keep the probabilities after contexts X (n, T) int64."""
-    weights = {name: np.atleast_2d(weight.detach().numpy()) for name, weight in model.named_parameters()}
+    weights = {
+        name: np.atleast_2d(weight.detach().numpy()) for name, weight in model.named_parameters()
+    }
     before, rough = model(X).double().softmax(1), MLP(model.config, model.vocab_size)
     for bits in range(FEWEST_BITS, MOST_BITS + 1):
         # The embedding and the biases are few, and an error of the embedding is in every hidden unit.
@@ -121,7 +136,9 @@ def _round(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _to_bytes(q: np.ndarray, bits: int) -> bytes:
     shifts = np.arange(bits - 1, -1, -1)
-    return np.packbits((((q.ravel() + 2 ** (bits - 1))[:, None] >> shifts) & 1).astype(np.uint8)).tobytes()
+    return np.packbits(
+        (((q.ravel() + 2 ** (bits - 1))[:, None] >> shifts) & 1).astype(np.uint8)
+    ).tobytes()
 
 
 def principal_directions(C: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -162,7 +179,9 @@ def make_page(source: str, checkpoint: Checkpoint, packed: Packed) -> str:
     }
     # No text of the model may end the element that holds it.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = TEMPLATE.read_text(encoding="utf-8").replace("__SCRIPT__", SCRIPT.read_text(encoding="utf-8"))
+    page = TEMPLATE.read_text(encoding="utf-8").replace(
+        "__SCRIPT__", SCRIPT.read_text(encoding="utf-8")
+    )
     return page.replace("__MODEL__", text)
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from experiments.export import find_commit
 from experiments.seeds import TRAIN, Retraining
-from studies.harness.mlflow_store import versions
-from studies.harness.storage import exclusive, without_password
+from makemore.errors import UserError
+from studies.harness.store.locks import exclusive
+from studies.harness.store.text import reason
+from studies.harness.tracking.client import versions
 
 MODEL = "makemore-mlp"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -39,7 +41,9 @@ class Registered:
         return f"models:/{MODEL}@{self.alias}"
 
 
-def register(client: Any, experiment_id: str, run_id: str, done: Retraining, checkpoint: Path) -> Registered:
+def register(
+    client: Any, experiment_id: str, run_id: str, done: Retraining, checkpoint: Path
+) -> Registered:
     """Log the selected seed's model, and make it a version of MODEL with an alias.
 
     It becomes the champion when there is none, or when its dev loss is below the present champion's on the same words;
@@ -49,35 +53,47 @@ def register(client: Any, experiment_id: str, run_id: str, done: Retraining, che
         run_id: of the seed's run, which becomes the model's source.
 
     Raises:
-        ValueError: MLflow did not take it; one sentence.
+        UserError: MLflow did not take it; one sentence.
     """
     try:
         with _quiet():
             model = _log_model(client, experiment_id, run_id, done, checkpoint)
             with exclusive("registry"):  # between two who both see the same champion
                 return _make_version(client, run_id, model, done)
-    except Exception as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
-        reason = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
-        raise ValueError(f"MLflow did not take the model {MODEL!r}: {reason[:200]}") from None
+    except (
+        Exception
+    ) as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
+        raise UserError(f"MLflow did not take the model {MODEL!r}: {reason(error)}") from None
 
 
-def _log_model(client: Any, experiment_id: str, run_id: str, done: Retraining, checkpoint: Path) -> Any:
+def _log_model(
+    client: Any, experiment_id: str, run_id: str, done: Retraining, checkpoint: Path
+) -> Any:
     """Write the model's folder, its losses and its dataset to MLflow; returns its LoggedModel."""
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
     config = {key: str(value) for key, value in done.selected.config.model_dump().items()}
-    logged = client.create_logged_model(experiment_id, name=MODEL, source_run_id=run_id, params=config)
+    logged = client.create_logged_model(
+        experiment_id, name=MODEL, source_run_id=run_id, params=config
+    )
     model_id = str(logged.model_id)
     with tempfile.TemporaryDirectory() as folder:
-        about = Model(artifact_path=logged.artifact_location, model_uuid=model_id, run_id=run_id, model_id=model_id)
+        about = Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=model_id,
+            run_id=run_id,
+            model_id=model_id,
+        )
         shutil.copy(checkpoint, Path(folder, WEIGHTS))
         save_served(Path(folder, "model"), Path(folder, WEIGHTS), mlflow_model=about)
         client.log_model_artifacts(model_id, str(Path(folder, "model")))
     step, now = done.selected.config.max_steps, int(time.time() * 1000)
     data = {"dataset_name": done.dataset["name"], "dataset_digest": done.dataset["sha256"][:32]}
     losses = done.selected.losses.items()
-    client.log_batch(run_id, [Metric(key, value, now, step, model_id=model_id, **data) for key, value in losses])
+    client.log_batch(
+        run_id, [Metric(key, value, now, step, model_id=model_id, **data) for key, value in losses]
+    )
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
     return client.finalize_logged_model(model_id, "READY")
 
@@ -154,10 +170,16 @@ def _choose_alias(done: Retraining, champion: Any) -> tuple[str, str]:
         return CHAMPION, f"the first, with dev loss {loss:.4f}"
     theirs = champion.tags
     if theirs.get("data_sha256") != done.dataset["sha256"]:
-        return CHALLENGER, f"version {champion.version} was trained on other words, and stays the champion"
+        return (
+            CHALLENGER,
+            f"version {champion.version} was trained on other words, and stays the champion",
+        )
     before = float(theirs["dev_loss"])
     if loss < before:
-        return CHAMPION, f"its dev loss {loss:.4f} beats the {before:.4f} of version {champion.version}"
+        return (
+            CHAMPION,
+            f"its dev loss {loss:.4f} beats the {before:.4f} of version {champion.version}",
+        )
     return (
         CHALLENGER,
         f"its dev loss {loss:.4f} does not beat the {before:.4f} of the champion, version {champion.version}",

@@ -14,30 +14,35 @@ import shutil
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
+from cyclopts import Parameter
 
-from experiments.findings import show_outcome
 from experiments.logbook import Outcome, log_outcome
 from experiments.measures import baselines, compare, join_dev, measure
 from experiments.registry import MODEL, Registered
 from experiments.seeds import TRAIN, Retraining, make_configs, train_all
+from experiments.terminal import show_outcome
 from makemore.checkpoint import save_checkpoint
+from makemore.cli import SWITCH
 from makemore.config import Config, parse_config, read_toml
-from makemore.data import Corpus, load_corpus, read_words, split_words
+from makemore.data import Corpus, load_corpus
 from makemore.engines import Diverged, EngineFailed, Envelope, TrainResult, make_engine
+from makemore.errors import UserError
 from makemore.sampling import sample_words
-from studies.harness.args import count_slots
-from studies.harness.cli import run_script
-from studies.harness.display import make_console, print_next, say, store_flags
-from studies.harness.launch import NOT_SENT
-from studies.harness.mlflow_store import connect, get_experiment
-from studies.harness.runs import describe_data
-from studies.harness.storage import MLRUNS, without_password
+from makemore.words import read_words, split_words
+from studies.harness.cli.args import count_slots
+from studies.harness.cli.commands import print_next, store_flags
+from studies.harness.cli.script import run_script
+from studies.harness.cli.terminal import make_console, say
+from studies.harness.search.launch import NOT_SENT
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.text import without_password
+from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.runs import describe_data
 
 EXPERIMENT = "retrain"
 N_SAMPLES = 20
@@ -48,8 +53,9 @@ PORT = 5100  # of the command that serves the model; the UI takes those from 500
 class Args:
     """Train a config again with one or more seeds, measure it on the test split, and register the model."""
 
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG.toml")]
+    file: Path
     """File with a [config] table, such as experiments/export.py writes."""
+    _: KW_ONLY
     seeds: int = 1
     """How many seeds: the config's own, and further ones derived from it."""
     steps: int | None = None
@@ -59,11 +65,11 @@ class Args:
     select: Literal["median", "best"] = "median"
     """Which seed's model is saved and registered, by dev loss (by train loss with train+dev). The best one's own dev
     loss flatters it."""
-    against: Annotated[Path | None, tyro.conf.arg(metavar="OTHER.toml")] = None
+    against: Path | None = None
     """A second config, trained with as many seeds, whose test loss is compared word by word."""
     register: bool = True
     """Register the model in MLflow as makemore-mlp."""
-    names: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    names: Path | None = None
     """File of words, one a line, UTF-8; the embedded names if not given."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps; auto takes CUDA, then MPS, then the CPU."""
@@ -71,9 +77,9 @@ class Args:
     """Models trained at once; the number of cores, or 256 on a GPU, if not given."""
     tracking_uri: str | None = None
     """MLflow tracking URI; the SQLite database in mlruns/ if not given."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="CHECKPOINT", aliases=["-o"])] = None
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
     """Where the selected seed's model goes; mlruns/checkpoints/NAME.safetensors if not given."""
-    json: bool = False
+    json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output."""
 
 
@@ -85,7 +91,7 @@ def main(args: Args) -> int:
     other, other_origin = _read(args.against) if args.against else (None, {})
     others = make_configs(other, args.seeds, args.steps, args.on) if other else []
     if args.workers is not None and args.workers < 1:
-        raise ValueError(f"--workers must be at least 1, but got {args.workers}.")
+        raise UserError(f"--workers must be at least 1, but got {args.workers}.")
     corpus = load_corpus(args.names)
     _checkpoint(args)  # refused now, and not after the training
     client = connect(args.tracking_uri)
@@ -119,14 +125,18 @@ def _examine(
     names, dataset = _names(args), describe_data(corpus, args.names)
     done = Retraining(names[0], config, origin, dataset, first, args.on, args.select)
     model, losses, out = done.selected.model, done.selected.losses, _checkpoint(args)
-    save_checkpoint(out, model, corpus.vocab, losses=losses, origin=origin, corpus=dataset, trained_on=args.on)
+    save_checkpoint(
+        out, model, corpus.vocab, losses=losses, origin=origin, corpus=dataset, trained_on=args.on
+    )
     samples = sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)
     rival, difference = None, None
     if second:
         costs, rivals = (np.stack([replica.words for replica in side]) for side in (first, second))
         lengths = np.array([len(word) + 1 for word in test])
         rival, difference = (names[1], second), compare(names, costs, rivals, lengths)
-    return Outcome(done, baselines(trained_on, args.on, test), rival, difference, out, samples, began)
+    return Outcome(
+        done, baselines(trained_on, args.on, test), rival, difference, out, samples, began
+    )
 
 
 def _finish(args: Args, client: Any, experiment_id: str, outcome: Outcome) -> int:
@@ -134,8 +144,10 @@ def _finish(args: Args, client: Any, experiment_id: str, outcome: Outcome) -> in
     console = make_console(stderr=args.json)
     show_outcome(console, outcome)
     try:
-        run_id, registered = log_outcome(client, experiment_id, outcome, into_registry=args.register)
-    except ValueError as error:
+        run_id, registered = log_outcome(
+            client, experiment_id, outcome, into_registry=args.register
+        )
+    except UserError as error:
         print(f"{error}. The checkpoint and the figures above are whole.", file=sys.stderr)
         run_id, registered = None, None
     _show_next(console, args, registered, outcome.checkpoint)
@@ -148,11 +160,11 @@ def _checkpoint(args: Args) -> Path:
     """Where the model goes.
 
     Raises:
-        ValueError: that is a directory.
+        UserError: that is a directory.
     """
     out = args.out or MLRUNS / "checkpoints" / f"{args.file.stem}.safetensors"
     if out.is_dir():
-        raise ValueError(f"{out}: is a directory; give --out the path of a file.")
+        raise UserError(f"{out}: is a directory; give --out the path of a file.")
     return out
 
 
@@ -160,12 +172,12 @@ def _read(path: Path) -> tuple[Config, dict[str, Any]]:
     """The config of a file, and its origin, which is empty when it has none.
 
     Raises:
-        ValueError: as `read_toml` and `parse_config`.
+        UserError: as `read_toml` and `parse_config`.
     """
     tables = read_toml(path)
     origin = tables.get("origin", {})
     if not isinstance(origin, dict):
-        raise ValueError(f"{path}: origin must be a table, but is {origin!r}; remove that line.")
+        raise UserError(f"{path}: origin must be a table, but is {origin!r}; remove that line.")
     return parse_config(tables["config"], str(path)), origin
 
 
@@ -218,10 +230,16 @@ def _serve_command(args: Args, registered: Registered) -> str:
 
 
 def _summary(outcome: Outcome, run_id: str | None, registered: Registered | None) -> dict[str, Any]:
-    summary = {**outcome.done.summary(), "checkpoint": str(outcome.checkpoint), "mlflow_run_id": run_id}
+    summary = {
+        **outcome.done.summary(),
+        "checkpoint": str(outcome.checkpoint),
+        "mlflow_run_id": run_id,
+    }
     summary["baselines"] = {rung.name: rung.losses for rung in outcome.rungs}
     summary["comparison"] = outcome.difference.summary() if outcome.difference else None
-    summary["registered"] = {"version": registered.version, "alias": registered.alias} if registered else None
+    summary["registered"] = (
+        {"version": registered.version, "alias": registered.alias} if registered else None
+    )
     return summary
 
 

@@ -15,9 +15,10 @@ from rich.progress import Progress
 
 from makemore.config import Config
 from makemore.engines import Engine, EngineFailed, EvalPoint, TrainResult
+from makemore.errors import UserError
 from makemore.model import MLP
-from studies.harness.display import make_console
-from studies.harness.records import trial_seed
+from studies.harness.cli.terminal import make_console
+from studies.harness.store.trials import trial_seed
 
 LOSSES = ("train_loss", "dev_loss", "test_loss")
 TRAIN, TRAIN_AND_DEV = "train", "train+dev"  # what may be trained on
@@ -92,18 +93,30 @@ class Retraining:
         if first.config != self.config or self.origin.get("data_sha256") != self.dataset["sha256"]:
             return None
         losses = {point.step: point.dev_loss for point in first.result.history}
-        return losses.get(self.origin.get("best_step", 0)) if isinstance(self.origin.get("dev_loss"), float) else None
+        return (
+            losses.get(self.origin.get("best_step", 0))
+            if isinstance(self.origin.get("dev_loss"), float)
+            else None
+        )
 
     def summary(self) -> dict[str, Any]:
         """What --json prints of it."""
-        columns = {name: [replica.losses[name] for replica in self.replicas] for name in self.losses}
+        columns = {
+            name: [replica.losses[name] for replica in self.replicas] for name in self.losses
+        }
         return {
             "name": self.name,
             "n_params": self.selected.result.n_params,
             "trained_on": self.on,
-            "seeds": [{"seed": r.config.seed, "best_step": r.result.best.step, **r.losses} for r in self.replicas],
+            "seeds": [
+                {"seed": r.config.seed, "best_step": r.result.best.step, **r.losses}
+                for r in self.replicas
+            ],
             "mean": {name: statistics.fmean(values) for name, values in columns.items()},
-            "sd": {name: statistics.stdev(values) if len(values) > 1 else None for name, values in columns.items()},
+            "sd": {
+                name: statistics.stdev(values) if len(values) > 1 else None
+                for name, values in columns.items()
+            },
             "selected_seed": self.selected.config.seed,
             "reproduced": None if self.again is None else self.again == self.origin["dev_loss"],
         }
@@ -116,28 +129,33 @@ def make_configs(config: Config, seeds: int, steps: int | None, on: str = TRAIN)
     evaluation is the last step's, and its weights are kept.
 
     Raises:
-        ValueError: a number is out of range.
+        UserError: a number is out of range.
     """
     if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, but got {seeds}.")
+        raise UserError(f"--seeds must be at least 1, but got {seeds}.")
     if steps is not None:
         if steps < 1:
-            raise ValueError(f"--steps must be at least 1, but got {steps}.")
+            raise UserError(f"--steps must be at least 1, but got {steps}.")
         interval = max(1, config.eval_interval * steps // config.max_steps)
         config = config.replace(max_steps=steps, eval_interval=interval)
     if on == TRAIN_AND_DEV:
         config = config.replace(eval_interval=config.max_steps)
-    return [config, *(config.replace(seed=trial_seed(config.seed, number)) for number in range(1, seeds))]
+    return [
+        config,
+        *(config.replace(seed=trial_seed(config.seed, number)) for number in range(1, seeds)),
+    ]
 
 
-def train_all(engine: Engine, configs: Sequence[Config], *, watch: str = "dev_loss") -> list[TrainResult]:
+def train_all(
+    engine: Engine, configs: Sequence[Config], *, watch: str = "dev_loss"
+) -> list[TrainResult]:
     """Train configs side by side in an engine's slots; returns their results in the same order.
 
     Args:
         watch: the loss that the progress shows, dev_loss or train_loss.
 
     Raises:
-        ValueError: a config does not fit the engine.
+        UserError: a config does not fit the engine.
         Diverged: a loss was not finite.
         EngineFailed: the device failed more than MAX_RETRIES times in training one of them.
     """
@@ -175,7 +193,10 @@ def _progress(configs: Sequence[Config], watch: str) -> Iterator[Callable[[int, 
 
         def line(number: int, point: EvalPoint) -> None:
             if point.step == configs[number].max_steps:
-                print(f"seed {configs[number].seed}: step {point.step:,}, {loss(point)}", file=sys.stderr)
+                print(
+                    f"seed {configs[number].seed}: step {point.step:,}, {loss(point)}",
+                    file=sys.stderr,
+                )
 
         yield line
         return

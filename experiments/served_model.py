@@ -15,8 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from makemore.checkpoint import load_checkpoint
-from makemore.data import BOUNDARY
+from makemore.errors import UserError
 from makemore.sampling import sample_words, score_words
+from makemore.words import BOUNDARY
 
 CHECKPOINT = "checkpoint"  # the artifact's name
 DEFAULTS = {"n": 1, "temperature": 1.0, "seed": 0}  # of the optional columns
@@ -30,13 +31,16 @@ class NamesModel(PythonModel):
         """Read the checkpoint.
 
         Raises:
-            ValueError: it is damaged; one sentence.
+            UserError: it is damaged; one sentence.
         """
         loaded = load_checkpoint(context.artifacts[CHECKPOINT])
         self.model, self.vocab = loaded.model, loaded.vocab
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answer a DataFrame with the column prefix and, each optional, n, temperature and seed.
 
@@ -60,27 +64,39 @@ class NamesModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
     def _answer(self, asked: pd.DataFrame, probabilities: bool) -> pd.DataFrame:
-        rows = [{**DEFAULTS, **{k: v for k, v in row.items() if pd.notna(v)}} for row in asked.to_dict("records")]
+        rows = [
+            {**DEFAULTS, **{k: v for k, v in row.items() if pd.notna(v)}}
+            for row in asked.to_dict("records")
+        ]
         if probabilities:
             return self._probabilities([row.get("prefix", "") for row in rows])
         drawn = [(row.get("prefix", ""), name) for row in rows for name in self._names(row)]
         prefixes, names = [prefix for prefix, _ in drawn], [name for _, name in drawn]
         scores = score_words(self.model, self.vocab, names)
-        totals = [-float(score) * (len(name) + 1) for score, name in zip(scores, names, strict=True)]
-        columns = {"prefix": prefixes, "name": names, "log_likelihood": totals, "nats_per_character": scores}
+        totals = [
+            -float(score) * (len(name) + 1) for score, name in zip(scores, names, strict=True)
+        ]
+        columns = {
+            "prefix": prefixes,
+            "name": names,
+            "log_likelihood": totals,
+            "nats_per_character": scores,
+        }
         return pd.DataFrame(columns)
 
     def _names(self, row: dict[str, Any]) -> list[str]:
         n, seed = int(row["n"]), int(row["seed"])
         if not 0 <= n <= MAX_NAMES:
-            raise ValueError(f"n must be between 0 and {MAX_NAMES:,}, but got {n}.")
+            raise UserError(f"n must be between 0 and {MAX_NAMES:,}, but got {n}.")
         temperature, prefix = float(row["temperature"]), row.get("prefix", "")
-        return sample_words(self.model, self.vocab, n, seed=seed, temperature=temperature, prefix=prefix)
+        return sample_words(
+            self.model, self.vocab, n, seed=seed, temperature=temperature, prefix=prefix
+        )
 
     @torch.no_grad()
     def _probabilities(self, prefixes: list[str]) -> pd.DataFrame:
         if any(BOUNDARY in prefix for prefix in prefixes):
-            raise ValueError(f"a prefix holds {BOUNDARY!r}, which ends a word; leave it out.")
+            raise UserError(f"a prefix holds {BOUNDARY!r}, which ends a word; leave it out.")
         T = self.model.config.block_size
         contexts = [([0] * T + self.vocab.encode(prefix))[-T:] for prefix in prefixes]
         X = torch.tensor(contexts, dtype=torch.int64).view(-1, T)  # (N, T)

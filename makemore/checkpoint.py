@@ -19,8 +19,9 @@ import safetensors.torch
 import torch
 
 from makemore.config import parse_config
-from makemore.data import Vocab
+from makemore.errors import UserError
 from makemore.model import MLP, parameter_shapes
+from makemore.words import Vocab
 
 FORMAT = "makemore-mlp/2"
 WITHOUT_DIGEST = "makemore-mlp/1"  # still read
@@ -54,15 +55,25 @@ def save_checkpoint(path: Path | str, model: MLP, vocab: Vocab, **metadata: Any)
 
     Raises:
         OSError: the path cannot be written; it names the path.
-        ValueError: the metadata is not JSON; one sentence.
+        UserError: the metadata is not JSON; one sentence.
     """
     path = Path(path)
-    fields = {"format": FORMAT, "config": model.config.model_dump(), "vocab": "".join(vocab.symbols[1:]), **metadata}
+    fields = {
+        "format": FORMAT,
+        "config": model.config.model_dump(),
+        "vocab": "".join(vocab.symbols[1:]),
+        **metadata,
+    }
     try:
-        texts = {key: json.dumps(value, allow_nan=False, ensure_ascii=False) for key, value in fields.items()}
+        texts = {
+            key: json.dumps(value, allow_nan=False, ensure_ascii=False)
+            for key, value in fields.items()
+        }
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the metadata cannot be kept as JSON ({error}).") from None
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+        raise UserError(f"{path}: the metadata cannot be kept as JSON ({error}).") from None
+    tensors = {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+    }
     texts[DIGEST] = json.dumps(_digest(tensors, texts))
     _write_whole(path, _sort_header(safetensors.torch.save(tensors, texts)))
     return path
@@ -72,7 +83,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read what `save_checkpoint` wrote. No code in the file is run: the format holds numbers and text only.
 
     Raises:
-        ValueError: the file is missing or cut short, is no checkpoint of this project, its parts contradict each other,
+        UserError: the file is missing or cut short, is no checkpoint of this project, its parts contradict each other,
             or it was changed after it was saved; one sentence that names the file.
     """
     path = Path(path)
@@ -83,22 +94,32 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         fields = {}
     version = fields.pop("format", None)
     if version not in (FORMAT, WITHOUT_DIGEST):
-        raise ValueError(f"{path}: is not a checkpoint of this project (its format is not {FORMAT!r}).")
+        raise UserError(
+            f"{path}: is not a checkpoint of this project (its format is not {FORMAT!r})."
+        )
     config_fields, characters = fields.pop("config", None), fields.pop("vocab", None)
     digest = fields.pop(DIGEST, None)
     if not isinstance(config_fields, dict) or not isinstance(characters, str):
-        raise ValueError(f"{path}: lacks its config or its vocabulary; the file was changed after it was saved.")
+        raise UserError(
+            f"{path}: lacks its config or its vocabulary; the file was changed after it was saved."
+        )
     config, vocab = parse_config(config_fields, str(path)), Vocab(characters)
     if len(set(vocab.symbols)) != len(vocab):
-        raise ValueError(f"{path}: its vocabulary holds a character twice; the file was changed after it was saved.")
+        raise UserError(
+            f"{path}: its vocabulary holds a character twice; the file was changed after it was saved."
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     expected = parameter_shapes(config, len(vocab))
     if shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise ValueError(f"{path}: its config asks for float32 weights {expected}, but it holds {shapes}.")
+        raise UserError(
+            f"{path}: its config asks for float32 weights {expected}, but it holds {shapes}."
+        )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise ValueError(f"{path}: a weight is not finite; the file is damaged.")
+        raise UserError(f"{path}: a weight is not finite; the file is damaged.")
     if version == FORMAT and digest != _digest(tensors, texts):
-        raise ValueError(f"{path}: does not match its own digest; the file was changed or damaged after it was saved.")
+        raise UserError(
+            f"{path}: does not match its own digest; the file was changed or damaged after it was saved."
+        )
     model = MLP(config, len(vocab))
     model.load_state_dict(tensors)
     return Checkpoint(model, vocab, fields)
@@ -106,7 +127,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 def _digest(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
     """SHA-256 in hex of the weights and of all metadata but the digest itself."""
-    state = hashlib.sha256(json.dumps(sorted((k, v) for k, v in texts.items() if k != DIGEST)).encode())
+    state = hashlib.sha256(
+        json.dumps(sorted((k, v) for k, v in texts.items() if k != DIGEST)).encode()
+    )
     for name, tensor in sorted(tensors.items()):
         state.update(name.encode())
         state.update(tensor.contiguous().numpy().data)
@@ -116,13 +139,15 @@ def _digest(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+            return {
+                name: file.get_tensor(name) for name in sorted(file.keys())
+            }, file.metadata() or {}
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give the path of a checkpoint.") from None
+        raise UserError(f"{path}: no such file; give the path of a checkpoint.") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: is cut short, or is no safetensors file ({error}).") from None
+        raise UserError(f"{path}: is cut short, or is no safetensors file ({error}).") from None
 
 
 def _sort_header(raw: bytes) -> bytes:

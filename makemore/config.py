@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from makemore.errors import UserError
+
 # The corpus lays this many boundary symbols before each word, so every shorter context is a window of the same stream.
 MAX_BLOCK_SIZE = 32
 # The draws of a step are numbered in 32 bits, and dropout takes batch_size * n_hidden of them.
@@ -22,27 +24,44 @@ class Config(BaseModel):
     Values are not converted: "3", True and 3.0 are no integers (an integer is a float, though).
 
     Raises:
-        ValueError: a value is out of range or of the wrong type, or a key is unknown; one sentence with the key, the
+        UserError: a value is out of range or of the wrong type, or a key is unknown; one sentence with the key, the
             rule and, for an unknown key, the nearest valid one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True
+    )
 
-    lr: Annotated[float, Field(gt=0)] = 0.1  # peak learning rate
-    block_size: Annotated[int, Field(ge=1, le=MAX_BLOCK_SIZE)] = 3  # context length in characters
-    n_embd: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 10  # features of a character's embedding
-    n_hidden: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 200  # tanh units
-    batch_size: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 32  # examples a step
-    max_steps: Annotated[int, Field(ge=1, lt=2**32)] = 200_000  # optimizer steps
-    eval_interval: Annotated[int, Field(ge=1, lt=2**32)] = 10_000  # steps between evaluations; the last is one too
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # sgd, as in the lecture, or AdamW
-    schedule: Literal["constant", "step", "cosine"] = "step"  # step: lr / 10 from half of max_steps; cosine: down to 0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled: a step scales the weights by 1 - lr * weight_decay
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of hidden units silenced in a training step
-    ema: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps done that evaluated weights are averaged over
-    direct: bool = False  # Bengio's direct connections from the embeddings to the output
-    init: Literal["lecture", "kaiming"] = "lecture"  # lecture: every parameter standard normal
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2147483647  # of the initial weights, the batches and the dropout
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    """Peak learning rate."""
+    block_size: Annotated[int, Field(ge=1, le=MAX_BLOCK_SIZE)] = 3
+    """Context length in characters."""
+    n_embd: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 10
+    """Embedding dimension of a character."""
+    n_hidden: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 200
+    """Number of tanh units."""
+    batch_size: Annotated[int, Field(ge=1, le=MAX_WIDTH)] = 32
+    """Examples per step."""
+    max_steps: Annotated[int, Field(ge=1, lt=2**32)] = 200_000
+    """Optimizer steps."""
+    eval_interval: Annotated[int, Field(ge=1, lt=2**32)] = 10_000
+    """Steps between two evaluations; the last step is always evaluated."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd (as in the lecture) or adamw."""
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    """step: lr / 10 from half of max_steps; cosine: down to 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled: each step scales the weights by 1 - lr * weight_decay."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a hidden unit is zeroed in a training step."""
+    ema: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Evaluate an average of the weights over this fraction of the steps done."""
+    direct: bool = False
+    """Bengio's direct connections from the embeddings to the output."""
+    init: Literal["lecture", "kaiming"] = "lecture"
+    """lecture: every parameter standard normal."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2147483647
+    """Seed of the initial weights, the batches and the dropout."""
 
     if not TYPE_CHECKING:  # type checkers see the fields as keywords
 
@@ -50,13 +69,13 @@ class Config(BaseModel):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                raise ValueError(f"{'; '.join(_sentence(e) for e in error.errors())}.") from None
+                raise UserError(f"{'; '.join(_sentence(e) for e in error.errors())}.") from None
 
     def replace(self, **changes: Any) -> Config:
         """This config with some fields changed, validated again.
 
         Raises:
-            ValueError: as Config.
+            UserError: as Config.
         """
         return Config(**{**self.model_dump(), **changes})
 
@@ -69,32 +88,38 @@ def parse_config(fields: dict[str, Any], where: str) -> Config:
     """Validate `fields`; `where` names their source in the message.
 
     Raises:
-        ValueError: as Config, after the source.
+        UserError: as Config, after the source.
     """
     try:
         return Config(**fields)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
     """The tables of a config file.
 
     Raises:
-        ValueError: the file is missing, unreadable or not TOML, or has no [config] table; one sentence.
+        UserError: the file is missing, unreadable or not TOML, or has no [config] table; one sentence.
     """
     try:
         tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give the path of a TOML file with a [config] table.") from None
+        raise UserError(
+            f"{path}: no such file; give the path of a TOML file with a [config] table."
+        ) from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; give the path of a TOML file with a [config] table.") from None
+        raise UserError(
+            f"{path}: not UTF-8 text; give the path of a TOML file with a [config] table."
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}.") from None
+        raise UserError(f"{path}: not valid TOML: {error}.") from None
     if not isinstance(tables.get("config"), dict):
-        raise ValueError(f"{path}: has no [config] table; put the fields under a line that says [config].")
+        raise UserError(
+            f"{path}: has no [config] table; put the fields under a line that says [config]."
+        )
     return tables
 
 
@@ -102,7 +127,7 @@ def read_config(path: Path | str) -> Config:
     """Read the [config] table of a TOML file.
 
     Raises:
-        ValueError: as `read_toml` and `parse_config`.
+        UserError: as `read_toml` and `parse_config`.
     """
     return parse_config(read_toml(path)["config"], str(path))
 
@@ -126,7 +151,15 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = {**{name: name for name in Config.model_fields}, "learning_rate": "lr"}
         nearest = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {known[nearest[0]]}" if nearest else f"the fields are {', '.join(Config.model_fields)}"
+        hint = (
+            f"did you mean {known[nearest[0]]}"
+            if nearest
+            else f"the fields are {', '.join(Config.model_fields)}"
+        )
         return f"{key} is not a field of Config; {hint}"
-    rule = RULES[error["type"]].format(**error.get("ctx", {})) if error["type"] in RULES else error["msg"]
+    rule = (
+        RULES[error["type"]].format(**error.get("ctx", {}))
+        if error["type"] in RULES
+        else error["msg"]
+    )
     return f"{key} must be {rule}, but got {error['input']!r}"

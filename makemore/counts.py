@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from makemore.data import Corpus, Examples, Vocab
+from makemore.data import Corpus, Examples
+from makemore.words import Vocab
 
 ADDED = 0.1  # count given to every symbol after every context, seen or not
 LONGEST = 4  # characters of context of the interpolated model
@@ -45,7 +46,12 @@ def ladder(corpus: Corpus) -> list[Rung]:
 
     def rung(name: str, context: int, probabilities: np.ndarray) -> Rung:
         losses = -np.log(probabilities)  # (N,) over the dev examples
-        return Rung(name, context, float(losses.mean()), float(losses[unseen].mean()) if unseen.any() else math.nan)
+        return Rung(
+            name,
+            context,
+            float(losses.mean()),
+            float(losses[unseen].mean()) if unseen.any() else math.nan,
+        )
 
     V = len(corpus.vocab)
     blend = np.full(len(corpus.dev), 1 / V)
@@ -56,7 +62,9 @@ def ladder(corpus: Corpus) -> list[Rung]:
             rungs.append(rung(("bigram", "trigram", "4-gram")[context - 1], context, added))
         held_back = CAUTION * counted.kinds
         blend = np.where(
-            counted.total > 0, (counted.pair + held_back * blend) / np.maximum(1, counted.total + held_back), blend
+            counted.total > 0,
+            (counted.pair + held_back * blend) / np.maximum(1, counted.total + held_back),
+            blend,
         )
     return [*rungs, rung("interpolated", LONGEST, blend)]
 
@@ -72,9 +80,13 @@ class _Counted(NamedTuple):
 def _count(corpus: Corpus, longest: int) -> list[_Counted]:
     """Counts for contexts of 0, 1, ... `longest` characters."""
     n, V = len(corpus.train), len(corpus.vocab)
-    contexts = np.concatenate([corpus.train.contexts(longest), corpus.dev.contexts(longest)]).astype(np.int64)
+    contexts = np.concatenate(
+        [corpus.train.contexts(longest), corpus.dev.contexts(longest)]
+    ).astype(np.int64)
     targets = np.concatenate([corpus.train.targets, corpus.dev.targets]).astype(np.int64)
-    ids = np.zeros(len(targets), np.int64)  # of the contexts, numbered anew for each length so that nothing overflows
+    ids = np.zeros(
+        len(targets), np.int64
+    )  # of the contexts, numbered anew for each length so that nothing overflows
     counted = []
     for length in range(longest + 1):
         if length:

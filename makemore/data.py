@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,122 +13,8 @@ import numpy as np
 import torch
 
 from makemore.config import MAX_BLOCK_SIZE
-
-BOUNDARY = "."  # begins and ends every word; symbol 0
-NAMES = Path(__file__).with_name("names.txt")  # 32,257 first names, US Social Security Administration, 2018
-SPLIT_SEED = 42  # of the lecture's split
-
-
-def read_words(path: Path | str | None = None) -> list[str]:
-    """Read one word a line from a UTF-8 file; without a path, the embedded names.
-
-    A byte-order mark, CRLF line ends, blank lines and spaces around a word are dropped.
-
-    Raises:
-        ValueError: the path is missing or a directory, the file is empty or not UTF-8, or a word holds the boundary
-            character; one sentence that names the file and, where there is one, the line.
-    """
-    return _parse_words(_read_bytes(path), path)
-
-
-def _parse_words(raw: bytes, path: Path | str | None) -> list[str]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = raw[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8, one word a line.") from None
-    # Not splitlines(): that also breaks lines at form feeds and at Unicode separators, which may stand inside a word.
-    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    for number, line in enumerate(lines, 1):
-        if BOUNDARY in line:
-            raise ValueError(
-                f"{path}, line {number}: {line!r} holds {BOUNDARY!r}, which marks where words begin and end; remove it."
-            )
-    words = [line for line in lines if line]
-    if not words:
-        raise ValueError(f"{path}: holds no words; give a text file with one word a line.")
-    return words
-
-
-def _read_bytes(path: Path | str | None) -> bytes:
-    path = Path(NAMES if path is None else path)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give a text file with one word a line.") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: is a directory; give a text file with one word a line.") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-class Vocab:
-    """The symbols of a corpus: the boundary is 0, the characters follow in sorted order from 1.
-
-    Args:
-        characters: every character but the boundary, in the order of their codes from 1.
-
-    Raises:
-        ValueError: there are more characters than 16 bits can number.
-    """
-
-    def __init__(self, characters: Sequence[str]) -> None:
-        if len(characters) >= 2**16:
-            raise ValueError(f"{len(characters)} different characters are too many; a vocabulary holds up to 65,535.")
-        self.symbols = (BOUNDARY, *characters)
-        self._codes = {symbol: code for code, symbol in enumerate(self.symbols)}
-
-    @classmethod
-    def of(cls, words: Sequence[str]) -> Vocab:
-        """The vocabulary of these words."""
-        return cls(sorted(set("".join(words))))
-
-    def __len__(self) -> int:
-        return len(self.symbols)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocab) and self.symbols == other.symbols
-
-    def __hash__(self) -> int:
-        return hash(self.symbols)
-
-    def encode(self, text: str) -> list[int]:
-        """The codes of a text's characters.
-
-        Raises:
-            ValueError: the text holds a character that the vocabulary lacks; names the text and the character.
-        """
-        try:
-            return [self._codes[character] for character in text]
-        except KeyError as error:
-            known = "".join(self.symbols)
-            raise ValueError(f"{text!r} holds {error.args[0]!r}, which is not one of the symbols {known!r}.") from None
-
-    def decode(self, codes: Sequence[int]) -> str:
-        """The text of these codes."""
-        return "".join(self.symbols[code] for code in codes)
-
-
-class Split(NamedTuple):
-    """Words of the three splits."""
-
-    train: list[str]
-    dev: list[str]
-    test: list[str]
-
-
-def split_words(words: Sequence[str], seed: int = SPLIT_SEED) -> Split:
-    """Shuffle and split by word, 80 / 10 / 10, as the lecture does (random.seed(42); random.shuffle).
-
-    Raises:
-        ValueError: fewer than 10 words, so that a split would be empty.
-    """
-    if len(words) < 10:
-        raise ValueError(f"{len(words)} words are too few to split into train, dev and test; at least 10 are needed.")
-    shuffled = list(words)
-    random.Random(seed).shuffle(shuffled)
-    n1, n2 = int(0.8 * len(words)), int(0.9 * len(words))
-    return Split(shuffled[:n1], shuffled[n1:n2], shuffled[n2:])
+from makemore.errors import UserError
+from makemore.words import NAMES, Vocab, parse_words, read_bytes, split_words
 
 
 class Distinct(NamedTuple):
@@ -169,17 +54,21 @@ class Examples:
         """Encode words; vectorised, about 10 ms for 30,000 words.
 
         Raises:
-            ValueError: a word holds a character that `vocab` lacks.
+            UserError: a word holds a character that `vocab` lacks.
         """
         lengths = np.fromiter((len(word) for word in words), np.int64, len(words))
         letters = _encode_letters("".join(words), vocab)
-        starts = np.cumsum(lengths + MAX_BLOCK_SIZE) - lengths  # where each word's first letter stands
+        starts = (
+            np.cumsum(lengths + MAX_BLOCK_SIZE) - lengths
+        )  # where each word's first letter stands
         stream = np.zeros(int(lengths.sum()) + MAX_BLOCK_SIZE * (len(words) + 1), letters.dtype)
         first = np.cumsum(lengths) - lengths
         # A letter's place is its place among all letters, shifted by its word's start.
         stream[np.arange(len(letters)) + np.repeat(starts - first, lengths)] = letters
         first_example = np.cumsum(lengths + 1) - (lengths + 1)
-        positions = np.arange(int((lengths + 1).sum())) + np.repeat(starts - first_example, lengths + 1)
+        positions = np.arange(int((lengths + 1).sum())) + np.repeat(
+            starts - first_example, lengths + 1
+        )
         return cls(stream, positions.astype(np.int32))
 
     def __len__(self) -> int:
@@ -195,7 +84,9 @@ class Examples:
         windows = np.lib.stride_tricks.sliding_window_view(self.stream, block_size)
         return windows[self.positions[rows] - block_size]
 
-    def tensors(self, block_size: int, rows: np.ndarray | slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+    def tensors(
+        self, block_size: int, rows: np.ndarray | slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """X (n, block_size) int64 and Y (n,) int64."""
         X, Y = self.contexts(block_size, rows), self.targets[rows]
         return torch.from_numpy(X.astype(np.int64)), torch.from_numpy(Y.astype(np.int64))
@@ -207,7 +98,9 @@ class Examples:
         exact mean over the split needs no more forward passes than that.
         """
         if block_size not in self._distinct:
-            rows = np.empty((len(self), block_size + 1), ">u2")  # big-endian, so that bytes sort as numbers
+            rows = np.empty(
+                (len(self), block_size + 1), ">u2"
+            )  # big-endian, so that bytes sort as numbers
             rows[:, :-1], rows[:, -1] = self.contexts(block_size), self.targets
             _, first, counts = np.unique(
                 rows.view(f"V{rows.strides[0]}").ravel(), return_index=True, return_counts=True
@@ -216,7 +109,9 @@ class Examples:
             new = np.r_[True, np.any(pairs[1:, :-1] != pairs[:-1, :-1], axis=1)]
             offsets = np.r_[np.flatnonzero(new), len(pairs)].astype(np.int32)
             targets = np.ascontiguousarray(self.targets[first])
-            self._distinct[block_size] = Distinct(self.positions[first[new]], offsets, targets, counts.astype(np.int32))
+            self._distinct[block_size] = Distinct(
+                self.positions[first[new]], offsets, targets, counts.astype(np.int32)
+            )
         return self._distinct[block_size]
 
 
@@ -229,11 +124,15 @@ def _encode_letters(text: str, vocab: Vocab) -> np.ndarray:
     letters = table[points]
     unknown = np.flatnonzero(letters == 0)
     if len(unknown):
-        raise ValueError(f"character {text[unknown[0]]!r} is not one of the symbols {''.join(vocab.symbols)!r}.")
+        raise UserError(
+            f"character {text[unknown[0]]!r} is not one of the symbols {''.join(vocab.symbols)!r}."
+        )
     return letters.astype(np.uint8) if len(vocab) <= 256 else letters
 
 
-def build_dataset(words: Sequence[str], vocab: Vocab, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def build_dataset(
+    words: Sequence[str], vocab: Vocab, block_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Slide a context window over each word to make next-character examples.
 
     A word starts from `block_size` boundary symbols and ends by predicting one, so L letters give L + 1 examples.
@@ -246,10 +145,12 @@ def build_dataset(words: Sequence[str], vocab: Vocab, block_size: int) -> tuple[
         X (N, block_size) int64 and Y (N,) int64, N = sum(len(w) + 1).
 
     Raises:
-        ValueError: a word holds a character that `vocab` lacks, or the block size is out of range.
+        UserError: a word holds a character that `vocab` lacks, or the block size is out of range.
     """
     if not 1 <= block_size <= MAX_BLOCK_SIZE:
-        raise ValueError(f"block_size must be between 1 and {MAX_BLOCK_SIZE}, but got {block_size=}.")
+        raise UserError(
+            f"block_size must be between 1 and {MAX_BLOCK_SIZE}, but got {block_size=}."
+        )
     return Examples.of(words, vocab).tensors(block_size)
 
 
@@ -286,13 +187,17 @@ def load_corpus(path: Path | str | None = None) -> Corpus:
     """Read, split and encode a file of words; without a path, the embedded names.
 
     Raises:
-        ValueError: as `read_words` and `split_words`.
+        UserError: as `read_words` and `split_words`.
     """
-    raw = _read_bytes(path)
+    raw = read_bytes(path)
     path = Path(NAMES if path is None else path)
-    words = _parse_words(raw, path)
+    words = parse_words(raw, path)
     if len(words) < 10:
-        raise ValueError(f"{path}: {len(words)} words are too few to split in three; at least 10 are needed.")
+        raise UserError(
+            f"{path}: {len(words)} words are too few to split in three; at least 10 are needed."
+        )
     vocab, split = Vocab.of(words), split_words(words)
     sha256 = hashlib.sha256(raw).hexdigest()
-    return Corpus(vocab, Examples.of(split.train, vocab), Examples.of(split.dev, vocab), sha256, path.name)
+    return Corpus(
+        vocab, Examples.of(split.train, vocab), Examples.of(split.dev, vocab), sha256, path.name
+    )

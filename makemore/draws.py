@@ -15,7 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-M1, M2, WEYL = 0x7FEB352D, 0x846CA68B, 0x9E3779B9  # the two multipliers of lowbias32; 2**32 / golden ratio
+M1, M2, WEYL = (
+    0x7FEB352D,
+    0x846CA68B,
+    0x9E3779B9,
+)  # the two multipliers of lowbias32; 2**32 / golden ratio
 STREAMS = {"batch": 0, "dropout": 1}
 
 
@@ -58,6 +62,8 @@ def dropout_threshold(dropout: float) -> int:
 
 def dropout_keep(seed: int, step: int, shape: tuple[int, int], dropout: float) -> np.ndarray:
     """What each hidden unit of a step is multiplied by: (B, H) float32, 0 or 1 / (1 - dropout)."""
-    bits = uniform_bits(int(step_keys(stream_key(seed, "dropout"), np.array([step]))[0]), shape[0] * shape[1])
+    bits = uniform_bits(
+        int(step_keys(stream_key(seed, "dropout"), np.array([step]))[0]), shape[0] * shape[1]
+    )
     keep = bits.reshape(shape) >= dropout_threshold(dropout)
     return keep.astype(np.float32) * np.float32(1 / (1 - dropout))

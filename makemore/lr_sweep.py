@@ -19,6 +19,7 @@ import torch
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
+from makemore.errors import UserError
 from makemore.model import MLP
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ class LrSweep:
         """The learning rate that a rule of RULES (by default DEFAULT_RULE) reads off the smoothed curve.
 
         Raises:
-            ValueError: there is no such rule; the sentence names those that exist.
+            UserError: there is no such rule; the sentence names those that exist.
         """
         rule = DEFAULT_RULE if rule is None else rule
         if rule not in RULES:
-            raise ValueError(f"there is no rule {rule!r}; the rules are {', '.join(RULES)}.")
+            raise UserError(f"there is no rule {rule!r}; the rules are {', '.join(RULES)}.")
         return float(10 ** RULES[rule](np.log10(self.lrs), self.smoothed))
 
     @property
@@ -71,7 +72,13 @@ class LrSweep:
 
 
 def lr_range_test(
-    config: Config, corpus: Corpus, *, lo: float = 1e-3, hi: float = 1.0, n_steps: int = 1000, stop: float | None = STOP
+    config: Config,
+    corpus: Corpus,
+    *,
+    lo: float = 1e-3,
+    hi: float = 1.0,
+    n_steps: int = 1000,
+    stop: float | None = STOP,
 ) -> LrSweep:
     """Train a fresh model for one step at each of `n_steps` learning rates, and record each step's loss.
 
@@ -84,7 +91,7 @@ def lr_range_test(
             but for a loss that is not finite.
 
     Raises:
-        ValueError: the range or a number is senseless, or the loss blew up within the first MIN_POINTS steps.
+        UserError: the range or a number is senseless, or the loss blew up within the first MIN_POINTS steps.
     """
     _check(lo, hi, n_steps, stop)
     lrs = 10 ** np.linspace(math.log10(lo), math.log10(hi), n_steps)
@@ -103,23 +110,31 @@ def lr_range_test(
             break
         losses.append(loss)
     if len(losses) < MIN_POINTS:
-        raise ValueError(f"the loss blew up at learning rate {stopped_at:.3g}, at step {len(losses)}; give a lower lo.")
+        raise UserError(
+            f"the loss blew up at learning rate {stopped_at:.3g}, at step {len(losses)}; give a lower lo."
+        )
     return LrSweep(config, lrs[: len(losses)], np.array(losses), stopped_at)
 
 
 def _check(lo: float, hi: float, n_steps: int, stop: float | None) -> None:
     if not (0 < lo < hi <= 1e38):  # the weights are float32
-        raise ValueError(f"lo and hi must be learning rates with 0 < lo < hi <= 1e38, but got {lo=}, {hi=}.")
+        raise UserError(
+            f"lo and hi must be learning rates with 0 < lo < hi <= 1e38, but got {lo=}, {hi=}."
+        )
     if n_steps < MIN_POINTS:
-        raise ValueError(f"n_steps must be at least {MIN_POINTS}, but got {n_steps=}.")
+        raise UserError(f"n_steps must be at least {MIN_POINTS}, but got {n_steps=}.")
     if stop is not None and not stop > 1:
-        raise ValueError(f"stop must be greater than 1, or None, but got {stop=}.")
+        raise UserError(f"stop must be greater than 1, or None, but got {stop=}.")
 
 
 def _stepper(model: MLP, corpus: Corpus) -> Callable[[int, float], float]:
     """A function that takes step i at a learning rate, and returns the minibatch loss before it."""
     config, parameters = model.config, list(model.parameters())
-    adamw = torch.optim.AdamW(parameters, weight_decay=config.weight_decay) if config.optimizer == "adamw" else None
+    adamw = (
+        torch.optim.AdamW(parameters, weight_decay=config.weight_decay)
+        if config.optimizer == "adamw"
+        else None
+    )
 
     def step(i: int, lr: float) -> float:
         rows = batch_rows(config.seed, i, config.batch_size, len(corpus.train))
@@ -202,7 +217,11 @@ def valley(x: np.ndarray, y: np.ndarray) -> float:
 def slide(x: np.ndarray, y: np.ndarray, share: float = 0.15) -> float:
     """Where the slide into the minimum ends: the last point left of it with 15% of the steepest slope."""
     slope = np.gradient(y, x)[: np.argmin(y) + 1]
-    return float(x[np.flatnonzero(slope <= share * slope.min()).max(initial=0)]) if slope.min() < 0 else minimum(x, y)
+    return (
+        float(x[np.flatnonzero(slope <= share * slope.min()).max(initial=0)])
+        if slope.min() < 0
+        else minimum(x, y)
+    )
 
 
 RULES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -215,27 +234,52 @@ def plot_lr_sweep(sweep: LrSweep, path: Path | str, rule: str | None = None) -> 
     """Draw loss against learning rate, as the lecture does, with all suggestions, a rule's in red; returns the path.
 
     Raises:
-        ValueError: as `LrSweep.suggest`, and for a file name whose format matplotlib lacks.
+        UserError: as `LrSweep.suggest`, and for a file name whose format matplotlib lacks.
     """
     from matplotlib.figure import Figure  # takes 0.3 s to import, and only the picture needs it
 
     sweep.suggest(rule)  # refuses an unknown rule
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     ax = figure.subplots()
-    ax.plot(sweep.lrs, sweep.losses, ".", ms=4, alpha=0.4, mew=0, color="tab:blue", label="minibatch loss")
-    ax.plot(sweep.lrs, sweep.smoothed, lw=2, color="tab:blue", label=f"smoothed over {WINDOW} powers of ten")
+    ax.plot(
+        sweep.lrs,
+        sweep.losses,
+        ".",
+        ms=4,
+        alpha=0.4,
+        mew=0,
+        color="tab:blue",
+        label="minibatch loss",
+    )
+    ax.plot(
+        sweep.lrs,
+        sweep.smoothed,
+        lw=2,
+        color="tab:blue",
+        label=f"smoothed over {WINDOW} powers of ten",
+    )
     if sweep.stopped_at is not None:
         ax.axvline(
-            sweep.stopped_at, color="black", ls=":", label=f"stopped: the loss grew at lr {sweep.stopped_at:.3g}"
+            sweep.stopped_at,
+            color="black",
+            ls=":",
+            label=f"stopped: the loss grew at lr {sweep.stopped_at:.3g}",
         )
     ax.set_xscale("log")
     _mark_suggestions(ax, sweep, DEFAULT_RULE if rule is None else rule)
-    exponents = np.arange(math.ceil(2 * math.log10(sweep.lrs[0])), 2 * math.log10(sweep.lrs[-1]) + 1e-9) / 2
+    exponents = (
+        np.arange(math.ceil(2 * math.log10(sweep.lrs[0])), 2 * math.log10(sweep.lrs[-1]) + 1e-9) / 2
+    )
     ax.set_xticks(10**exponents, [f"{10**e:.2g}\n{e:g}" for e in exponents])
     ax.set_xticks([], minor=True)
     # What lies left of the minimum decides the height, so that a loss that blew up does not flatten the valley.
-    ax.set_ylim(0, min(sweep.losses.max(), 1.5 * sweep.losses[: np.argmin(sweep.smoothed) + 1].max()) * 1.05)
-    ax.set(xlabel="learning rate, and its exponent of ten", ylabel="loss of the step's minibatch (nats per character)")
+    ax.set_ylim(
+        0, min(sweep.losses.max(), 1.5 * sweep.losses[: np.argmin(sweep.smoothed) + 1].max()) * 1.05
+    )
+    ax.set(
+        xlabel="learning rate, and its exponent of ten",
+        ylabel="loss of the step's minibatch (nats per character)",
+    )
     c = sweep.config
     sizes = f"block {c.block_size}, embedding {c.n_embd}, hidden {c.n_hidden}, batch {c.batch_size}, init {c.init}"
     figure.suptitle(f"One {c.optimizer} step a learning rate: {sizes}", fontsize="medium")
@@ -254,7 +298,19 @@ def _mark_suggestions(ax: Axes, sweep: LrSweep, chosen: str) -> None:
         main, top = rule == chosen, 1.025 + 0.045 * row
         color = "tab:red" if main else "dimgray"
         across = ax.get_xaxis_transform()  # x in learning rates, y in heights of the axes
-        ax.plot([lr, lr], [0, top], color=color, lw=1.8 if main else 0.7, transform=across, clip_on=False, zorder=3)
-        text = f" {rule}: lr {lr:.3g}, exponent {math.log10(lr):.2f}" if main else f" {rule} {lr:.2g}"
+        ax.plot(
+            [lr, lr],
+            [0, top],
+            color=color,
+            lw=1.8 if main else 0.7,
+            transform=across,
+            clip_on=False,
+            zorder=3,
+        )
+        text = (
+            f" {rule}: lr {lr:.3g}, exponent {math.log10(lr):.2f}" if main else f" {rule} {lr:.2g}"
+        )
         weight = "bold" if main else "normal"
-        ax.text(lr, top, text, color=color, weight=weight, size="small", va="center", transform=across)
+        ax.text(
+            lr, top, text, color=color, weight=weight, size="small", va="center", transform=across
+        )

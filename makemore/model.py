@@ -10,12 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from makemore.config import Config
+from makemore.errors import UserError
 
 
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of each parameter, in the order in which they are drawn and laid out in memory."""
     T, E, H, V = config.block_size, config.n_embd, config.n_hidden, vocab_size
-    shapes: dict[str, tuple[int, ...]] = {"C": (V, E), "W1": (T * E, H), "b1": (H,), "W2": (H, V), "b2": (V,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "C": (V, E),
+        "W1": (T * E, H),
+        "b1": (H,),
+        "W2": (H, V),
+        "b2": (V,),
+    }
     return {**shapes, "Wd": (T * E, V)} if config.direct else shapes
 
 
@@ -26,10 +33,16 @@ def n_params(config: Config, vocab_size: int) -> int:
 
 def _allocate(n: int) -> Tensor:
     # Asked of the machine first: an allocator that overcommits would hand out the vector, and drawing it would kill us.
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    memory = (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if hasattr(os, "sysconf")
+        else math.inf
+    )
     if 4 * n > memory:
         size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
-        raise ValueError(f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size.")
+        raise UserError(
+            f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size."
+        )
     return torch.empty(n)
 
 
@@ -44,7 +57,7 @@ class MLP(nn.Module):
             them. The global generator is never used.
 
     Raises:
-        ValueError: the model does not fit into memory; one sentence.
+        UserError: the model does not fit into memory; one sentence.
     """
 
     C: nn.Parameter
@@ -54,7 +67,9 @@ class MLP(nn.Module):
     b2: nn.Parameter
     Wd: nn.Parameter
 
-    def __init__(self, config: Config, vocab_size: int, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, config: Config, vocab_size: int, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         shapes = parameter_shapes(config, vocab_size)
@@ -69,7 +84,14 @@ class MLP(nn.Module):
         kaiming = self.config.init == "kaiming"
         fan_in = self.config.block_size * self.config.n_embd
         # He et al. 2015 with the gain 5/3 of tanh; a small W2 keeps the first loss near ln V.
-        scale = {"C": 1.0, "W1": (5 / 3) / fan_in**0.5, "b1": 0.0, "W2": 0.01, "b2": 0.0, "Wd": 0.01}
+        scale = {
+            "C": 1.0,
+            "W1": (5 / 3) / fan_in**0.5,
+            "b1": 0.0,
+            "W2": 0.01,
+            "b2": 0.0,
+            "Wd": 0.01,
+        }
         for name, parameter in self.named_parameters():
             if kaiming and scale[name] == 0.0:
                 parameter.zero_()

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from makemore.data import BOUNDARY, Examples, Vocab
+from makemore.data import Examples
+from makemore.errors import UserError
 from makemore.model import MLP
+from makemore.words import BOUNDARY, Vocab
 
 MAX_LENGTH = 100  # characters of a word; an untrained model may not find an end
 CHUNK = 4096  # words sampled, or examples scored, at once
@@ -37,25 +39,31 @@ def sample_words(
         max_length: a word, its prefix included, ends after this many characters even if the model would go on.
 
     Raises:
-        ValueError: an argument is out of range, the prefix holds a character that the vocabulary lacks or the
+        UserError: an argument is out of range, the prefix holds a character that the vocabulary lacks or the
             boundary, or the model's weights are not finite.
     """
     if n < 0:
-        raise ValueError(f"n must be at least 0, but got {n=}.")
+        raise UserError(f"n must be at least 0, but got {n=}.")
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be greater than 0 and finite, but got {temperature=}.")
+        raise UserError(f"temperature must be greater than 0 and finite, but got {temperature=}.")
     if BOUNDARY in prefix:
-        raise ValueError(f"prefix {prefix!r} holds {BOUNDARY!r}, which ends a word; leave it out.")
+        raise UserError(f"prefix {prefix!r} holds {BOUNDARY!r}, which ends a word; leave it out.")
     if max_length < max(1, len(prefix)):
-        raise ValueError(f"max_length must be at least 1 and hold the prefix, but got {max_length=}, {prefix=}.")
+        raise UserError(
+            f"max_length must be at least 1 and hold the prefix, but got {max_length=}, {prefix=}."
+        )
     if not torch.isfinite(model.flat).all():
-        raise ValueError("the model's weights are not finite, so it cannot be sampled; train it with a lower lr.")
+        raise UserError(
+            "the model's weights are not finite, so it cannot be sampled; train it with a lower lr."
+        )
     codes = vocab.encode(prefix)
     generator = torch.Generator().manual_seed(seed)
     words: list[str] = []
     for start in range(0, n, CHUNK):
         # A row of draws a word, so that a word does not depend on how many are drawn with it.
-        draws = torch.rand((min(CHUNK, n - start), max_length), generator=generator, dtype=torch.float64)
+        draws = torch.rand(
+            (min(CHUNK, n - start), max_length), generator=generator, dtype=torch.float64
+        )
         words += [prefix + vocab.decode(row) for row in _continue(model, codes, draws, temperature)]
     return words
 
@@ -94,12 +102,14 @@ def score_words(model: MLP, vocab: Vocab, words: Sequence[str]) -> np.ndarray:
         (len(words),) float64.
 
     Raises:
-        ValueError: a word holds a character that the vocabulary lacks.
+        UserError: a word holds a character that the vocabulary lacks.
     """
     examples = Examples.of(words, vocab)
     losses = np.empty(len(examples))
     for start in range(0, len(examples), CHUNK):
         X, Y = examples.tensors(model.config.block_size, slice(start, start + CHUNK))
-        losses[start : start + CHUNK] = torch.nn.functional.cross_entropy(model(X).double(), Y, reduction="none")
+        losses[start : start + CHUNK] = torch.nn.functional.cross_entropy(
+            model(X).double(), Y, reduction="none"
+        )
     lengths = np.fromiter((len(word) + 1 for word in words), np.int64, len(words))
     return np.add.reduceat(losses, np.cumsum(lengths) - lengths) / lengths if len(words) else losses

@@ -12,20 +12,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
+from cyclopts import Group, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from makemore.checkpoint import save_checkpoint
-from makemore.cli import FAILED, plain_errors, stop
+from makemore.cli import FAILED, SWITCH, parse_args, plain_errors, stop
 from makemore.config import Config, parse_config, read_config
 from makemore.data import Corpus, load_corpus
-from makemore.engines import Diverged, EngineFailed, Envelope, EvalPoint, TrainResult, make_engine, resolve_device
-from makemore.engines.cpu import evaluate
+from makemore.engines import (
+    Diverged,
+    EngineFailed,
+    Envelope,
+    EvalPoint,
+    TrainResult,
+    make_engine,
+    resolve_device,
+)
+from makemore.engines.cpu.evaluation import evaluate
+from makemore.errors import writing
 from makemore.sampling import sample_words
 
 __all__ = ["Diverged", "EngineFailed", "EvalPoint", "TrainResult", "evaluate", "main", "train"]
@@ -36,7 +45,11 @@ PROG = "python -m makemore.trainer"
 
 
 def train(
-    config: Config, corpus: Corpus, *, device: str = "auto", on_eval: Callable[[EvalPoint], None] | None = None
+    config: Config,
+    corpus: Corpus,
+    *,
+    device: str = "auto",
+    on_eval: Callable[[EvalPoint], None] | None = None,
 ) -> TrainResult:
     """Train one model: an engine with one slot.
 
@@ -50,7 +63,7 @@ def train(
         The model with the weights of its best evaluation, and all evaluations.
 
     Raises:
-        ValueError: the device is unknown or absent, or the model does not fit it.
+        UserError: the device is unknown or absent, or the model does not fit it.
         Diverged: a loss was not finite.
         EngineFailed: the device failed.
     """
@@ -65,36 +78,42 @@ def train(
         return engine.remove(slot)
 
 
-class Flags(Config):
-    """The fields of a config, each a flag; a flag stands above the file."""
-
-    def __init__(self, **fields: Any) -> None:
-        # Validated after parsing, by Config: tyro would draw a box around the sentence.
-        self.__dict__.update(fields)
+def _config_flags() -> Any:
+    """Return a dataclass with one flag for each field of Config; None keeps the file's value."""
+    group = Group("Config, overrides the file", sort_key=2)
+    flags = []
+    for name, field in Config.model_fields.items():
+        text = f"{field.description} [default: {field.default}]"
+        value: Any = field.annotation
+        flags.append((name, Annotated[value | None, Parameter(group=group, help=text)], None))
+    return make_dataclass("ConfigFlags", flags, kw_only=True)
 
 
 @dataclass
-class Args:
-    """Train one model, save it, and print its losses and words that it makes up."""
+class Args(_config_flags()):  # type: ignore[misc]
+    """Train one model, save it, and print its losses and 20 sampled words."""
 
-    file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="CONFIG.toml")] = None
-    """File with a [config] table; without one, the lecture's configuration."""
-    names: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Words to train on, one a line; without it, the embedded names."""
+    file: Path | None = None
+    """TOML file with a [config] table. Default: the lecture's configuration."""
+    _: KW_ONLY
+    names: Path | None = None
+    """Text file with one word per line, UTF-8. Default: the embedded names."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:0 (any index) or mps."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Where the model goes; without it, a file in mlruns/checkpoints/ named after the config."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """auto (a GPU if there is one), cpu, cuda, cuda:0 (any index) or mps."""
+    out: Path | None = None
+    """Path of the saved model. Default: a file in mlruns/checkpoints/ named after the config."""
+    json: Annotated[bool, SWITCH] = False
     """Print the result as a JSON object in the last line."""
-    config: tyro.conf.OmitArgPrefixes[Flags] = field(default_factory=lambda: Flags(**Config().model_dump()))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command. Exits with 2 and one sentence for bad input, 1 when training fails, 130 when interrupted."""
+    """Run the command.
+
+    Exits with 2 for bad input, 1 if the training fails, 130 after Ctrl-C.
+    """
     with plain_errors():
-        args = _parse(argv)
-        config = parse_config(vars(args.config), "command line")
+        args = parse_args(Args, argv, prog=PROG)
+        config = _read_config(args)
         resolve_device(args.device)
         corpus = load_corpus(args.names)
         out = args.out or _default_path(args.file, config, corpus)
@@ -107,13 +126,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _report(result, corpus, out, as_json=args.json)
 
 
-def _parse(argv: Sequence[str] | None) -> Args:
-    args = tyro.cli(Args, args=argv, prog=PROG)
-    if args.file is None:
-        return args
-    # Parsed once more, with the file's values where the defaults stood.
-    fields = read_config(args.file).model_dump()
-    return tyro.cli(Args, args=argv, prog=PROG, default=Args(config=Flags(**fields)))
+def _read_config(args: Args) -> Config:
+    """Return the config of the file, with the flags of the command line over it."""
+    base = Config() if args.file is None else read_config(args.file)
+    flags = {name: getattr(args, name) for name in Config.model_fields}
+    changes = {name: value for name, value in flags.items() if value is not None}
+    return parse_config({**base.model_dump(), **changes}, "command line")
 
 
 def _default_path(file: Path | None, config: Config, corpus: Corpus) -> Path:
@@ -124,13 +142,11 @@ def _default_path(file: Path | None, config: Config, corpus: Corpus) -> Path:
 
 def _check_writable(out: Path) -> None:
     """Refuse before the training what could not be saved after it."""
-    try:
+    with writing(out, "--out"):
         if out.is_dir():
             raise IsADirectoryError(21, "Is a directory")
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        raise ValueError(f"{out}: cannot be written ({error.strerror}); give --out another path.") from None
 
 
 @contextmanager
@@ -149,11 +165,18 @@ def _progress(config: Config) -> Iterator[Callable[[EvalPoint], None]]:
             file=sys.stderr,
         )
         return
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("steps", total=config.max_steps)
         yield lambda point: bar.update(
-            task, completed=point.step, description=f"steps, dev loss {point.dev_loss:.4f}, {speed(point)}"
+            task,
+            completed=point.step,
+            description=f"steps, dev loss {point.dev_loss:.4f}, {speed(point)}",
         )
 
 
@@ -170,12 +193,16 @@ def _report(result: TrainResult, corpus: Corpus, out: Path, *, as_json: bool) ->
         "n_params": result.n_params,
     }
     kept = {key: summary[key] for key in ("train_loss", "dev_loss", "best_step", "steps")}
-    save_checkpoint(out, model, corpus.vocab, **kept, corpus={"source": corpus.source, "sha256": corpus.sha256})
+    save_checkpoint(
+        out, model, corpus.vocab, **kept, corpus={"source": corpus.source, "sha256": corpus.sha256}
+    )
     print(
         f"train loss {summary['train_loss']:.4f}, dev loss {summary['dev_loss']:.4f} nats per character "
         f"(exact, best weights: step {result.best.step:,})"
     )
-    print(f"{steps:,} steps of {result.n_params:,} parameters in {result.seconds:.1f} s, saved as {out}")
+    print(
+        f"{steps:,} steps of {result.n_params:,} parameters in {result.seconds:.1f} s, saved as {out}"
+    )
     print("\n".join(sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)))
     if as_json:
         print(json.dumps({**summary, "checkpoint": str(out)}))

@@ -20,26 +20,49 @@ import torch
 
 from makemore.config import Config
 from makemore.data import load_corpus
-from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, STOP, LrSweep, lr_range_test, plot_lr_sweep
-from studies.harness.args import StudyArgs, count_slots
-from studies.harness.cli import given_flags, run_script
-from studies.harness.display import make_console, print_next, say, store_flags
-from studies.harness.launch import run_study
-from studies.harness.lr_audit import MODELS, N_LRS, audit, audit_json, audit_metrics, audit_sentences, audit_table
-from studies.harness.lr_search import EvenSampler, plot_dev_losses
-from studies.harness.mlflow_store import connect, get_experiment
-from studies.harness.runs import FinishedRun, describe_data, log_run
-from studies.harness.spaces import learning_rate
-from studies.harness.storage import MLRUNS, check_study_name, without_password
+from makemore.errors import UserError
+from makemore.lr_sweep import (
+    DEFAULT_RULE,
+    MIN_POINTS,
+    RULES,
+    STOP,
+    LrSweep,
+    lr_range_test,
+    plot_lr_sweep,
+)
+from studies.harness.cli.args import StudyArgs, count_slots
+from studies.harness.cli.commands import print_next, store_flags
+from studies.harness.cli.script import given_flags, run_script
+from studies.harness.cli.terminal import make_console, say
+from studies.harness.search.launch import run_study
+from studies.harness.search.lr_audit import (
+    MODELS,
+    N_LRS,
+    audit,
+    audit_json,
+    audit_metrics,
+    audit_sentences,
+    audit_table,
+)
+from studies.harness.search.lr_range import plot_dev_losses
+from studies.harness.search.samplers import EvenSampler
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.text import check_study_name, without_password
+from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.runs import FinishedRun, describe_data, log_run
 
 LECTURE = Config()
 
 
-@dataclass
+def space(trial: optuna.Trial, base: Config, lo: float, hi: float) -> Config:
+    """Suggest the learning rate alone, log-uniform from `lo` to `hi`."""
+    return base.replace(lr=trial.suggest_float("lr", lo, hi, log=True))
+
+
+@dataclass(kw_only=True)
 class Args(StudyArgs):
     """Find a learning rate."""
 
-    study: str = "lr-sweep"
     trials: int = 0
     """Learning rates to train with, each for --steps; with 0 the range test is made, on the CPU."""
     prune: bool = False
@@ -83,21 +106,27 @@ def main(args: Args) -> int:
     base = Config(**{name: getattr(args, name) for name in MODEL})
     picture = MLRUNS / "pictures" / f"{args.study}{'' if args.trials else '-range-test'}.png"
     if args.trials == 0:
-        return range_test(args, base.replace(seed=base.seed if args.seed is None else args.seed), picture)
+        return range_test(
+            args, base.replace(seed=base.seed if args.seed is None else args.seed), picture
+        )
 
     def write_picture(study: optuna.Study, folder: Path) -> None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(plot_dev_losses(study, picture), folder)
         say(make_console(stderr=args.json), f"Picture of dev loss against learning rate: {picture}")
 
-    space = partial(learning_rate, lo=args.lo, hi=args.hi)
-    return run_study(args, space, base, make_sampler=lambda seed: EvenSampler(), write_more=write_picture)
+    searched = partial(space, lo=args.lo, hi=args.hi)
+    return run_study(
+        args, searched, base, make_sampler=lambda seed: EvenSampler(), write_more=write_picture
+    )
 
 
 def _check(args: Args) -> None:
     check_study_name(args.study)
     if not 0 < args.lo < args.hi:
-        raise ValueError(f"--lo and --hi must be learning rates, 0 < lo < hi, but got {args.lo} and {args.hi}.")
+        raise UserError(
+            f"--lo and --hi must be learning rates, 0 < lo < hi, but got {args.lo} and {args.hi}."
+        )
     for flag, value, least in (
         ("--trials", args.trials, 0),
         ("--range-steps", args.range_steps, MIN_POINTS),
@@ -106,10 +135,12 @@ def _check(args: Args) -> None:
         ("--workers", 1 if args.workers is None else args.workers, 1),
     ):
         if value < least:
-            raise ValueError(f"{flag} must be at least {least}, but got {value}.")
-    alien = given_flags(args, but=AUDIT) if args.audit else []
+            raise UserError(f"{flag} must be at least {least}, but got {value}.")
+    alien = given_flags(args, exclude=AUDIT) if args.audit else []
     if alien:
-        raise ValueError(f"--audit goes over three models and ranges of its own; leave out {' '.join(alien)}.")
+        raise UserError(
+            f"--audit goes over three models and ranges of its own; leave out {' '.join(alien)}."
+        )
 
 
 def range_test(args: Args, base: Config, picture: Path) -> int:
@@ -119,7 +150,12 @@ def range_test(args: Args, base: Config, picture: Path) -> int:
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, args.study)
     sweep = lr_range_test(
-        base, corpus, lo=args.lo, hi=args.hi, n_steps=args.range_steps, stop=STOP if args.stop else None
+        base,
+        corpus,
+        lo=args.lo,
+        hi=args.hi,
+        n_steps=args.range_steps,
+        stop=STOP if args.stop else None,
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
     plot_lr_sweep(sweep, picture)
@@ -127,7 +163,13 @@ def range_test(args: Args, base: Config, picture: Path) -> int:
     model = base.model_dump(exclude={"lr", "schedule", "max_steps", "eval_interval"})
     run = FinishedRun(
         name=f"range test: lr {sweep.suggest():.3g}",
-        params={**model, "lo": args.lo, "hi": args.hi, "range_steps": args.range_steps, "stop": args.stop},
+        params={
+            **model,
+            "lo": args.lo,
+            "hi": args.hi,
+            "range_steps": args.range_steps,
+            "stop": args.stop,
+        },
         metrics=_metrics(sweep, suggestions),
         tags={"study": args.study, "kind": "range test"},
         files=[picture],
@@ -152,15 +194,30 @@ def range_test(args: Args, base: Config, picture: Path) -> int:
 
 
 def _metrics(sweep: LrSweep, suggestions: dict[str, float]) -> list[tuple[str, float, int]]:
-    curves = {"loss": sweep.losses, "smoothed_loss": sweep.smoothed, "log10_lr": np.log10(sweep.lrs)}
-    rows = [(key, float(value), step) for key, values in curves.items() for step, value in enumerate(values)]
-    single = {"suggested_lr": sweep.suggest(), **{f"suggested_lr.{rule}": lr for rule, lr in suggestions.items()}}
+    curves = {
+        "loss": sweep.losses,
+        "smoothed_loss": sweep.smoothed,
+        "log10_lr": np.log10(sweep.lrs),
+    }
+    rows = [
+        (key, float(value), step)
+        for key, values in curves.items()
+        for step, value in enumerate(values)
+    ]
+    single = {
+        "suggested_lr": sweep.suggest(),
+        **{f"suggested_lr.{rule}": lr for rule, lr in suggestions.items()},
+    }
     return rows + [(key, value, 0) for key, value in single.items()]
 
 
 def _report(args: Args, sweep: LrSweep, suggestions: dict[str, float], picture: Path) -> None:
     console = make_console(stderr=args.json)
-    say(console, f"Suggested learning rate: {sweep.suggest():.3g}, by the rule {DEFAULT_RULE}. All rules:", "bold")
+    say(
+        console,
+        f"Suggested learning rate: {sweep.suggest():.3g}, by the rule {DEFAULT_RULE}. All rules:",
+        "bold",
+    )
     for rule, lr in suggestions.items():
         say(console, f"  {rule:<9}{lr:<9.3g}{_meaning(rule)}")
     if sweep.stopped_at is not None:
@@ -175,9 +232,13 @@ def _report(args: Args, sweep: LrSweep, suggestions: dict[str, float], picture: 
         (
             "train with 16 learning rates of this range",
             "studies/lr_sweep.py",
-            [*map(without_password, given_flags(args, but=("json",))), "--trials", "16"],
+            [*map(without_password, given_flags(args, exclude=("json",))), "--trials", "16"],
         ),
-        ("see the run in the MLflow UI", "studies/ui.py", [args.study, *store_flags(args, storage=False)]),
+        (
+            "see the run in the MLflow UI",
+            "studies/ui.py",
+            [args.study, *store_flags(args, storage=False)],
+        ),
     )
 
 
@@ -193,12 +254,26 @@ def audit_rules(args: Args) -> int:
     experiment_id = get_experiment(client, args.study)
     progress, audits, stop = make_console(stderr=True), [], STOP if args.stop else None
     for model in MODELS:
-        done = audit(model, corpus, steps=args.steps, range_steps=args.range_steps, stop=stop, seed=seed, slots=slots)
-        say(progress, f"{model.name}: lowest dev loss {done.dev_losses.min():.4f} at lr {done.best_lr:.3g}")
+        done = audit(
+            model,
+            corpus,
+            steps=args.steps,
+            range_steps=args.range_steps,
+            stop=stop,
+            seed=seed,
+            slots=slots,
+        )
+        say(
+            progress,
+            f"{model.name}: lowest dev loss {done.dev_losses.min():.4f} at lr {done.best_lr:.3g}",
+        )
         audits.append(done)
     outcome = audit_json(audits)
     params = {"steps": args.steps, "range_steps": args.range_steps, "stop": args.stop, "seed": seed}
-    name, tags = f"audit: {outcome['least_regret']}", {"study": args.study, "kind": "audit of the range test's rules"}
+    name, tags = (
+        f"audit: {outcome['least_regret']}",
+        {"study": args.study, "kind": "audit of the range test's rules"},
+    )
     run = FinishedRun(name, params, audit_metrics(audits), tags, started=began)
     run_id = log_run(client, experiment_id, run, describe_data(corpus, args.names))
     console = make_console(stderr=args.json)

@@ -1,46 +1,73 @@
-"""The five-parameter search: learning rate, context, embedding, hidden width and batch size of the lecture's model.
+"""Search the lecture's model: learning rate, block size, embedding dimension, hidden width and batch size.
 
-SGD with the lecture's step schedule; the lecture's own configuration is tried first. Copy this file to search other
-things.
+SGD with the lecture's step schedule. The lecture's own configuration is the first trial.
+Copy this file to search something else: change the space, the base and the defaults.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from makemore.config import Config
-from makemore.data import load_corpus
-from makemore.lr_sweep import DEFAULT_RULE
-from studies.harness.args import StudyArgs, check_args
-from studies.harness.cli import run_script
-from studies.harness.display import make_console, say
-from studies.harness.launch import run_study
-from studies.harness.lr_search import decade_around_suggestion
-from studies.harness.spaces import LECTURE, five_parameters
+from studies.harness.cli.args import StudyArgs, check_args
+from studies.harness.cli.script import run_script
 
+if TYPE_CHECKING:
+    from optuna import Trial
+
+# Fixed fields of every trial.
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 
+# The first trial: the lecture's configuration.
+LECTURE = {"lr": 0.1, "block_size": 3, "n_embd": 10, "n_hidden": 200, "batch_size": 32}
 
-@dataclass
+
+def space(trial: Trial, base: Config, lo: float = 1e-3, hi: float = 1.0) -> Config:
+    """Suggest the searched fields; `lo` and `hi` bound the learning rate."""
+    return base.replace(
+        lr=trial.suggest_float("lr", lo, hi, log=True),
+        block_size=trial.suggest_int("block_size", 2, 8),
+        n_embd=trial.suggest_int("n_embd", 2, 24),
+        n_hidden=trial.suggest_int("n_hidden", 50, 300, step=50),
+        batch_size=trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+    )
+
+
+@dataclass(kw_only=True)
 class Args(StudyArgs):
     """Search lr, block_size, n_embd, n_hidden and batch_size."""
 
-    study: str = "mlp"
     trials: int = 32
     steps: int = 5000
     lr_from_sweep: bool = False
-    """Search lr in the decade around what a range test of the lecture's sizes suggests, not from 0.001 to 1; on the
-    embedded names that is too low for the large batches (experiments/LOG.md)."""
+    """Narrow lr to the decade around a range test's suggestion. Off: it is too low for large batches."""
 
 
 def main(args: Args) -> int:
     """Run the study. Returns the exit code."""
-    if not args.lr_from_sweep:
-        return run_study(args, five_parameters, BASE, first=LECTURE)
+    from studies.harness.search.launch import run_study
+
+    if args.lr_from_sweep:
+        return _run_narrowed(args)
+    return run_study(args, space, BASE, first=LECTURE)
+
+
+def _run_narrowed(args: Args) -> int:
+    from makemore.data import load_corpus
+    from makemore.lr_sweep import DEFAULT_RULE
+    from studies.harness.cli.terminal import make_console, say
+    from studies.harness.search.launch import run_study
+    from studies.harness.search.lr_range import decade_around_suggestion
+
     check_args(args)
     lo, hi = decade_around_suggestion(BASE.replace(**LECTURE), load_corpus(args.names))
-    say(make_console(stderr=True), f"A range test narrows lr to {lo:g} to {hi:g}, by the rule {DEFAULT_RULE}.")
-    first = LECTURE if lo <= LECTURE["lr"] <= hi else None  # a trial outside the range would be none of this study
-    return run_study(args, partial(five_parameters, lo=lo, hi=hi), BASE, first=first)
+    sentence = f"A range test narrows lr to {lo:g} to {hi:g}, by the rule {DEFAULT_RULE}."
+    say(make_console(stderr=True), sentence)
+    # A first trial outside the range would not belong to the study.
+    first = LECTURE if lo <= LECTURE["lr"] <= hi else None
+    return run_study(args, partial(space, lo=lo, hi=hi), BASE, first=first)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,57 @@
-"""The search for the lowest dev loss: AdamW on a cosine schedule, wide models, dropout, decay, direct connections.
+"""Search for the lowest dev loss: AdamW with a cosine schedule, wide models, dropout, weight decay.
 
-What is evaluated is a running average of the weights. It ends no lower than they do, but it shows early how a trial
-will end, so that most trials can be stopped after a fraction of their steps.
+Evaluations use a running average of the weights (`ema`). At the end it is as good as the weights
+themselves, but early on it ranks the trials better, so most of them can be stopped early.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from optuna.pruners import SuccessiveHalvingPruner
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from makemore.config import Config
-from studies.harness.args import StudyArgs
-from studies.harness.cli import run_script
-from studies.harness.launch import run_study
-from studies.harness.samplers import SpreadThenTPE
-from studies.harness.spaces import eight_parameters
+from studies.harness.cli.args import StudyArgs
+from studies.harness.cli.script import run_script
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 BASE = Config(optimizer="adamw", schedule="cosine", init="kaiming", ema=0.1)
 
 
-@dataclass
+def space(trial: Trial, base: Config) -> Config:
+    """Suggest the five fields of studies/mlp.py, dropout, weight decay and direct connections."""
+    return base.replace(
+        lr=trial.suggest_float("lr", 3e-4, 3e-2, log=True),
+        block_size=trial.suggest_int("block_size", 4, 12),
+        n_embd=trial.suggest_int("n_embd", 8, 32, step=4),
+        n_hidden=trial.suggest_int("n_hidden", 128, 1024, step=128),
+        batch_size=trial.suggest_categorical("batch_size", [64, 128, 256, 512]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.5),
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        direct=trial.suggest_categorical("direct", [False, True]),
+    )
+
+
+@dataclass(kw_only=True)
 class Args(StudyArgs):
     """Search eight parameters for the lowest dev loss; by default for ten minutes."""
 
-    study: str = "record"
     trials: int = 10_000
     minutes: float | None = 10.0
-    """Minutes that the search of this launch may take; what then runs waits for the next."""
     steps: int = 10_000
     repeats: int = 0
 
 
 def main(args: Args) -> int:
-    """Make the study. A quarter of the trials goes on at 10% of the steps, a quarter of these at 40%."""
+    """Run the study: a quarter of the trials continues at 10% of the steps, a quarter of those at 40%."""
+    from optuna.pruners import SuccessiveHalvingPruner
+
+    from studies.harness.search.launch import run_study
+    from studies.harness.search.samplers import SpreadThenTPE
+
     pruner = SuccessiveHalvingPruner(min_resource=max(1, args.steps // 10), reduction_factor=4)
-    return run_study(args, eight_parameters, BASE, pruner=pruner, make_sampler=SpreadThenTPE, evaluations=20)
+    return run_study(args, space, BASE, pruner=pruner, make_sampler=SpreadThenTPE, evaluations=20)
 
 
 if __name__ == "__main__":

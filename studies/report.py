@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import optuna
-import tyro
+from cyclopts import Parameter
 
+from makemore.cli import SWITCH
 from makemore.data import Corpus, load_corpus
-from studies.harness.cli import run_script
-from studies.harness.closing import load_best_model, report_context, report_path
-from studies.harness.display import make_console, say
-from studies.harness.mlflow_store import connect
-from studies.harness.report import make_report
-from studies.harness.study import load_study
+from makemore.errors import UserError, writing
+from studies.harness.cli.script import run_script
+from studies.harness.cli.terminal import make_console, say
+from studies.harness.report.build import make_report
+from studies.harness.search.finish import load_best_model, report_context
+from studies.harness.store.paths import report_path
+from studies.harness.store.study import load_study
+from studies.harness.tracking.client import connect
 
 
 @dataclass
 class Args:
     """Write the report of a study: one HTML page that works without a network."""
 
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
+    study: str
     """Name of the study."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", aliases=["-o"])] = None
+    _: KW_ONLY
+    out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
     """Where the page goes; mlruns/reports/STUDY.html if not given."""
-    names: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    names: Path | None = None
     """The study's file of words; the embedded names if not given."""
     storage: str | None = None
     """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
     tracking_uri: str | None = None
     """MLflow tracking URI, where the best trial's model is; the SQLite database in mlruns/ if not given."""
-    json: bool = False
+    json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output."""
 
 
@@ -66,22 +70,22 @@ def _load_corpus(args: Args, study: optuna.Study) -> Corpus | None:
     """The study's words, or None when they are another file than the embedded one and its path is not given.
 
     Raises:
-        ValueError: the file that was given is not the study's.
+        UserError: the file that was given is not the study's.
     """
     corpus = load_corpus(args.names)
     if corpus.sha256 == study.user_attrs.get("data_sha256"):
         return corpus
     if args.names is not None:
-        raise ValueError(f"{args.names}: is not the file of words that study {args.study!r} was made on.")
+        raise UserError(
+            f"{args.names}: is not the file of words that study {args.study!r} was made on."
+        )
     return None
 
 
 def _write(path: Path, page: str) -> None:
-    try:
+    with writing(path, "--out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be written ({error.strerror or error}); give --out another path.") from None
 
 
 if __name__ == "__main__":

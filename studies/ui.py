@@ -10,34 +10,35 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
-import tyro
-
-from studies.harness.cli import run_script
-from studies.harness.closing import report_path
-from studies.harness.mlflow_store import connect, default_tracking_uri
-from studies.harness.mlflow_ui import HOST, free_port, runs_link, serve
-from studies.harness.report.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
-from studies.harness.storage import check_study_name
+from makemore.cli import SWITCH
+from makemore.errors import UserError
+from studies.harness.cli.script import run_script
+from studies.harness.store.paths import report_path
+from studies.harness.store.text import check_study_name
+from studies.harness.tracking.client import connect, default_tracking_uri
+from studies.harness.tracking.server import HOST, free_port, runs_link, serve
+from studies.harness.tracking.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
 
 
 @dataclass
 class Args:
     """Start the MLflow UI on this store and open it; Ctrl-C stops it."""
 
-    study: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = None
+    study: str | None = None
     """Name of the study to open; all experiments if not given."""
+    _: KW_ONLY
     port: int | None = None
     """Port on 127.0.0.1; 5000 or the next free one if not given."""
     browser: bool = True
     """Open the link in a browser, where there is a display."""
     tracking_uri: str | None = None
     """MLflow tracking URI; the SQLite database in mlruns/ if not given. For a server only the link is opened."""
-    json: bool = False
+    json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output, once the UI answers."""
 
 
@@ -64,7 +65,10 @@ def main(args: Args) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 0
-    print(f"The MLflow server ended by itself with code {code}; its log is mlruns/ui-{port}.log.", file=sys.stderr)
+    print(
+        f"The MLflow server ended by itself with code {code}; its log is mlruns/ui-{port}.log.",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -79,11 +83,13 @@ def _find(store: str, study: str | None) -> Any:
     """The experiment of a study, or None without a study.
 
     Raises:
-        ValueError: the store is missing or does not answer, or holds no such experiment.
+        UserError: the store is missing or does not answer, or holds no such experiment.
     """
     database = Path(store.removeprefix("sqlite:///"))
     if store.startswith("sqlite:///") and not database.is_file():
-        raise ValueError(f"{database}: no such database; run a study first, for example studies/mlp.py.")
+        raise UserError(
+            f"{database}: no such database; run a study first, for example studies/mlp.py."
+        )
     if study is not None:
         check_study_name(study)
     client = connect(store)
@@ -92,13 +98,19 @@ def _find(store: str, study: str | None) -> Any:
     experiments = client.search_experiments()
     found = [experiment for experiment in experiments if experiment.name == study]
     if not found:
-        known = sorted(experiment.name for experiment in experiments if experiment.name != "Default")
-        raise ValueError(f"no study {study!r} in this MLflow store; it holds {', '.join(known) or 'none'}.")
+        known = sorted(
+            experiment.name for experiment in experiments if experiment.name != "Default"
+        )
+        raise UserError(
+            f"no study {study!r} in this MLflow store; it holds {', '.join(known) or 'none'}."
+        )
     return found[0]
 
 
 def _show(args: Args, links: list[str], **more: Any) -> None:
-    for link, label in zip(links, [NAMES[TRIALS], NAMES[CHARTS]] if len(links) > 1 else ["Runs"], strict=True):
+    for link, label in zip(
+        links, [NAMES[TRIALS], NAMES[CHARTS]] if len(links) > 1 else ["Runs"], strict=True
+    ):
         print(f"{label}: {link}", flush=True)
     if args.study is not None and report_path(args.study).exists():
         print(f"Report: {report_path(args.study).absolute().as_uri()}", flush=True)
@@ -108,7 +120,9 @@ def _show(args: Args, links: list[str], **more: Any) -> None:
 
 def _open(args: Args, link: str) -> None:
     """Open the link where there is a display; elsewhere webbrowser would start a text browser in this terminal."""
-    has_display = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    has_display = (
+        sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    )
     if args.browser and has_display:
         webbrowser.open(link)
 
@@ -119,10 +133,15 @@ def _stop_signals() -> Iterator[None]:
 
     def stop(number: int, frame: object) -> NoReturn:
         for signum in before:
-            signal.signal(signum, signal.SIG_IGN)  # an impatient second Ctrl-C must not stop the stopping
+            signal.signal(
+                signum, signal.SIG_IGN
+            )  # an impatient second Ctrl-C must not stop the stopping
         raise KeyboardInterrupt
 
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    before = {
+        signum: signal.signal(signum, stop)
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    }
     try:
         yield
     finally:

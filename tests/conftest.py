@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from makemore.data import Corpus, Examples, Vocab, load_corpus, split_words
+from makemore.data import Corpus, Examples, load_corpus
+from makemore.words import Vocab, split_words
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +55,13 @@ def words() -> list[str]:
 def small_corpus() -> Corpus:
     """A corpus of the thirty words: 24 in train, 3 in dev."""
     vocab, split = Vocab.of(WORDS), split_words(WORDS)
-    return Corpus(vocab, Examples.of(split.train, vocab), Examples.of(split.dev, vocab), "0" * 64, "thirty words")
+    return Corpus(
+        vocab,
+        Examples.of(split.train, vocab),
+        Examples.of(split.dev, vocab),
+        "0" * 64,
+        "thirty words",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +73,15 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="session")
 def lecture_names() -> Path:
     """The lecture's own file of names, which the project does not carry."""
-    path = Path(os.environ.get("MAKEMORE_LECTURE_NAMES", ROOT.parent / "shared" / "data" / "lecture" / "names.txt"))
+    path = Path(
+        os.environ.get(
+            "MAKEMORE_LECTURE_NAMES", ROOT.parent / "shared" / "data" / "lecture" / "names.txt"
+        )
+    )
     if not path.exists():
-        pytest.skip(f"the lecture's names.txt is not at {path}; set MAKEMORE_LECTURE_NAMES to its path")
+        pytest.skip(
+            f"the lecture's names.txt is not at {path}; set MAKEMORE_LECTURE_NAMES to its path"
+        )
     return path
 
 
@@ -78,7 +91,9 @@ def one_torch_thread() -> None:
 
 
 @pytest.fixture
-def run_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def run_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
     """Run a script of the project as its file is run, in this process: run_file("studies/compare.py", "mlp")."""
 
     def run_file(script: str, *flags: object) -> Ran:

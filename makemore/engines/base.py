@@ -100,7 +100,8 @@ class Envelope:
     def around(cls, *configs: Config) -> Envelope:
         """The smallest envelope that holds all of these."""
         sizes = {
-            name: max(getattr(c, name) for c in configs) for name in ("block_size", "n_embd", "n_hidden", "batch_size")
+            name: max(getattr(c, name) for c in configs)
+            for name in ("block_size", "n_embd", "n_hidden", "batch_size")
         }
         return cls(
             **sizes,

@@ -24,8 +24,8 @@ from makemore.data import Corpus
 from makemore.engines import Envelope, EvalPoint, Outcome, TrainResult
 from makemore.model import MLP
 from studies import mlp
-from studies.harness import launch, proposals, tracking
-from studies.harness.spaces import LECTURE, five_parameters
+from studies.harness.search import launch, queue
+from studies.harness.tracking import tracker
 
 
 class NoEngine:
@@ -44,7 +44,12 @@ class NoEngine:
         outcomes: list[tuple[int, Outcome]] = []
         for slot, (config, history) in self._slots.items():
             step = (len(history) + 1) * config.eval_interval
-            loss = 2 + abs(np.log10(config.lr) + 0.5) + 8 / config.n_hidden + 0.5 * config.max_steps / step / 10
+            loss = (
+                2
+                + abs(np.log10(config.lr) + 0.5)
+                + 8 / config.n_hidden
+                + 0.5 * config.max_steps / step / 10
+            )
             history.append(EvalPoint(step, loss, loss, config.lr))
             outcomes.append((slot, history[-1]))
         return outcomes
@@ -87,10 +92,13 @@ def measure(trials: int, folder: Path) -> Measured:
         setattr(owner, name, outer)
         return lambda: setattr(owner, name, inner)
 
-    restore = [timed(proposals.Proposals, "next", "ask"), timed(tracking.Tracker, "_send_all", "mlflow")]
+    restore = [
+        timed(queue.TrialQueue, "next", "ask"),
+        timed(tracker.Tracker, "_send_all", "mlflow"),
+    ]
     begun, cpu = time.perf_counter(), time.process_time()
     args = mlp.Args(trials=trials, steps=5000, prune=False, repeats=0, json=False, device="cpu")
-    launch.run_study(args, five_parameters, mlp.BASE, first=LECTURE)
+    launch.run_study(args, mlp.space, mlp.BASE, first=mlp.LECTURE)
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     for undo in restore:
         undo()
@@ -107,18 +115,30 @@ def main() -> None:
         return NoEngine(corpus, capacity)
 
     launch.make_engine = make
-    launch.display.print_end = lambda *_: None
+    launch.terminal.print_end = lambda *_: None
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
         one = measure(1, Path(folder) / "one")
         print(f"a study of one trial: {one.wall:.2f} s, {one.cpu:.2f} s of the processor\n")
-        print("Milliseconds a trial beyond the first; MLflow's thread runs beside the coordinator's.\n")
-        print("| trials | s | ms | of the processor | Optuna's ask | MLflow's thread | MB in mlruns/ |")
+        print(
+            "Milliseconds a trial beyond the first; MLflow's thread runs beside the coordinator's.\n"
+        )
+        print(
+            "| trials | s | ms | of the processor | Optuna's ask | MLflow's thread | MB in mlruns/ |"
+        )
         print("|---|---|---|---|---|---|---|")
         for trials in args.trials:
             all_of_it = measure(trials, Path(folder) / str(trials))
-            each = [1000 * (much - little) / (trials - 1) for much, little in zip(all_of_it[:4], one[:4], strict=True)]
-            cells = [f"{trials}", f"{all_of_it.wall:.1f}", *(f"{ms:.1f}" for ms in each), f"{all_of_it.size / 1e6:.0f}"]
+            each = [
+                1000 * (much - little) / (trials - 1)
+                for much, little in zip(all_of_it[:4], one[:4], strict=True)
+            ]
+            cells = [
+                f"{trials}",
+                f"{all_of_it.wall:.1f}",
+                *(f"{ms:.1f}" for ms in each),
+                f"{all_of_it.size / 1e6:.0f}",
+            ]
             print(f"| {' | '.join(cells)} |", flush=True)
         os.chdir(Path(__file__).parent)
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import Envelope, resolve_device
-from makemore.engines.batched_layout import Layout
-from makemore.engines.batched_plan import Parts, TrainSet
-from makemore.engines.batched_stack import Stack, State, bytes_per_slot
+from makemore.engines.batched.layout import Layout
+from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.stack import Stack, State, bytes_per_slot
 from makemore.model import MLP
 
 SIZES = {"cpu": [1, 16, 64], "cuda": [1, 16, 256, 1024, 4096]}
@@ -48,7 +48,9 @@ def eager_model(corpus: Corpus, config: Config, device: torch.device) -> Callabl
     """One model as the lecture trains it: a function that runs some steps."""
     X, Y = (x.to(device) for x in corpus.train.tensors(config.block_size))
     model = MLP(config, len(corpus.vocab))
-    C, W1, b1, W2, b2 = parameters = [p.detach().to(device).requires_grad_() for p in model.parameters()]
+    C, W1, b1, W2, b2 = parameters = [
+        p.detach().to(device).requires_grad_() for p in model.parameters()
+    ]
     adamw = torch.optim.AdamW(parameters, lr=config.lr) if config.optimizer == "adamw" else None
 
     def run(steps: int) -> None:
@@ -69,7 +71,9 @@ def eager_model(corpus: Corpus, config: Config, device: torch.device) -> Callabl
     return run
 
 
-def population(corpus: Corpus, configs: list[Config], device: torch.device) -> Callable[[int], object]:
+def population(
+    corpus: Corpus, configs: list[Config], device: torch.device
+) -> Callable[[int], object]:
     """All models in one stack: a function that runs some steps of each."""
     layout = Layout(Envelope.around(*configs), len(corpus.vocab))
     stack = Stack(len(configs), layout, TrainSet(corpus.train, device), torch.float32)
@@ -102,13 +106,17 @@ def processor() -> str:
     """The name of the CPU."""
     try:
         with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+            return next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=SIZES, default="cpu")
     parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="sgd")
     args = parser.parse_args()
@@ -120,7 +128,11 @@ def main() -> None:
     torch.set_num_threads(1)
     corpus = load_corpus()
     base = Config(optimizer=args.optimizer, lr=0.1 if args.optimizer == "sgd" else 1e-3)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, one thread"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{processor()}, one thread"
+    )
     slot = bytes_per_slot(Envelope.around(base), len(corpus.vocab))
     print(f"{name}; torch {torch.__version__}; {args.optimizer}; {slot / 1e6:.2f} MB a model")
     print(f"{'models':>7} {'model-steps/s':>14} {'one eager model':>16} {'times':>7}")

@@ -39,8 +39,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
 from studies.harness.report.scales import Scale
-from studies.harness.samplers import SpreadThenTPE
-from studies.harness.spaces import describe, distributions, eight_parameters
+from studies.harness.search.samplers import SpreadThenTPE
+from studies.harness.search.spaces import describe, distributions
+from studies.record import space as eight_parameters
 
 TABLE = Path(__file__).with_name("learning_curves.csv.gz")
 LEVELS = (2.10, 2.00, 1.98)
@@ -68,7 +69,10 @@ def read_table(kind: str) -> Table:
     """The table with the losses of the weights themselves (dev) or of their running average (average)."""
     frame = pd.read_csv(TABLE)
     columns = [name for name in frame if str(name).startswith(f"{kind}_")]
-    params = [{str(name): value for name, value in row.items()} for row in frame[list(SPACE)].to_dict("records")]
+    params = [
+        {str(name): value for name, value in row.items()}
+        for row in frame[list(SPACE)].to_dict("records")
+    ]
     curves = frame[columns].fillna(math.inf).to_numpy()
     return Table(params, places(params), curves)
 
@@ -89,7 +93,9 @@ class FromTable(BaseSampler):
         self._free = np.ones(len(table.params), bool)
         self.row = -1  # of the last trial
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return SPACE
 
     def sample_relative(
@@ -108,7 +114,9 @@ class FromTable(BaseSampler):
     def sample_independent(self, *_: Any) -> Any:
         raise AssertionError("all parameters are sampled together")
 
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
+    ) -> None:
         self._sampler.after_trial(study, trial, state, values)
 
 
@@ -125,13 +133,27 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "best quarter after 15%": lambda points: PercentilePruner(
         25.0, n_startup_trials=5, n_warmup_steps=3 * points // 20
     ),
-    "halving 1/3 from 15%": lambda points: SuccessiveHalvingPruner(min_resource=3 * points // 20, reduction_factor=3),
-    "halving 1/4 from 15%": lambda points: SuccessiveHalvingPruner(min_resource=3 * points // 20, reduction_factor=4),
-    "halving 1/4 from 10%": lambda points: SuccessiveHalvingPruner(min_resource=points // 10, reduction_factor=4),
-    "halving 1/6 from 15%": lambda points: SuccessiveHalvingPruner(min_resource=3 * points // 20, reduction_factor=6),
-    "halving 1/3 from 25%": lambda points: SuccessiveHalvingPruner(min_resource=points // 4, reduction_factor=3),
-    "halving 1/4 from 40%": lambda points: SuccessiveHalvingPruner(min_resource=2 * points // 5, reduction_factor=4),
-    "hyperband": lambda points: HyperbandPruner(min_resource=points // 10, max_resource=points, reduction_factor=3),
+    "halving 1/3 from 15%": lambda points: SuccessiveHalvingPruner(
+        min_resource=3 * points // 20, reduction_factor=3
+    ),
+    "halving 1/4 from 15%": lambda points: SuccessiveHalvingPruner(
+        min_resource=3 * points // 20, reduction_factor=4
+    ),
+    "halving 1/4 from 10%": lambda points: SuccessiveHalvingPruner(
+        min_resource=points // 10, reduction_factor=4
+    ),
+    "halving 1/6 from 15%": lambda points: SuccessiveHalvingPruner(
+        min_resource=3 * points // 20, reduction_factor=6
+    ),
+    "halving 1/3 from 25%": lambda points: SuccessiveHalvingPruner(
+        min_resource=points // 4, reduction_factor=3
+    ),
+    "halving 1/4 from 40%": lambda points: SuccessiveHalvingPruner(
+        min_resource=2 * points // 5, reduction_factor=4
+    ),
+    "hyperband": lambda points: HyperbandPruner(
+        min_resource=points // 10, max_resource=points, reduction_factor=3
+    ),
     "wilcoxon": lambda points: WilcoxonPruner(p_threshold=0.1),
 }
 
@@ -172,7 +194,9 @@ def summarise(searches: list[np.ndarray], budget: float) -> dict[str, Any]:
     """Over seeds: median cost to each level, and the median best loss at a quarter, a half and all of the budget."""
     row: dict[str, Any] = {}
     for level in LEVELS:
-        costs = [next((cost for cost, best in search if best <= level), math.inf) for search in searches]
+        costs = [
+            next((cost for cost, best in search if best <= level), math.inf) for search in searches
+        ]
         row[f"to {level:.2f}"] = float(np.median(costs))
     for share in (0.25, 0.5, 1.0):
         ends = [search[search[:, 0] <= share * budget + 1e-9][-1, 1] for search in searches]
@@ -182,7 +206,10 @@ def summarise(searches: list[np.ndarray], budget: float) -> dict[str, Any]:
 
 def rank_correlations(kind: str) -> dict[str, list[float]]:
     """Spearman's correlation of the loss at 5, 15, 25, 50 and 75% of the steps with the lowest of the weights' own."""
-    curves, final = pd.DataFrame(read_table(kind).curves), pd.Series(read_table("dev").curves.min(axis=1))
+    curves, final = (
+        pd.DataFrame(read_table(kind).curves),
+        pd.Series(read_table("dev").curves.min(axis=1)),
+    )
     shares = [0.05, 0.15, 0.25, 0.5, 0.75]
     columns = [round(share * curves.shape[1]) - 1 for share in shares]
     best = final.nsmallest(len(final) // 4).index
@@ -202,21 +229,32 @@ def main(args: argparse.Namespace) -> None:
         for which, values in rank_correlations(kind).items():
             print(f"  {title:<14}{which:<13}" + " ".join(f"{value:6.2f}" for value in values))
     lowest = read_table("average").curves.min(axis=1) - read_table("dev").curves.min(axis=1)
-    print(f"lowest loss of the average above that of the weights: median {np.median(lowest):+.4f} over the table")
+    print(
+        f"lowest loss of the average above that of the weights: median {np.median(lowest):+.4f} over the table"
+    )
     rows = {}
     with ProcessPoolExecutor(args.processes) as pool:
 
         def start(name: str, budget: float) -> list[Future[np.ndarray]]:
             sampler, pruner = (part.strip() for part in name.split("/", maxsplit=1))
-            return [pool.submit(replay, sampler, pruner, seed, budget, args.curves) for seed in range(args.seeds)]
+            return [
+                pool.submit(replay, sampler, pruner, seed, budget, args.curves)
+                for seed in range(args.seeds)
+            ]
 
         started = {name: start(name, args.budget) for name in args.only or DEFAULT}
         twice = start("random/none", 2 * args.budget)
         for name, searches in started.items():
             rows[name] = summarise([search.result() for search in searches], args.budget)
-        end = summarise([search.result() for search in twice], 2 * args.budget)[f"best at {2 * args.budget:g}"]
+        end = summarise([search.result() for search in twice], 2 * args.budget)[
+            f"best at {2 * args.budget:g}"
+        ]
     print(f"\n{args.seeds} seeds, medians; costs in whole trials, curves of the {args.curves}")
-    print(pd.DataFrame(rows).T.to_string(float_format=lambda value: f"{value:.4g}" if value > 2.2 else f"{value:.4f}"))
+    print(
+        pd.DataFrame(rows).T.to_string(
+            float_format=lambda value: f"{value:.4g}" if value > 2.2 else f"{value:.4f}"
+        )
+    )
     print(f"random search with twice the budget: {end:.4f}")
     print(f"{time.perf_counter() - began:.0f} s")
 
@@ -229,7 +267,9 @@ DEFAULT = [
 ]
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=40.0, help="whole trials a search may cost")
     parser.add_argument("--curves", choices=["average", "dev"], default="average")

@@ -24,6 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from makemore.engines.cpu import slot
+from studies.harness.search import queue
+from studies.harness.tracking import tracker
+
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parents[1] / "studies" / "mlp.py"
 
@@ -31,15 +35,20 @@ STUDY = HERE.parents[1] / "studies" / "mlp.py"
 def run(command: list[str], folder: Path) -> tuple[float, dict[str, Any]]:
     """Seconds of a whole process, and the JSON of its last line."""
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, check=True, capture_output=True, text=True
+    )
     return time.perf_counter() - begun, json.loads(done.stdout.splitlines()[-1])
 
 
 def proposed(folder: Path) -> list[dict[str, Any]]:
     """The parameters of the study in a folder, in order."""
-    from studies.harness.study import load_study
+    from studies.harness.store.study import load_study
 
-    return [trial.params for trial in load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials()]
+    return [
+        trial.params
+        for trial in load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials()
+    ]
 
 
 class Clock:
@@ -47,7 +56,9 @@ class Clock:
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
-        self._inner = threading.local()  # seconds of the activities within the present one, outermost first
+        self._inner = (
+            threading.local()
+        )  # seconds of the activities within the present one, outermost first
 
     @contextmanager
     def activity(self, label: str) -> Iterator[None]:
@@ -76,24 +87,22 @@ def time_one_study(trials: int, steps: int) -> None:
     """Run a study of this process's own under a clock, and print two tables."""
     clock, begun = Clock(), time.perf_counter()
     with clock.activity("imports"):
-        from makemore.engines import cpu_slot
         from studies import mlp
-        from studies.harness import coordinator, launch, proposals, tracking
-        from studies.harness.spaces import LECTURE, five_parameters
+        from studies.harness.search import coordinator, launch
 
     files = "a trial's samples, checkpoint and diagnostics"
-    ours, theirs = coordinator.Coordinator, tracking.Tracker
+    ours, theirs = coordinator.Coordinator, tracker.Tracker
     for owner, name, label in (
-        (proposals.Proposals, "next", "Optuna: ask"),
+        (queue.TrialQueue, "next", "Optuna: ask"),
         (ours, "_handle", "Optuna: report and tell"),
         (ours, "_write_files", files),
         (coordinator, "diagnose", files),
         (ours, "_advance", "idle: waiting for the slots"),
-        (launch, "write_ending", "report and pictures"),
+        (launch, "finish_study", "report and pictures"),
         (theirs, "wait_until_open", "idle: waiting for MLflow"),
         (theirs, "close", "idle: waiting for MLflow"),
-        (cpu_slot.Slot, "train", "training"),
-        (cpu_slot.Slot, "evaluate", "evaluation"),
+        (slot.Slot, "train", "training"),
+        (slot.Slot, "evaluate", "evaluation"),
         (launch, "connect", "MLflow: import, and its database"),
         (launch, "recover", "MLflow: what earlier launches left"),
         (theirs, "_send_all", "MLflow: sending"),
@@ -101,7 +110,7 @@ def time_one_study(trials: int, steps: int) -> None:
         clock.time_calls(owner, name, label)
     args = mlp.Args(trials=trials, steps=steps, prune=False, repeats=0, study="timed", device="cpu")
     with clock.activity("corpus, Optuna's store, kernel, and the rest"):
-        launch.run_study(args, five_parameters, mlp.BASE, first=LECTURE)
+        launch.run_study(args, mlp.space, mlp.BASE, first=mlp.LECTURE)
     wall, spent = time.perf_counter() - begun, clock.spent
     beside = ("training", "evaluation", "MLflow: import, and", "MLflow: what", "MLflow: sending")
     for title, there in (
@@ -120,7 +129,9 @@ def blas_kernel() -> str:
     import numpy  # noqa: F401
     from threadpoolctl import threadpool_info
 
-    kernels = {pool["architecture"] for pool in threadpool_info() if pool.get("internal_api") == "openblas"}
+    kernels = {
+        pool["architecture"] for pool in threadpool_info() if pool.get("internal_api") == "openblas"
+    }
     return ", ".join(sorted(kernels)) or "none"
 
 

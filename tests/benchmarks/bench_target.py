@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studies.harness.study import load_study
+from studies.harness.store.study import load_study
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parents[1] / "studies" / "mlp.py"
@@ -31,10 +31,14 @@ STUDY = HERE.parents[1] / "studies" / "mlp.py"
 def reached(folder: Path, level: float) -> float:
     """When a trial of the study in a folder first had a dev loss of at most `level`, in seconds since the epoch."""
     try:
-        trials = load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials(deepcopy=False)
+        trials = load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials(
+            deepcopy=False
+        )
     except ValueError:  # not made yet
         return math.inf
-    rows = [row for trial in trials for row in trial.user_attrs.get("summary", {}).get("history", [])]
+    rows = [
+        row for trial in trials for row in trial.user_attrs.get("summary", {}).get("history", [])
+    ]
     return min((at for _, _, dev_loss, _, at in rows if dev_loss <= level), default=math.inf)
 
 
@@ -44,11 +48,16 @@ def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
         folder, began = Path(name), time.time()
         flags = ["--trials", "1000", "--repeats", "0", "--seed", str(seed), *names]
         study = subprocess.Popen(
-            [sys.executable, str(STUDY), *flags], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, str(STUDY), *flags],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while (at := reached(folder, level)) == math.inf and time.time() - began < timeout:
             if study.poll() is not None:
-                raise RuntimeError(f"the study of seed {seed} ended before its time, with exit code {study.returncode}")
+                raise RuntimeError(
+                    f"the study of seed {seed} ended before its time, with exit code {study.returncode}"
+                )
             time.sleep(0.5)
         study.send_signal(signal.SIGINT)
         study.wait(30)
@@ -58,7 +67,17 @@ def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
 def plain(seed: int, level: float, timeout: float, names: list[str]) -> float:
     """The same for the plain script."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--trials", "100", "--prune", "--seed", str(seed), "--until", str(level), "--timeout", str(timeout)]
+        flags = [
+            "--trials",
+            "100",
+            "--prune",
+            "--seed",
+            str(seed),
+            "--until",
+            str(level),
+            "--timeout",
+            str(timeout),
+        ]
         began = time.time()
         command = [sys.executable, str(HERE / "plain_study.py"), *flags, *names]
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
@@ -68,7 +87,9 @@ def plain(seed: int, level: float, timeout: float, names: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--level", type=float, default=2.07)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timeout", type=float, default=165.0)
@@ -76,13 +97,19 @@ def main() -> None:
     parser.add_argument("--only", choices=["ours", "plain"])
     args = parser.parse_args()
     names = ["--names", str(args.names.absolute())] if args.names else []
-    print(f"seconds to a dev loss of {args.level}, {os.cpu_count()} cores, at most {args.timeout:g} s", flush=True)
+    print(
+        f"seconds to a dev loss of {args.level}, {os.cpu_count()} cores, at most {args.timeout:g} s",
+        flush=True,
+    )
     medians = {}
     for name, search in (("ours", ours), ("plain", plain)):
         if args.only in (None, name):
             seconds = [search(seed, args.level, args.timeout, names) for seed in range(args.seeds)]
             medians[name] = float(np.median(seconds))
-            print(f"{name:<6} median {medians[name]:6.1f}  " + " ".join(f"{s:6.1f}" for s in seconds), flush=True)
+            print(
+                f"{name:<6} median {medians[name]:6.1f}  " + " ".join(f"{s:6.1f}" for s in seconds),
+                flush=True,
+            )
     if len(medians) == 2:
         print(f"ratio  {medians['plain'] / medians['ours']:.1f}")
 

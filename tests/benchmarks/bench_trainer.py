@@ -25,7 +25,9 @@ ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-if __name__ == "__main__" and os.environ.get("MAKEMORE_BENCH") != "ready":  # BLAS reads the environment when it loads
+if (
+    __name__ == "__main__" and os.environ.get("MAKEMORE_BENCH") != "ready"
+):  # BLAS reads the environment when it loads
     environment = {**os.environ, **ONE_THREAD, "MAKEMORE_BENCH": "ready"}
     if "--pinned" not in sys.argv:
         environment = {name: value for name, value in environment.items() if name not in PINS}
@@ -38,15 +40,17 @@ from threadpoolctl import threadpool_info, threadpool_limits  # noqa: E402
 
 from makemore.config import Config  # noqa: E402
 from makemore.data import Corpus, load_corpus  # noqa: E402
-from makemore.engines.cpu import CpuEngine  # noqa: E402
-from makemore.engines.cpu_slot import Slot  # noqa: E402
+from makemore.engines.cpu.engine import CpuEngine  # noqa: E402
+from makemore.engines.cpu.slot import Slot  # noqa: E402
 from makemore.model import MLP  # noqa: E402
 
 ROWS = {
     "block 3, embedding 10, hidden 200, batch 32, SGD": Config(init="kaiming"),
     "  the same, AdamW": Config(init="kaiming", optimizer="adamw", lr=1e-3),
     "  the same, batch 256, SGD": Config(init="kaiming", batch_size=256),
-    "  the same, batch 256, AdamW": Config(init="kaiming", batch_size=256, optimizer="adamw", lr=1e-3),
+    "  the same, batch 256, AdamW": Config(
+        init="kaiming", batch_size=256, optimizer="adamw", lr=1e-3
+    ),
     "block 8, embedding 24, hidden 400, batch 256, SGD": Config(
         init="kaiming", block_size=8, n_embd=24, n_hidden=400, batch_size=256
     ),
@@ -103,7 +107,10 @@ def jax_loop(config: Config, corpus: Corpus) -> Steps:
         m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
         v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g, strict=True)]
         c, d = 1 / (1 - 0.9**n), 1 / (1 - 0.999**n)
-        p = [a - config.lr * c * b / (jnp.sqrt(e * d) + 1e-8) for a, b, e in zip(p, m, v, strict=True)]
+        p = [
+            a - config.lr * c * b / (jnp.sqrt(e * d) + 1e-8)
+            for a, b, e in zip(p, m, v, strict=True)
+        ]
         return (p, m, v, n + 1), None
 
     def train_steps(state: tuple, n: int) -> tuple:
@@ -138,14 +145,20 @@ def suitable_steps(steps: Steps, seconds: float) -> int:
 
 def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
     """The table of steps a second: medians over rounds of about `seconds` for each contender."""
-    contenders: dict[str, Callable[[Config, Corpus], Steps]] = {"lecture": lecture_loop, "engine": kernel_loop}
+    contenders: dict[str, Callable[[Config, Corpus], Steps]] = {
+        "lecture": lecture_loop,
+        "engine": kernel_loop,
+    }
     try:
         import jax  # noqa: F401
 
         contenders["jax"] = jax_loop
     except ImportError:
         print("JAX is not installed (pip install -e '.[bench]'): its column is left out.")
-    print(f"\n{'steps/s: median (best)':50s}" + "".join(f"{name:>18s}" for name in contenders), "  engine / others")
+    print(
+        f"\n{'steps/s: median (best)':50s}" + "".join(f"{name:>18s}" for name in contenders),
+        "  engine / others",
+    )
     for row, config in ROWS.items():
         runs = {name: make(config, corpus) for name, make in contenders.items()}
         sizes = {name: suitable_steps(steps, seconds) for name, steps in runs.items()}
@@ -154,8 +167,12 @@ def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
             for name, steps in runs.items():
                 rates[name].append(rate(steps, sizes[name]))
         middle = {name: statistics.median(values) for name, values in rates.items()}
-        cells = "".join(f"{middle[name]:>9,.0f} {f'({max(values):,.0f})':8s}" for name, values in rates.items())
-        ratios = ", ".join(f"{name} {middle['engine'] / middle[name]:.1f}" for name in middle if name != "engine")
+        cells = "".join(
+            f"{middle[name]:>9,.0f} {f'({max(values):,.0f})':8s}" for name, values in rates.items()
+        )
+        ratios = ", ".join(
+            f"{name} {middle['engine'] / middle[name]:.1f}" for name in middle if name != "engine"
+        )
         print(f"{row:50s}{cells}   {ratios}", flush=True)
 
 
@@ -198,12 +215,14 @@ def evaluation(corpus: Corpus, rounds: int) -> None:
                 _ = (emb @ slot.model.W1) @ slot.model.W2
                 products.append(time.perf_counter() - started)
         a, b = (statistics.median(times[1:]) * 1e3 for times in (ours, products))
-        print(f"evaluation, {row.strip()}: {a:.2f} ms, {a / b:.2f} x the products alone ({b:.2f} ms)")
+        print(
+            f"evaluation, {row.strip()}: {a:.2f} ms, {a / b:.2f} x the products alone ({b:.2f} ms)"
+        )
 
 
 COMPILE = """
 import time
-from makemore.config import Config; from makemore.data import load_corpus; from makemore.engines.cpu_slot import Slot
+from makemore.config import Config; from makemore.data import load_corpus; from makemore.engines.cpu.slot import Slot
 corpus = load_corpus(); started = time.perf_counter(); Slot(Config(), corpus).run(1)
 print(time.perf_counter() - started)
 """
@@ -212,10 +231,19 @@ print(time.perf_counter() - started)
 def compilation() -> None:
     """Seconds from a config to its first step, with and without machine code on disk."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {
+            **os.environ,
+            "NUMBA_CACHE_DIR": folder,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
         times = [
             float(
-                subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, check=True).stdout
+                subprocess.run(
+                    [sys.executable, "-c", COMPILE],
+                    env=environment,
+                    capture_output=True,
+                    check=True,
+                ).stdout
             )
             for _ in range(2)
         ]
@@ -223,18 +251,28 @@ def compilation() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of one measurement (default: %(default)s)")
-    parser.add_argument("--pinned", action="store_true", help="leave an environment's choice of OpenBLAS kernel")
+    parser.add_argument(
+        "--seconds", type=float, default=0.4, help="of one measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pinned", action="store_true", help="leave an environment's choice of OpenBLAS kernel"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     corpus = load_corpus()
     np.dot(np.ones((2, 2)), np.ones((2, 2)))
     blas = {
-        f"{lib['internal_api']} {lib.get('architecture', '')}" for lib in threadpool_info() if lib["user_api"] == "blas"
+        f"{lib['internal_api']} {lib.get('architecture', '')}"
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas"
     }
-    print(f"{platform.platform()}, {os.cpu_count()} cores, {_processor()}; torch {torch.__version__}")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} cores, {_processor()}; torch {torch.__version__}"
+    )
     print(f"BLAS in this process: {', '.join(sorted(blas))}; the engine uses none.")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with threadpool_limits(1, user_api="blas"):
@@ -250,7 +288,11 @@ def main() -> None:
 
 
 def _processor() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return names[0].split(":")[1].strip() if names else platform.processor()
 
 

@@ -22,8 +22,8 @@ import pandas as pd
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines.base import DIVERGED_LOSS
-from makemore.engines.cpu_slot import Slot
-from studies.harness.spaces import eight_parameters
+from makemore.engines.cpu.slot import Slot
+from studies.record import space as eight_parameters
 
 TABLE = Path(__file__).with_name("learning_curves.csv.gz")
 POINTS = 20  # evaluations of a curve, evenly spaced
@@ -60,10 +60,14 @@ def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[f
 
 def main(at_random: int, by_tpe: int, steps: int, threads: int) -> None:
     corpus, lock, rows, n_configs = load_corpus(None), Lock(), [], at_random + by_tpe
-    base = Config(optimizer="adamw", schedule="cosine", init="kaiming", max_steps=steps, eval_interval=steps)
+    base = Config(
+        optimizer="adamw", schedule="cosine", init="kaiming", max_steps=steps, eval_interval=steps
+    )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    informed = optuna.samplers.TPESampler(seed=1, n_startup_trials=0, multivariate=True, constant_liar=True)
+    informed = optuna.samplers.TPESampler(
+        seed=1, n_startup_trials=0, multivariate=True, constant_liar=True
+    )
 
     def train_one(number: int) -> None:
         with lock:
@@ -88,7 +92,9 @@ def main(at_random: int, by_tpe: int, steps: int, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--random", type=int, default=266)
     parser.add_argument("--by-tpe", type=int, default=34)
     parser.add_argument("--steps", type=int, default=10_000)

@@ -23,7 +23,9 @@ import torch.nn.functional as F
 NAMES = Path(__file__).resolve().parents[2] / "makemore" / "names.txt"
 
 
-def build(words: list[str], codes: dict[str, int], block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def build(
+    words: list[str], codes: dict[str, int], block_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     X, Y = [], []
     for word in words:
         context = [0] * block_size
@@ -34,7 +36,9 @@ def build(words: list[str], codes: dict[str, int], block_size: int) -> tuple[tor
     return torch.tensor(X), torch.tensor(Y)
 
 
-def objective(trial: optuna.Trial, words: list[str], steps: int, prune: bool, until: float | None) -> float:
+def objective(
+    trial: optuna.Trial, words: list[str], steps: int, prune: bool, until: float | None
+) -> float:
     lr = trial.suggest_float("lr", 1e-3, 1.0, log=True)
     block_size = trial.suggest_int("block_size", 2, 8)
     n_embd = trial.suggest_int("n_embd", 2, 24)
@@ -119,7 +123,11 @@ def main() -> None:
     with mlflow.start_run(run_name="study"):
         study.optimize(timed, n_trials=args.trials, timeout=args.timeout)
         mlflow.log_metric("best_dev_loss", study.best_value)
-    print(json.dumps({"best_dev_loss": study.best_value, "objective_s": spent[0], "stopped_at": ended[0]}))
+    print(
+        json.dumps(
+            {"best_dev_loss": study.best_value, "objective_s": spent[0], "stopped_at": ended[0]}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from makemore.config import Config
-from studies.harness.args import StudyArgs
-from studies.harness.launch import run_study
-from studies.harness.mlflow_store import default_tracking_uri
-from studies.harness.spaces import LECTURE, five_parameters
+from studies.harness.cli.args import StudyArgs
+from studies.harness.search.launch import run_study
+from studies.harness.tracking.client import default_tracking_uri
+from studies.mlp import LECTURE
+from studies.mlp import space as five_parameters
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 SMALL = Config(max_steps=40, eval_interval=10, n_hidden=16, init="kaiming")
@@ -26,8 +27,17 @@ def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path
     folder = tmp_path_factory.mktemp("template")
     with contextlib.chdir(folder):
         names = Path("words.txt")
-        names.write_text("\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n")
-        flags: dict[str, Any] = {"trials": 3, "steps": 40, "workers": 2, "device": "cpu", "prune": False, "repeats": 0}
+        names.write_text(
+            "\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n"
+        )
+        flags: dict[str, Any] = {
+            "trials": 3,
+            "steps": 40,
+            "workers": 2,
+            "device": "cpu",
+            "prune": False,
+            "repeats": 0,
+        }
         args = StudyArgs(names=names, study="small", **flags)
         assert run_study(args, five_parameters, BASE, first=LECTURE) == 0
     return folder

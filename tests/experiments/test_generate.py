@@ -13,10 +13,10 @@ import torch
 from experiments.registry import save_served
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
-from makemore.data import Vocab
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
-from studies.harness.mlflow_store import connect
+from makemore.words import Vocab
+from studies.harness.tracking.client import connect
 from tests.conftest import Ran
 
 SCRIPT = "experiments/generate.py"
@@ -49,7 +49,9 @@ def write_names(words: list[str]) -> Path:
     return path
 
 
-def test_names_come_with_their_nats_and_those_in_the_data_are_marked(run_file: Run, model: MLP) -> None:
+def test_names_come_with_their_nats_and_those_in_the_data_are_marked(
+    run_file: Run, model: MLP
+) -> None:
     drawn = sample_words(model, VOCAB, 12, seed=5, temperature=0.8, prefix="al")
     data = write_names([drawn[2], drawn[7], "never"])
 
@@ -58,22 +60,42 @@ def test_names_come_with_their_nats_and_those_in_the_data_are_marked(run_file: R
 
     assert ran.code == 0
     assert [row["name"] for row in ran.json["names"]] == drawn
-    assert [row["in_data"] for row in ran.json["names"]] == [word in (drawn[2], drawn[7]) for word in drawn]
-    assert [row["nats_per_char"] for row in ran.json["names"]] == score_words(model, VOCAB, drawn).tolist()
+    assert [row["in_data"] for row in ran.json["names"]] == [
+        word in (drawn[2], drawn[7]) for word in drawn
+    ]
+    assert [row["nats_per_char"] for row in ran.json["names"]] == score_words(
+        model, VOCAB, drawn
+    ).tolist()
     shown = run_file(SCRIPT, CHECKPOINT, *flags).out
     line = next(line for line in shown.splitlines() if line.split()[:1] == [drawn[2]])
-    assert line.split()[1:] == [f"{score_words(model, VOCAB, drawn[2:3])[0]:.3f}", "in", "the", "data"]
+    assert line.split()[1:] == [
+        f"{score_words(model, VOCAB, drawn[2:3])[0]:.3f}",
+        "in",
+        "the",
+        "data",
+    ]
     known = sum(word in (drawn[2], drawn[7]) for word in drawn)
     assert sum(line.rstrip().endswith("in the data") for line in shown.splitlines()) == known
     assert f"{12 - known} are new; {known} stand in the data." in shown
 
 
-def test_new_only_draws_on_past_what_is_known_and_what_was_drawn_before(run_file: Run, model: MLP) -> None:
+def test_new_only_draws_on_past_what_is_known_and_what_was_drawn_before(
+    run_file: Run, model: MLP
+) -> None:
     drawn = sample_words(model, VOCAB, 500, seed=5, temperature=0.7)
     known = drawn[:10]
     assert len(set(drawn[:60])) < 60  # there are repeats to leave out
 
-    flags = ("--n", 30, "--temperature", 0.7, "--seed", 5, "--names", write_names([*filter(None, known), "other"]))
+    flags = (
+        "--n",
+        30,
+        "--temperature",
+        0.7,
+        "--seed",
+        5,
+        "--names",
+        write_names([*filter(None, known), "other"]),
+    )
     ran = run_file(SCRIPT, CHECKPOINT, *flags, "--new-only", "--json")
 
     expected = [word for word in dict.fromkeys(drawn) if word and word not in known][:30]
@@ -82,7 +104,9 @@ def test_new_only_draws_on_past_what_is_known_and_what_was_drawn_before(run_file
     assert not any(row["in_data"] for row in ran.json["names"])
 
 
-def test_new_only_gives_up_with_a_sentence_where_there_is_nothing_new(run_file: Run, model: MLP) -> None:
+def test_new_only_gives_up_with_a_sentence_where_there_is_nothing_new(
+    run_file: Run, model: MLP
+) -> None:
     with torch.no_grad():
         model.flat.zero_()
         model.b2[0] = 50.0  # every word ends at once
@@ -131,14 +155,24 @@ def test_a_registered_model_gives_the_names_of_its_checkpoint(run_file: Run, mod
         version = client.create_model_version(name, Path(name).absolute().as_uri())
         client.set_registered_model_alias(name, "champion", version.version)
 
-    words = [run_file(SCRIPT, uri, "--json").json for uri in ("models:/served@champion", "models:/served/1")]
+    words = [
+        run_file(SCRIPT, uri, "--json").json
+        for uri in ("models:/served@champion", "models:/served/1")
+    ]
 
     assert [row["name"] for row in words[0]["names"]] == sample_words(model, VOCAB, 20, seed=1)
-    assert words[0]["names"] == words[1]["names"] == run_file(SCRIPT, CHECKPOINT, "--json").json["names"]
+    assert (
+        words[0]["names"]
+        == words[1]["names"]
+        == run_file(SCRIPT, CHECKPOINT, "--json").json["names"]
+    )
     assert "holds 0 safetensors files" in run_file(SCRIPT, "models:/bare@champion").refusal
     for uri in ("models:/served@nobody", "models:/nothing@champion", "models:/served/7"):
         assert run_file(SCRIPT, uri).refusal.startswith(f"{uri}: cannot be loaded from MLflow (")
-    assert "give models:/NAME@ALIAS or models:/NAME/VERSION" in run_file(SCRIPT, "models:/served").refusal
+    assert (
+        "give models:/NAME@ALIAS or models:/NAME/VERSION"
+        in run_file(SCRIPT, "models:/served").refusal
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,17 +186,23 @@ def test_a_registered_model_gives_the_names_of_its_checkpoint(run_file: Run, mod
         (("--names", "nowhere.txt"), "nowhere.txt: no such file"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(run_file: Run, model: MLP, flags: tuple[object], sentence: str) -> None:
+def test_bad_input_is_refused_in_one_sentence(
+    run_file: Run, model: MLP, flags: tuple[object], sentence: str
+) -> None:
     assert sentence in run_file(SCRIPT, CHECKPOINT, *flags).refusal
 
 
-def test_files_that_are_no_whole_checkpoint_are_refused_in_one_sentence(run_file: Run, model: MLP) -> None:
+def test_files_that_are_no_whole_checkpoint_are_refused_in_one_sentence(
+    run_file: Run, model: MLP
+) -> None:
     raw = CHECKPOINT.read_bytes()
     Path("short.safetensors").write_bytes(raw[:-7])
     Path("pickle.safetensors").write_bytes(pickle.dumps({"a": 1}))
     assert load_checkpoint(CHECKPOINT)  # the whole file is one
 
     for name in ("short.safetensors", "pickle.safetensors"):
-        assert run_file(SCRIPT, name).refusal.startswith(f"{name}: is cut short, or is no safetensors file")
+        assert run_file(SCRIPT, name).refusal.startswith(
+            f"{name}: is cut short, or is no safetensors file"
+        )
     assert run_file(SCRIPT, "gone.safetensors").refusal.startswith("gone.safetensors: no such file")
     assert "holds no checkpoint yet; train a model first" in run_file(SCRIPT).refusal

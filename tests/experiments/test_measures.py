@@ -16,8 +16,10 @@ import pytest
 
 from experiments.measures import baselines, compare
 from makemore.config import read_config
-from makemore.data import Corpus, load_corpus, read_words, split_words
-from studies.harness.mlflow_store import connect, find_runs
+from makemore.data import Corpus, load_corpus
+from makemore.words import read_words, split_words
+from studies.harness.tracking.client import connect, find_runs
+from tests.conftest import ROOT
 
 FILE = Path("experiments/configs/small.toml")
 Retrain = Callable[..., Any]
@@ -35,14 +37,24 @@ def test_baselines_stand_beside_the_losses(run_file: Any, retrain: Retrain) -> N
     of = collections.Counter(first for word in split.train for first in f".{word}")
     for name, words in {"dev_loss": split.dev, "test_loss": split.test}.items():
         pairs = [pair for word in words for pair in pairwise(f".{word}.")]
-        nats = [-math.log((counts[pair] + 0.1) / (of[pair[0]] + 0.1 * len(corpus.vocab))) for pair in pairs]
+        nats = [
+            -math.log((counts[pair] + 0.1) / (of[pair[0]] + 0.1 * len(corpus.vocab)))
+            for pair in pairs
+        ]
         assert rungs["bigram"][name] == pytest.approx(statistics.fmean(nats))
-        assert f"{rungs['bigram'][name]:.4f}" in next(line for line in ran.err.splitlines() if " bigram " in line)
+        assert f"{rungs['bigram'][name]:.4f}" in next(
+            line for line in ran.err.splitlines() if " bigram " in line
+        )
 
 
-def test_the_lectures_own_loss_stands_beside_its_names_only(corpus: Corpus, small_corpus: Corpus) -> None:
+def test_the_lectures_own_loss_stands_beside_its_names_only(
+    corpus: Corpus, small_corpus: Corpus
+) -> None:
     test = split_words(read_words()).test[:20]
-    assert baselines(corpus, "train", test)[-1] == ("the lecture's", {"train_loss": 2.126, "dev_loss": 2.17})
+    assert baselines(corpus, "train", test)[-1] == (
+        "the lecture's",
+        {"train_loss": 2.126, "dev_loss": 2.17},
+    )
     # Trained on train and dev, neither of its losses is one of these.
     assert baselines(corpus, "train+dev", test)[-1].name == "interpolated"
     assert baselines(small_corpus, "train", ["emma", "ava"])[-1].name == "interpolated"
@@ -54,19 +66,36 @@ def test_a_second_config_is_compared_in_a_plain_sentence(run_file: Any, retrain:
     Path("worse.toml").write_text(worse.to_toml())
     ran = retrain(FILE, "--against", "worse.toml", "--seeds", 2, "--json")
     found = ran.json["comparison"]
-    sentence = f"small is better than worse by {-found['difference']:.4f} ± {found['margin']:.4f} nats"
+    sentence = (
+        f"small is better than worse by {-found['difference']:.4f} ± {found['margin']:.4f} nats"
+    )
     assert found["sentence"] == sentence and found["difference"] < -found["margin"] < 0
     assert f"{sentence}, in test loss; 95% interval over words and seeds." in ran.err
     # The other way round it is the same difference.
     back = retrain("worse.toml", "--against", FILE, "--seeds", 2, "--json").json
-    assert back["comparison"]["difference"] == -found["difference"] and back["comparison"]["sentence"] == sentence
-    assert ran.json["mean"]["test_loss"] - back["mean"]["test_loss"] == pytest.approx(found["difference"], abs=1e-6)
+    assert (
+        back["comparison"]["difference"] == -found["difference"]
+        and back["comparison"]["sentence"] == sentence
+    )
+    assert ran.json["mean"]["test_loss"] - back["mean"]["test_loss"] == pytest.approx(
+        found["difference"], abs=1e-6
+    )
     # MLflow has the seeds of both below one parent.
     client = connect(None)
     parent = client.get_run(ran.json["mlflow_run_id"])
-    children = find_runs(client, parent.info.experiment_id, **{"mlflow.parentRunId": parent.info.run_id})
-    assert sorted(run.data.tags["config"] for run in children) == ["small", "small", "worse", "worse"]
-    assert parent.data.tags["comparison"] == sentence and parent.data.metrics["difference"] == found["difference"]
+    children = find_runs(
+        client, parent.info.experiment_id, **{"mlflow.parentRunId": parent.info.run_id}
+    )
+    assert sorted(run.data.tags["config"] for run in children) == [
+        "small",
+        "small",
+        "worse",
+        "worse",
+    ]
+    assert (
+        parent.data.tags["comparison"] == sentence
+        and parent.data.metrics["difference"] == found["difference"]
+    )
 
 
 def test_a_config_cannot_be_told_from_itself(run_file: Any, retrain: Retrain) -> None:
@@ -93,7 +122,9 @@ def test_the_interval_holds_the_true_difference_in_about_95_of_100_repetitions()
         lengths = rng.integers(3, 12, 300)
         common = rng.normal(2, 0.5, 300)  # some words are hard for both
 
-        def side(mean: float, lengths: np.ndarray = lengths, common: np.ndarray = common) -> np.ndarray:
+        def side(
+            mean: float, lengths: np.ndarray = lengths, common: np.ndarray = common
+        ) -> np.ndarray:
             own, seeds = rng.normal(0, 0.2, 300), rng.normal(0, 0.01, (5, 1))
             return lengths * (common + own + mean + seeds + rng.normal(0, 0.05, (5, 300)))
 
@@ -104,8 +135,14 @@ def test_the_interval_holds_the_true_difference_in_about_95_of_100_repetitions()
 
 
 def test_nothing_else_reads_the_test_split() -> None:
-    root, readers = Path(__file__).parents[2], []
-    for path in (path for name in ("makemore", "studies", "experiments") for path in (root / name).rglob("*.py")):
+    root, readers = ROOT, []
+    for path in (
+        path
+        for name in ("makemore", "studies", "experiments")
+        for path in (root / name).rglob("*.py")
+    ):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        readers += [path.name for node in nodes if isinstance(node, ast.Attribute) and node.attr == "test"]
+        readers += [
+            path.name for node in nodes if isinstance(node, ast.Attribute) and node.attr == "test"
+        ]
     assert readers == ["retrain.py"]

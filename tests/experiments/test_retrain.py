@@ -17,14 +17,15 @@ from experiments.seeds import LOSSES, make_configs, train_all
 from makemore.checkpoint import load_checkpoint
 from makemore.config import Config, read_config
 from makemore.counts import list_words
-from makemore.data import Corpus, build_dataset, load_corpus, read_words, split_words
+from makemore.data import Corpus, build_dataset, load_corpus
 from makemore.engines import EngineFailed, Outcome
-from makemore.engines.cpu import CpuEngine
+from makemore.engines.cpu.engine import CpuEngine
 from makemore.model import MLP
-from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.records import dev_loss, ranked
-from studies.harness.runs import FinishedRun, log_run
-from studies.harness.study import load_study
+from makemore.words import read_words, split_words
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import dev_loss, ranked
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.runs import FinishedRun, log_run
 
 RETRAIN = "experiments/retrain.py"
 FILE = Path("experiments/configs/small.toml")
@@ -42,7 +43,9 @@ def whole_split_loss(model: MLP, words: list[str]) -> float:
 # ---- the same digits
 
 
-def test_from_study_to_export_to_retraining_the_dev_loss_is_the_same(run_file: Any, retrain: Retrain) -> None:
+def test_from_study_to_export_to_retraining_the_dev_loss_is_the_same(
+    run_file: Any, retrain: Retrain
+) -> None:
     assert "3 of 3 trials" in run_file("studies/compare.py", "small").out
     assert run_file("experiments/export.py", "small").code == 0
     ran = retrain(FILE, "--json")
@@ -50,11 +53,16 @@ def test_from_study_to_export_to_retraining_the_dev_loss_is_the_same(run_file: A
     (seed,) = ran.json["seeds"]
     assert (ran.code, ran.json["name"], ran.json["reproduced"]) == (0, "small", True)
     assert seed["dev_loss"] == dev_loss(best) == best.value
-    assert (seed["seed"], seed["best_step"]) == (best.user_attrs["seed"], best.user_attrs["summary"]["best_step"])
+    assert (seed["seed"], seed["best_step"]) == (
+        best.user_attrs["seed"],
+        best.user_attrs["summary"]["best_step"],
+    )
     assert ran.json["n_params"] == best.user_attrs["summary"]["metrics"]["n_params"]
     assert f"exactly as trial {best.number} of study small." in ran.err
     # One seed has no spread.
-    assert ran.json["sd"] == dict.fromkeys(LOSSES) and ran.json["mean"] == {name: seed[name] for name in LOSSES}
+    assert ran.json["sd"] == dict.fromkeys(LOSSES) and ran.json["mean"] == {
+        name: seed[name] for name in LOSSES
+    }
     # The saved model has these losses, by their definition; the last is that of words that training never saw.
     model = load_checkpoint(ran.json["checkpoint"]).model
     for name, words in zip(LOSSES, split_words(read_words("words.txt")), strict=True):
@@ -68,24 +76,37 @@ def test_a_loss_that_is_not_the_origins_is_said(run_file: Any, retrain: Retrain)
     FILE.write_text(FILE.read_text().replace(f"dev_loss = {loss!r}", f"dev_loss = {loss + 0.5!r}"))
     ran = retrain(FILE, "--json")
     assert ran.json["reproduced"] is False
-    assert f"-0.5 from trial {best.number} of study small: every digit is the same only on" in ran.err
+    assert (
+        f"-0.5 from trial {best.number} of study small: every digit is the same only on" in ran.err
+    )
 
 
-def test_a_pruned_trial_is_compared_where_it_was_best_and_goes_on(run_file: Any, retrain: Retrain) -> None:
+def test_a_pruned_trial_is_compared_where_it_was_best_and_goes_on(
+    run_file: Any, retrain: Retrain
+) -> None:
     study = load_study("small", None)
     best = ranked(study.get_trials())[0]
     step, early = 8, best.intermediate_values[8]
     run_file("experiments/export.py", "small")
     text = FILE.read_text().replace(f"dev_loss = {best.value!r}", f"dev_loss = {early!r}")
-    FILE.write_text(text.replace("best_step = 40", f"best_step = {step}").replace(TrialState.COMPLETE.name, "PRUNED"))
+    FILE.write_text(
+        text.replace("best_step = 40", f"best_step = {step}").replace(
+            TrialState.COMPLETE.name, "PRUNED"
+        )
+    )
     ran = retrain(FILE)
-    assert f"The first seed has dev loss {early:.4f} at step 8, exactly as trial {best.number}" in ran.out
+    assert (
+        f"The first seed has dev loss {early:.4f} at step 8, exactly as trial {best.number}"
+        in ran.out
+    )
 
 
 # ---- more seeds
 
 
-def test_seeds_side_by_side_come_to_what_each_comes_to_alone(run_file: Any, retrain: Retrain) -> None:
+def test_seeds_side_by_side_come_to_what_each_comes_to_alone(
+    run_file: Any, retrain: Retrain
+) -> None:
     run_file("experiments/export.py", "small")
     ran = retrain(FILE, "--seeds", 3, "--workers", 2, "--json")
     rows = ran.json["seeds"]
@@ -94,7 +115,9 @@ def test_seeds_side_by_side_come_to_what_each_comes_to_alone(run_file: Any, retr
     for name in LOSSES:
         values = [row[name] for row in rows]
         mean, sd = statistics.mean(values), statistics.stdev(values)
-        assert (ran.json["mean"][name], ran.json["sd"][name]) == pytest.approx((mean, sd), rel=1e-12)
+        assert (ran.json["mean"][name], ran.json["sd"][name]) == pytest.approx(
+            (mean, sd), rel=1e-12
+        )
         assert f"{mean:.4f} ± {sd:.4f}" in ran.err
     # The checkpoint is that of the median dev loss.
     model = load_checkpoint(ran.json["checkpoint"]).model
@@ -147,16 +170,24 @@ def test_other_steps_keep_the_share_of_the_eval_interval(run_file: Any, retrain:
     run_file("experiments/export.py", "small")
     ran = retrain(FILE, "--steps", 100, "--json", "--out", "x/longer.safetensors")
     config = load_checkpoint(ran.json["checkpoint"]).model.config
-    assert (ran.json["checkpoint"], config.max_steps, config.eval_interval) == ("x/longer.safetensors", 100, 10)
+    assert (ran.json["checkpoint"], config.max_steps, config.eval_interval) == (
+        "x/longer.safetensors",
+        100,
+        10,
+    )
     # It is another training, and not compared with the trial.
-    assert ran.json["reproduced"] is None and "exactly" not in ran.err and "from trial" not in ran.err
+    assert (
+        ran.json["reproduced"] is None and "exactly" not in ran.err and "from trial" not in ran.err
+    )
     assert make_configs(Config(max_steps=1000, eval_interval=10), 1, 50)[0].eval_interval == 1
 
 
 # ---- train and dev together, a selected seed
 
 
-def test_train_and_dev_together_leave_no_dev_loss_and_keep_the_last_step(run_file: Any, retrain: Retrain) -> None:
+def test_train_and_dev_together_leave_no_dev_loss_and_keep_the_last_step(
+    run_file: Any, retrain: Retrain
+) -> None:
     run_file("experiments/export.py", "small")
     ran = retrain(FILE, "--on", "train+dev", "--seeds", 3, "--json")
     assert (ran.code, ran.json["trained_on"]) == (0, "train+dev")
@@ -165,8 +196,12 @@ def test_train_and_dev_together_leave_no_dev_loss_and_keep_the_last_step(run_fil
     split, loaded = split_words(read_words("words.txt")), load_checkpoint(ran.json["checkpoint"])
     median = sorted(ran.json["seeds"], key=lambda row: row["train_loss"])[1]
     assert ran.json["selected_seed"] == loaded.model.config.seed == median["seed"]
-    assert median["train_loss"] == pytest.approx(whole_split_loss(loaded.model, split.train + split.dev), abs=2e-6)
-    assert median["test_loss"] == pytest.approx(whole_split_loss(loaded.model, split.test), abs=2e-6)
+    assert median["train_loss"] == pytest.approx(
+        whole_split_loss(loaded.model, split.train + split.dev), abs=2e-6
+    )
+    assert median["test_loss"] == pytest.approx(
+        whole_split_loss(loaded.model, split.test), abs=2e-6
+    )
     assert loaded.metadata["trained_on"] == "train+dev"
     assert "the dev loss is no measure here" in ran.err and ran.json["reproduced"] is None
     # The same seeds on train alone come to other weights: the dev words were really trained on.
@@ -174,7 +209,9 @@ def test_train_and_dev_together_leave_no_dev_loss_and_keep_the_last_step(run_fil
     assert whole_split_loss(alone, split.train + split.dev) != median["train_loss"]
 
 
-def test_joined_dev_words_stand_in_train_and_no_test_word_does(small_corpus: Corpus, words: list[str]) -> None:
+def test_joined_dev_words_stand_in_train_and_no_test_word_does(
+    small_corpus: Corpus, words: list[str]
+) -> None:
     joined, split = join_dev(small_corpus), split_words(words)
     assert list_words(joined.train, joined.vocab) == split.train + split.dev
     assert list_words(joined.dev, joined.vocab) == split.dev
@@ -200,10 +237,14 @@ def test_mlflow_holds_a_parent_with_a_run_a_seed(run_file: Any, retrain: Retrain
     parent = next(run for run in runs if run.info.run_id == ran.json["mlflow_run_id"])
     children = {int(run.data.params["seed"]): run for run in runs if run is not parent}
     assert all(run.info.status == "FINISHED" for run in runs) and len(runs) == 3
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {
+        parent.info.run_id
+    }
     assert parent.data.tags["origin.study"] == "small" and parent.info.run_name.endswith(" · small")
     # The run says how the test split was used.
-    assert parent.data.tags["test_split"] == "read once, after all training; nothing was chosen by it"
+    assert (
+        parent.data.tags["test_split"] == "read once, after all training; nothing was chosen by it"
+    )
     assert "The test split was read once, after all training; nothing was chosen by it." in ran.err
     assert {name: parent.data.metrics[name] for name in LOSSES} == ran.json["mean"]
     assert {name: parent.data.metrics[f"{name}_sd"] for name in LOSSES} == ran.json["sd"]
@@ -212,14 +253,20 @@ def test_mlflow_holds_a_parent_with_a_run_a_seed(run_file: Any, retrain: Retrain
     for row in ran.json["seeds"]:
         run = children[row["seed"]]
         # Tables show the exact losses; the curve has a point an evaluation.
-        assert {name: run.data.metrics[name] for name in LOSSES} == {name: row[name] for name in LOSSES}
-        assert {m.step for m in client.get_metric_history(run.info.run_id, "dev_loss")} == set(range(4, 41, 4))
+        assert {name: run.data.metrics[name] for name in LOSSES} == {
+            name: row[name] for name in LOSSES
+        }
+        assert {m.step for m in client.get_metric_history(run.info.run_id, "dev_loss")} == set(
+            range(4, 41, 4)
+        )
     assert children[read_config(FILE).seed].data.params["lr"] == str(read_config(FILE).lr)
 
 
 def test_a_run_that_mlflow_refuses_is_a_sentence(workdir: Path) -> None:
     run = FinishedRun("x", {}, [])
-    with pytest.raises(ValueError, match=r"^MLflow did not take run 'x': No Experiment with id=999 exists$") as refused:
+    with pytest.raises(
+        ValueError, match=r"^MLflow did not take run 'x': No Experiment with id=999 exists$"
+    ) as refused:
         log_run(connect(None), "999", run, {"name": "", "sha256": "", "source": ""})
     assert "\n" not in str(refused.value)
 
@@ -227,14 +274,18 @@ def test_a_run_that_mlflow_refuses_is_a_sentence(workdir: Path) -> None:
 # ---- bad input
 
 
-def test_other_data_than_the_studys_is_warned_of_with_both_names(run_file: Any, workdir: Path) -> None:
+def test_other_data_than_the_studys_is_warned_of_with_both_names(
+    run_file: Any, workdir: Path
+) -> None:
     run_file("experiments/export.py", "small")
     lines = Path("words.txt").read_text().splitlines()
     Path("fewer.txt").write_text("\n".join(lines[:300]) + "\n")
     ran = run_file(RETRAIN, FILE, "--names", "fewer.txt", "--json")
     old, new = (load_corpus(name).sha256 for name in ("words.txt", "fewer.txt"))
     warning = next(line for line in ran.err.splitlines() if line.startswith("Warning"))
-    assert warning.startswith(f"Warning: the config {FILE} was found on words.txt (sha256 {old}), and is trained on ")
+    assert warning.startswith(
+        f"Warning: the config {FILE} was found on words.txt (sha256 {old}), and is trained on "
+    )
     assert ran.code == 0 and f"fewer.txt (sha256 {new})" in warning
     assert ran.json["reproduced"] is None
 
@@ -244,7 +295,10 @@ def test_a_second_config_from_other_data_is_warned_of_too(run_file: Any, retrain
     Path("other.toml").write_text(FILE.read_text().replace('data_sha256 = "', 'data_sha256 = "0'))
     ran = retrain(FILE, "--against", "other.toml")
     warnings = [line for line in ran.err.splitlines() if line.startswith("Warning")]
-    assert len(warnings) == 1 and "the config other.toml was found on words.txt (sha256 0" in warnings[0]
+    assert (
+        len(warnings) == 1
+        and "the config other.toml was found on words.txt (sha256 0" in warnings[0]
+    )
 
 
 def test_an_origin_that_lacks_its_loss_is_not_compared(run_file: Any, retrain: Retrain) -> None:
@@ -274,18 +328,30 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["none.toml"], "none.toml: no such file; give the path of a TOML file with a [config] table."),
+        (
+            ["none.toml"],
+            "none.toml: no such file; give the path of a TOML file with a [config] table.",
+        ),
         (["words.txt"], "words.txt: not valid TOML:"),
         (["typo.toml"], "typo.toml: n_hiden is not a field of Config; did you mean n_hidden."),
         (["value.toml"], "value.toml: lr must be greater than 0, but got -1."),
         (["origin.toml"], "origin.toml: origin must be a table, but is 3; remove that line."),
-        (["ok.toml", "--against", "none.toml"], "none.toml: no such file; give the path of a TOML file with"),
-        (["ok.toml", "--against", "typo.toml"], "typo.toml: n_hiden is not a field of Config; did you mean n_hidden."),
+        (
+            ["ok.toml", "--against", "none.toml"],
+            "none.toml: no such file; give the path of a TOML file with",
+        ),
+        (
+            ["ok.toml", "--against", "typo.toml"],
+            "typo.toml: n_hiden is not a field of Config; did you mean n_hidden.",
+        ),
         (["ok.toml", "--seeds", "0"], "--seeds must be at least 1, but got 0."),
         (["ok.toml", "--steps", "0"], "--steps must be at least 1, but got 0."),
         (["ok.toml", "--workers", "0"], "--workers must be at least 1, but got 0."),
         (["ok.toml", "--out", "mlruns"], "mlruns: is a directory; give --out the path of a file."),
-        (["ok.toml", "--names", "none.txt"], "none.txt: no such file; give a text file with one word a line."),
+        (
+            ["ok.toml", "--names", "none.txt"],
+            "none.txt: no such file; give a text file with one word a line.",
+        ),
         (
             ["ok.toml", "--device", "abacus"],
             "device 'abacus' is unknown; use auto, cpu, cuda, cuda:0 (any index) or mps.",
@@ -293,7 +359,9 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain:
         (["ok.toml", "--tracking-uri", "here"], "tracking URI 'here' has no scheme;"),
     ],
 )
-def test_bad_input_is_refused_in_a_sentence(workdir: Path, run_file: Any, flags: list[str], sentence: str) -> None:
+def test_bad_input_is_refused_in_a_sentence(
+    workdir: Path, run_file: Any, flags: list[str], sentence: str
+) -> None:
     Path("ok.toml").write_text("[config]\n")
     Path("typo.toml").write_text("[config]\nn_hiden = 100\n")
     Path("value.toml").write_text("[config]\nlr = -1\n")

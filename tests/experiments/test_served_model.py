@@ -27,18 +27,21 @@ from mlflow.exceptions import MlflowException
 from experiments.registry import CODE, save_served
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
-from makemore.data import Corpus, build_dataset, load_corpus, read_words
+from makemore.data import Corpus, build_dataset, load_corpus
 from makemore.engines import TrainResult
 from makemore.model import MLP
 from makemore.sampling import sample_words
 from makemore.trainer import train
+from makemore.words import read_words
 
 Retrain = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def trained(corpus: Corpus) -> TrainResult:
-    return train(Config(max_steps=500, eval_interval=500, n_hidden=16, init="kaiming"), corpus, device="cpu")
+    return train(
+        Config(max_steps=500, eval_interval=500, n_hidden=16, init="kaiming"), corpus, device="cpu"
+    )
 
 
 @pytest.fixture
@@ -53,7 +56,9 @@ def served(tmp_path: Path, corpus: Corpus, trained: TrainResult) -> Path:
 @torch.no_grad()
 def probabilities(model: MLP, prefixes: list[str], corpus: Corpus) -> np.ndarray:
     """(N, V) by the definition: the model's softmax at the last context of each prefix."""
-    rows = [build_dataset([prefix], corpus.vocab, model.config.block_size)[0][-1] for prefix in prefixes]
+    rows = [
+        build_dataset([prefix], corpus.vocab, model.config.block_size)[0][-1] for prefix in prefixes
+    ]
     return torch.softmax(model(torch.stack(rows)).double(), 1).numpy()
 
 
@@ -66,13 +71,17 @@ def log_likelihood(model: MLP, name: str, corpus: Corpus) -> float:
 # ---- the model as a folder
 
 
-def test_the_model_is_one_checkpoint_and_code_that_needs_only_the_installed_package(served: Path) -> None:
+def test_the_model_is_one_checkpoint_and_code_that_needs_only_the_installed_package(
+    served: Path,
+) -> None:
     files = {str(path.relative_to(served)) for path in served.rglob("*") if path.is_file()}
     assert "artifacts/model.safetensors" in files and "input_example.json" in files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
     nodes = list(ast.walk(ast.parse((served / CODE.name).read_text())))
     imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
     roots = {str(name).split(".")[0] for name in imported}
     assert roots == {"__future__", "typing", "mlflow", "pandas", "torch", "makemore"}
 
@@ -81,7 +90,9 @@ def test_a_row_a_request_gives_its_names_with_their_log_likelihood(
     served: Path, corpus: Corpus, trained: TrainResult
 ) -> None:
     model = mlflow.pyfunc.load_model(str(served))
-    asked = pd.DataFrame({"prefix": ["al", ""], "n": [3, 2], "temperature": [0.5, 2.0], "seed": [7, 8]})
+    asked = pd.DataFrame(
+        {"prefix": ["al", ""], "n": [3, 2], "temperature": [0.5, 2.0], "seed": [7, 8]}
+    )
     answer = model.predict(asked)
     assert list(answer.columns) == ["prefix", "name", "log_likelihood", "nats_per_character"]
     assert list(answer.prefix) == ["al"] * 3 + [""] * 2
@@ -89,7 +100,9 @@ def test_a_row_a_request_gives_its_names_with_their_log_likelihood(
     expected += sample_words(trained.model, corpus.vocab, 2, seed=8, temperature=2.0)
     assert list(answer.name) == expected
     for row in answer.itertuples():
-        assert row.log_likelihood == pytest.approx(log_likelihood(trained.model, row.name, corpus), abs=1e-5)
+        assert row.log_likelihood == pytest.approx(
+            log_likelihood(trained.model, row.name, corpus), abs=1e-5
+        )
         assert row.nats_per_character == pytest.approx(-row.log_likelihood / (len(row.name) + 1))
     # The optional columns have defaults, and a request may ask for nothing.
     assert list(model.predict(pd.DataFrame({"prefix": ["al"]})).name) == sample_words(
@@ -103,7 +116,10 @@ def test_its_probabilities_are_torchs(served: Path, corpus: Corpus, trained: Tra
     assert len(prefixes) == 100
     model = mlflow.pyfunc.load_model(str(served))
     answer = model.predict(pd.DataFrame({"prefix": prefixes}), params={"probabilities": True})
-    assert list(answer.columns) == ["prefix", *corpus.vocab.symbols] and list(answer.prefix) == prefixes
+    assert (
+        list(answer.columns) == ["prefix", *corpus.vocab.symbols]
+        and list(answer.prefix) == prefixes
+    )
     expected = probabilities(trained.model, prefixes, corpus)
     assert np.abs(answer.drop(columns="prefix").to_numpy() - expected).max() < 1e-6
 
@@ -113,7 +129,11 @@ def test_its_probabilities_are_torchs(served: Path, corpus: Corpus, trained: Tra
     [
         ({"prefix": "a1"}, {}, "'a1' holds '1', which is not one of the symbols"),
         ({"prefix": "a."}, {}, "prefix 'a.' holds '.', which ends a word; leave it out."),
-        ({"prefix": "a."}, {"probabilities": True}, "a prefix holds '.', which ends a word; leave it out."),
+        (
+            {"prefix": "a."},
+            {"probabilities": True},
+            "a prefix holds '.', which ends a word; leave it out.",
+        ),
         ({"prefix": "a", "n": -1}, {}, "n must be between 0 and 100,000, but got -1."),
         ({"prefix": "a", "temperature": 0.0}, {}, "temperature must be greater than 0 and finite"),
         ({"prefix": "a", "n": 1.5}, {}, "Incompatible input types for column n."),
@@ -131,7 +151,9 @@ def test_a_bad_request_is_refused_in_a_sentence(
 def test_a_damaged_model_is_refused_in_a_sentence(served: Path) -> None:
     path = served / "artifacts" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match="model.safetensors: is cut short, or is no safetensors file"):
+    with pytest.raises(
+        ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+    ):
         mlflow.pyfunc.load_model(str(served))
 
 
@@ -146,10 +168,18 @@ def serve(uri: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     flags = ["-m", uri, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     # mlflow looks for its server on the PATH.
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command, base = [sys.executable, "-m", "mlflow", "models", "serve", *flags], f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command, base = (
+        [sys.executable, "-m", "mlflow", "models", "serve", *flags],
+        f"http://127.0.0.1:{port}",
+    )
     with open("serve.log", "wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         for _ in range(600):
             try:
@@ -172,11 +202,16 @@ def post(base: str, **body: Any) -> Any:
 
 
 @pytest.mark.server
-def test_the_served_champion_answers_what_the_loaded_one_does(config: Path, retrain: Retrain) -> None:
+def test_the_served_champion_answers_what_the_loaded_one_does(
+    config: Path, retrain: Retrain
+) -> None:
     checkpoint = retrain(config, "--json").json["checkpoint"]
     loaded = mlflow.pyfunc.load_model("models:/makemore-mlp@champion")
     corpus, model = load_corpus("words.txt"), load_checkpoint(checkpoint).model
-    rows = [{"prefix": "a", "n": 4, "temperature": 0.8, "seed": 1}, {"prefix": "", "n": 2, "temperature": 1, "seed": 2}]
+    rows = [
+        {"prefix": "a", "n": 4, "temperature": 0.8, "seed": 1},
+        {"prefix": "", "n": 2, "temperature": 1, "seed": 2},
+    ]
     prefixes = sorted({word[:i] for word in read_words("words.txt") for i in range(4)})[:100]
     with serve("models:/makemore-mlp@champion") as base:
         names = pd.DataFrame(post(base, dataframe_records=rows))

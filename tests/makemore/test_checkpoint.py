@@ -14,8 +14,8 @@ import torch
 
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
-from makemore.data import Vocab
 from makemore.model import MLP
+from makemore.words import Vocab
 
 CONFIG = Config(block_size=2, n_embd=3, n_hidden=5, direct=True, lr=0.123)
 VOCAB = Vocab("abж😀")
@@ -24,15 +24,23 @@ METADATA = {"dev_loss": 2.17, "origin": {"study": "mlp", "trial": 7}, "note": "�
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return save_checkpoint(tmp_path / "model.safetensors", MLP(CONFIG, len(VOCAB)), VOCAB, **METADATA)
+    return save_checkpoint(
+        tmp_path / "model.safetensors", MLP(CONFIG, len(VOCAB)), VOCAB, **METADATA
+    )
 
 
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_model_comes_back_whole(tmp_path: Path, direct: bool) -> None:
     model = MLP(CONFIG.replace(direct=direct), len(VOCAB))
-    loaded = load_checkpoint(save_checkpoint(tmp_path / "new" / "folder" / "m.safetensors", model, VOCAB, **METADATA))
+    loaded = load_checkpoint(
+        save_checkpoint(tmp_path / "new" / "folder" / "m.safetensors", model, VOCAB, **METADATA)
+    )
 
-    assert loaded.model.config == model.config and loaded.vocab == VOCAB and loaded.metadata == METADATA
+    assert (
+        loaded.model.config == model.config
+        and loaded.vocab == VOCAB
+        and loaded.metadata == METADATA
+    )
     assert torch.equal(loaded.model.flat, model.flat)
     assert torch.equal(loaded.model(torch.tensor([[1, 2]])), model(torch.tensor([[1, 2]])))
 
@@ -40,7 +48,9 @@ def test_a_model_comes_back_whole(tmp_path: Path, direct: bool) -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = MLP(CONFIG, len(VOCAB))
     # safetensors itself orders metadata anew at each call, so a few are enough to see it.
-    files = {save_checkpoint(tmp_path / f"{i}", model, VOCAB, **METADATA).read_bytes() for i in range(8)}
+    files = {
+        save_checkpoint(tmp_path / f"{i}", model, VOCAB, **METADATA).read_bytes() for i in range(8)
+    }
 
     assert len(files) == 1
 
@@ -63,7 +73,9 @@ def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
 
     for length in [0, 1, 8, 9, 100, *range(101, len(raw), 50), len(raw) - 1]:
         path.write_bytes(raw[:length])
-        with pytest.raises(ValueError, match="model.safetensors: is cut short, or is no safetensors file"):
+        with pytest.raises(
+            ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+        ):
             load_checkpoint(path)
 
 
@@ -79,7 +91,10 @@ class Bomb:
 
 def test_a_pickle_is_refused_and_never_run(path: Path, tmp_path: Path) -> None:
     mark = tmp_path / "code ran"
-    for write in (lambda: path.write_bytes(pickle.dumps(Bomb(mark))), lambda: torch.save(Bomb(mark), path)):
+    for write in (
+        lambda: path.write_bytes(pickle.dumps(Bomb(mark))),
+        lambda: torch.save(Bomb(mark), path),
+    ):
         write()
         with pytest.raises(ValueError, match="is no safetensors file"):
             load_checkpoint(path)
@@ -101,7 +116,9 @@ def put(key: str, value: object) -> Callable[[dict, dict], None]:
     return lambda tensors, texts: texts.__setitem__(key, json.dumps(value))
 
 
-def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict, dict], None]:
+def tensor(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[[dict, dict], None]:
     return lambda tensors, texts: tensors.__setitem__(name, change(tensors[name]).contiguous())
 
 
@@ -111,7 +128,10 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callabl
         (lambda tensors, texts: texts.clear(), "is not a checkpoint of this project"),
         (drop("format"), "is not a checkpoint of this project"),
         (put("format", "makemore-mlp/3"), "is not a checkpoint of this project"),
-        (lambda tensors, texts: texts.__setitem__("config", "{"), "is not a checkpoint of this project"),
+        (
+            lambda tensors, texts: texts.__setitem__("config", "{"),
+            "is not a checkpoint of this project",
+        ),
         (drop("config"), "lacks its config or its vocabulary"),
         (drop("vocab"), "lacks its config or its vocabulary"),
         (put("vocab", 5), "lacks its config or its vocabulary"),
@@ -124,10 +144,16 @@ def tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callabl
             "hidden is not a field of Config; did you mean n_hidden.",
         ),
         (put("config", CONFIG.replace(n_hidden=6).model_dump()), "asks for float32 weights"),
-        (put("config", CONFIG.replace(n_hidden=65_535, n_embd=65_535).model_dump()), "asks for float32 weights"),
+        (
+            put("config", CONFIG.replace(n_hidden=65_535, n_embd=65_535).model_dump()),
+            "asks for float32 weights",
+        ),
         (put("config", CONFIG.replace(direct=False).model_dump()), "asks for float32 weights"),
         (lambda tensors, texts: tensors.pop("b2"), "asks for float32 weights"),
-        (lambda tensors, texts: tensors.__setitem__("extra", torch.zeros(1)), "asks for float32 weights"),
+        (
+            lambda tensors, texts: tensors.__setitem__("extra", torch.zeros(1)),
+            "asks for float32 weights",
+        ),
         (tensor("W1", lambda t: t.T), "asks for float32 weights"),
         (tensor("W1", lambda t: t.double()), "asks for float32 weights"),
         (tensor("b1", lambda t: t / 0), "a weight is not finite"),
@@ -145,7 +171,10 @@ def test_a_file_whose_parts_contradict_each_other_is_refused(
     path: Path, tamper: Callable[[dict, dict], None], message: str
 ) -> None:
     with safetensors.safe_open(path, "pt") as file:
-        tensors, texts = {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata()
+        tensors, texts = (
+            {name: file.get_tensor(name).clone() for name in file.keys()},
+            file.metadata(),
+        )
     tamper(tensors, texts)
     safetensors.torch.save_file(tensors, path, texts)
 

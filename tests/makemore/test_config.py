@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.config import MAX_BLOCK_SIZE, MAX_WIDTH, Config, parse_config, read_config, read_toml
+from tests.conftest import ROOT
 
 positive = st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False)
 widths = st.integers(1, MAX_WIDTH)
@@ -36,7 +37,9 @@ configs = st.builds(
 
 @settings(deadline=None)
 @given(configs)
-def test_every_config_comes_back_from_toml(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
+def test_every_config_comes_back_from_toml(
+    tmp_path_factory: pytest.TempPathFactory, config: Config
+) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.toml"
     path.write_text(config.to_toml(origin={"study": "mlp", "trial": 7}))
 
@@ -45,7 +48,7 @@ def test_every_config_comes_back_from_toml(tmp_path_factory: pytest.TempPathFact
 
 
 def test_defaults_are_the_lectures_run() -> None:
-    lecture = Path(__file__).resolve().parents[2] / "experiments" / "configs" / "lecture.toml"
+    lecture = ROOT / "experiments" / "configs" / "lecture.toml"
 
     assert read_config(lecture) == Config()
 
@@ -88,7 +91,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(key: str, hint: str) ->
         ({"direct": 1}, "direct must be true or false, but got 1."),
         ({"optimizer": "adam"}, "optimizer must be 'sgd' or 'adamw', but got 'adam'."),
         ({"seed": 2**63}, f"seed must be less than {2**63:,}, but got {2**63}."),
-        ({"lr": 0, "n_embd": 0}, "lr must be greater than 0, but got 0; n_embd must be at least 1, but got 0."),
+        (
+            {"lr": 0, "n_embd": 0},
+            "lr must be greater than 0, but got 0; n_embd must be at least 1, but got 0.",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
@@ -132,7 +138,9 @@ def test_a_config_is_frozen_and_can_be_sent_to_another_process() -> None:
         (b"[config]\nlr = 'fast'", "lr must be a number, but got 'fast'."),
     ],
 )
-def test_a_bad_file_is_refused_in_a_sentence_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_bad_file_is_refused_in_a_sentence_that_names_it(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from makemore.counts import ladder, list_words, unseen_examples, unseen_words
-from makemore.data import Corpus, Examples, Vocab, load_corpus, read_words, split_words
+from makemore.data import Corpus, Examples, load_corpus
+from makemore.words import Vocab, read_words, split_words
 
 
 def make_corpus(train: list[str], dev: list[str]) -> Corpus:
@@ -61,7 +62,9 @@ def test_the_interpolated_model_by_hand() -> None:
         return (count + 2 * kinds * shorter) / (n + 2 * kinds)
 
     a, end = blend(2, 3, 2, 1 / 2), blend(1, 3, 2, 1 / 2)  # no context
-    for n, kinds, count in [(1, 1, 1)] * 4:  # the boundary, and before it more boundaries: always followed by a
+    for n, kinds, count in [
+        (1, 1, 1)
+    ] * 4:  # the boundary, and before it more boundaries: always followed by a
         a = blend(count, n, kinds, a)
     end = blend(1, 2, 2, end)  # after a: once a, once the end
     for n, kinds, count in [(1, 1, 0)] * 3:  # after ".a": always a
@@ -76,7 +79,12 @@ def test_the_probabilities_of_all_words_sum_to_one() -> None:
     total = np.zeros(5)
     for length in range(0, 60):
         if length:
-            total += np.exp([-rung.dev_loss * (length + 1) for rung in ladder(make_corpus(train, ["a" * length]))])
+            total += np.exp(
+                [
+                    -rung.dev_loss * (length + 1)
+                    for rung in ladder(make_corpus(train, ["a" * length]))
+                ]
+            )
     # The empty word takes its share too: it ends at the boundary, which no training word does.
     empty = np.array([1 / 2, 0.1 / 5.2, 0.1 / 5.2, 0.1 / 5.2, math.nan])
     assert total[:4] + empty[:4] == pytest.approx(np.ones(4), abs=1e-3)
@@ -118,7 +126,10 @@ def test_the_loss_of_the_bigram_is_that_of_a_plain_loop(words: list[str]) -> Non
     for word in train:
         for pair in zip("." + word, word + ".", strict=True):
             counts[pair] = counts.get(pair, 0) + 1
-    V, total = len(corpus.vocab), {s: sum(n for (a, _), n in counts.items() if a == s) for s in corpus.vocab.symbols}
+    V, total = (
+        len(corpus.vocab),
+        {s: sum(n for (a, _), n in counts.items() if a == s) for s in corpus.vocab.symbols},
+    )
     pairs = [pair for word in dev for pair in zip("." + word, word + ".", strict=True)]
     expected = [-math.log((counts.get(p, 0) + 0.1) / (total[p[0]] + 0.1 * V)) for p in pairs]
 

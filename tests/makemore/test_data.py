@@ -13,22 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.config import MAX_BLOCK_SIZE, Config
-from makemore.data import (
-    NAMES,
-    Corpus,
-    Examples,
-    Vocab,
-    build_dataset,
-    format_examples,
-    load_corpus,
-    read_words,
-    split_words,
-)
+from makemore.data import Corpus, Examples, build_dataset, format_examples, load_corpus
 from makemore.model import MLP
+from makemore.words import NAMES, Vocab, read_words, split_words
 
 # Characters of one, two, three and four UTF-8 bytes; none is the boundary or white space.
 ALPHABET = "abzéжя漢字😀𝔘"
-word_lists = st.lists(st.text(st.sampled_from(ALPHABET), min_size=1, max_size=12), min_size=1, max_size=20)
+word_lists = st.lists(
+    st.text(st.sampled_from(ALPHABET), min_size=1, max_size=12), min_size=1, max_size=20
+)
 
 
 # --- the lecture's numbers
@@ -128,10 +121,16 @@ def test_distinct_counts_reproduce_the_exact_mean(corpus: Corpus) -> None:
     contexts = torch.from_numpy(windows[d.positions - 3].astype(np.int64))
     of_pair = torch.from_numpy(np.repeat(np.arange(len(contexts)), np.diff(d.offsets)))
     with torch.no_grad():
-        nats = -torch.log_softmax(model(contexts).double(), 1)[of_pair, torch.from_numpy(d.targets.astype(np.int64))]
-        exact = torch.nn.functional.cross_entropy(model(dev.tensors(3)[0]).double(), dev.tensors(3)[1])
+        nats = -torch.log_softmax(model(contexts).double(), 1)[
+            of_pair, torch.from_numpy(d.targets.astype(np.int64))
+        ]
+        exact = torch.nn.functional.cross_entropy(
+            model(dev.tensors(3)[0]).double(), dev.tensors(3)[1]
+        )
 
-    assert (nats * torch.from_numpy(d.counts)).sum().item() / len(dev) == pytest.approx(exact.item(), rel=1e-6)
+    assert (nats * torch.from_numpy(d.counts)).sum().item() / len(dev) == pytest.approx(
+        exact.item(), rel=1e-6
+    )
     assert len(contexts) < len(dev) / 5
 
 
@@ -187,13 +186,17 @@ def test_a_character_outside_the_vocabulary_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"character 'x' is not one of the symbols '\.abc'"):
         Examples.of(["ab", "xa"], vocab)
-    with pytest.raises(ValueError, match=r"'aé' holds 'é', which is not one of the symbols '\.abc'"):
+    with pytest.raises(
+        ValueError, match=r"'aé' holds 'é', which is not one of the symbols '\.abc'"
+    ):
         vocab.encode("aé")
 
 
 @pytest.mark.parametrize("block_size", [0, MAX_BLOCK_SIZE + 1])
 def test_a_block_size_out_of_range_is_refused(block_size: int) -> None:
-    with pytest.raises(ValueError, match=f"between 1 and {MAX_BLOCK_SIZE}, but got block_size={block_size}"):
+    with pytest.raises(
+        ValueError, match=f"between 1 and {MAX_BLOCK_SIZE}, but got block_size={block_size}"
+    ):
         build_dataset(["ab"], Vocab("ab"), block_size)
 
 

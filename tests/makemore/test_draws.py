@@ -75,7 +75,10 @@ def test_neighbouring_steps_and_the_two_streams_are_uncorrelated() -> None:
 def test_dropout_silences_its_share_and_keeps_the_mean(dropout: float) -> None:
     keep = dropout_keep(7, 3, (200, 500), dropout)
 
-    assert keep.dtype == np.float32 and set(np.unique(keep)) <= {np.float32(0), np.float32(1 / (1 - dropout))}
+    assert keep.dtype == np.float32 and set(np.unique(keep)) <= {
+        np.float32(0),
+        np.float32(1 / (1 - dropout)),
+    }
     # Standard deviations: at most 0.0016 of the share, 0.01 of the mean.
     assert (keep == 0).mean() == pytest.approx(dropout, abs=0.007)
     assert keep.mean() == pytest.approx(1, abs=0.04)

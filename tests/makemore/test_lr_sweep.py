@@ -20,7 +20,9 @@ LECTURE = {"2 and 100": Config(n_embd=2, n_hidden=100), "10 and 200": Config()}
 
 
 def sweep_of(losses: np.ndarray, lo: float = 1e-3, hi: float = 1.0) -> LrSweep:
-    return LrSweep(TINY, 10 ** np.linspace(math.log10(lo), math.log10(hi), len(losses)), losses, None)
+    return LrSweep(
+        TINY, 10 ** np.linspace(math.log10(lo), math.log10(hi), len(losses)), losses, None
+    )
 
 
 def test_losses_are_those_of_plain_descent_at_rising_rates(small_corpus: Corpus) -> None:
@@ -52,7 +54,10 @@ def test_adamw_moves_every_weight_by_the_learning_rate_at_first(small_corpus: Co
     # Kingma & Ba 2015, section 2.1: Adam's first step is lr in size, whatever the gradient's; the decay is apart.
     config = TINY.replace(optimizer="adamw", weight_decay=0.5)
     model = MLP(config, len(small_corpus.vocab))
-    batches = [small_corpus.train.tensors(3, batch_rows(config.seed, i, 4, len(small_corpus.train))) for i in range(2)]
+    batches = [
+        small_corpus.train.tensors(3, batch_rows(config.seed, i, 4, len(small_corpus.train)))
+        for i in range(2)
+    ]
     first = model.loss(*batches[0])
     gradients = torch.autograd.grad(first, list(model.parameters()))
     with torch.no_grad():
@@ -61,10 +66,14 @@ def test_adamw_moves_every_weight_by_the_learning_rate_at_first(small_corpus: Co
 
     sweep = lr_range_test(config, small_corpus, lo=0.01, n_steps=10)
 
-    assert sweep.losses[:2].tolist() == pytest.approx([first.item(), model.loss(*batches[1]).item()], rel=1e-4)
+    assert sweep.losses[:2].tolist() == pytest.approx(
+        [first.item(), model.loss(*batches[1]).item()], rel=1e-4
+    )
 
 
-def test_a_sweep_repeats_itself_and_draws_nothing_from_the_global_generator(small_corpus: Corpus) -> None:
+def test_a_sweep_repeats_itself_and_draws_nothing_from_the_global_generator(
+    small_corpus: Corpus,
+) -> None:
     state = torch.get_rng_state()
     config = TINY.replace(dropout=0.3, optimizer="adamw")
 
@@ -73,13 +82,16 @@ def test_a_sweep_repeats_itself_and_draws_nothing_from_the_global_generator(smal
     assert one.losses.tolist() == two.losses.tolist()
     assert torch.equal(torch.get_rng_state(), state)
     assert (
-        one.losses.tolist() != lr_range_test(TINY.replace(optimizer="adamw"), small_corpus, n_steps=30).losses.tolist()
+        one.losses.tolist()
+        != lr_range_test(TINY.replace(optimizer="adamw"), small_corpus, n_steps=30).losses.tolist()
     )
 
 
 @pytest.mark.parametrize("size", LECTURE)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_suggestion_for_the_lectures_models_is_the_lectures(corpus: Corpus, size: str, seed: int) -> None:
+def test_the_suggestion_for_the_lectures_models_is_the_lectures(
+    corpus: Corpus, size: str, seed: int
+) -> None:
     # The lecture reads 0.1 off its plot.
     sweep = lr_range_test(LECTURE[size].replace(seed=seed), corpus)
 
@@ -117,8 +129,12 @@ def test_the_test_stops_where_the_loss_has_grown_and_says_where(small_corpus: Co
 def test_a_loss_that_is_not_finite_always_stops(small_corpus: Corpus) -> None:
     sweep = lr_range_test(TINY, small_corpus, hi=1e38, n_steps=300, stop=None)
 
-    assert sweep.stopped_at is not None and np.isfinite(sweep.losses).all() and len(sweep.losses) < 300
-    with pytest.raises(ValueError, match=r"the loss blew up at learning rate .*, at step \d; give a lower lo\."):
+    assert (
+        sweep.stopped_at is not None and np.isfinite(sweep.losses).all() and len(sweep.losses) < 300
+    )
+    with pytest.raises(
+        ValueError, match=r"the loss blew up at learning rate .*, at step \d; give a lower lo\."
+    ):
         lr_range_test(TINY, small_corpus, lo=1e37, hi=1e38)
 
 
@@ -156,7 +172,14 @@ def test_smoothing_keeps_lines_and_averages_noise() -> None:
 # falling from -3 to -1, two thirds of which is -5/3; 15% of the steepest slope at -1.3.
 @pytest.mark.parametrize(
     ("rule", "exponent"),
-    [("basin", -1), ("minimum", -1), ("tenth", -2), ("steepest", -3), ("valley", -5 / 3), ("slide", -1.3)],
+    [
+        ("basin", -1),
+        ("minimum", -1),
+        ("tenth", -2),
+        ("steepest", -3),
+        ("valley", -5 / 3),
+        ("slide", -1.3),
+    ],
 )
 def test_a_rule_reads_what_it_says_off_a_parabola(rule: str, exponent: float) -> None:
     x = np.linspace(-3, 0, 1001)
@@ -191,7 +214,9 @@ def test_suggestions_are_learning_rates_and_unknown_rules_are_refused() -> None:
 
     assert sweep.suggest() == sweep.suggest(DEFAULT_RULE) == pytest.approx(0.1, rel=0.05)
     assert sweep.suggest("tenth") == pytest.approx(0.01, rel=0.05)
-    with pytest.raises(ValueError, match="there is no rule 'best'; the rules are basin, minimum, steepest, tenth"):
+    with pytest.raises(
+        ValueError, match="there is no rule 'best'; the rules are basin, minimum, steepest, tenth"
+    ):
         sweep.suggest("best")
 
 
@@ -199,20 +224,28 @@ def test_suggestions_are_learning_rates_and_unknown_rules_are_refused() -> None:
 
 
 @pytest.mark.parametrize("hi", [1.0, 1e4])
-def test_the_picture_is_a_png_of_its_own_making(small_corpus: Corpus, tmp_path: Path, hi: float) -> None:
+def test_the_picture_is_a_png_of_its_own_making(
+    small_corpus: Corpus, tmp_path: Path, hi: float
+) -> None:
     sweep = lr_range_test(TINY, small_corpus, hi=hi, n_steps=100)
 
     path = plot_lr_sweep(sweep, tmp_path / "sweep.png")
 
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
-    assert plot_lr_sweep(sweep, tmp_path / "tenth.png", rule="tenth").read_bytes() != path.read_bytes()
+    assert (
+        plot_lr_sweep(sweep, tmp_path / "tenth.png", rule="tenth").read_bytes() != path.read_bytes()
+    )
 
 
 @pytest.mark.parametrize("chosen", [None, "tenth"])
-def test_the_picture_names_each_rule_with_its_suggestion(small_corpus: Corpus, tmp_path: Path, chosen: str) -> None:
+def test_the_picture_names_each_rule_with_its_suggestion(
+    small_corpus: Corpus, tmp_path: Path, chosen: str
+) -> None:
     sweep = lr_range_test(TINY, small_corpus, n_steps=100)
 
-    text = plot_lr_sweep(sweep, tmp_path / "sweep.svg", rule=chosen).read_text()  # keeps each text as a comment
+    text = plot_lr_sweep(
+        sweep, tmp_path / "sweep.svg", rule=chosen
+    ).read_text()  # keeps each text as a comment
 
     for rule in RULES:
         if rule == (chosen or DEFAULT_RULE):

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from makemore.config import Config
-from makemore.data import build_dataset, load_corpus, read_words
+from makemore.data import build_dataset, load_corpus
 from makemore.model import MLP, n_params, parameter_shapes
+from makemore.words import read_words
 
 LECTURE_SEED = 2147483647
 SMALL = Config(n_embd=2, n_hidden=100)  # the first model of the lecture
@@ -50,7 +51,9 @@ def test_forward_pass_is_equation_1_with_direct_connections() -> None:
     x = [value for code in context for value in p["C"][code]]
     h = [math.tanh(p["b1"][j] + sum(x[i] * p["W1"][i][j] for i in range(4))) for j in range(3)]
     expected = [
-        p["b2"][v] + sum(h[j] * p["W2"][j][v] for j in range(3)) + sum(x[i] * p["Wd"][i][v] for i in range(4))
+        p["b2"][v]
+        + sum(h[j] * p["W2"][j][v] for j in range(3))
+        + sum(x[i] * p["Wd"][i][v] for i in range(4))
         for v in range(4)
     ]
 
@@ -64,7 +67,10 @@ def test_loss_is_mean_cross_entropy_in_nats() -> None:
     model = MLP(TINY, 4)
     X, Y = torch.tensor([[0, 1], [2, 3], [0, 0]]), torch.tensor([1, 0, 2])
     logits = model(X).tolist()
-    nats = [math.log(sum(math.exp(a) for a in row)) - row[y] for row, y in zip(logits, Y.tolist(), strict=True)]
+    nats = [
+        math.log(sum(math.exp(a) for a in row)) - row[y]
+        for row, y in zip(logits, Y.tolist(), strict=True)
+    ]
 
     assert model.loss(X, Y).item() == pytest.approx(sum(nats) / 3, rel=1e-5)
 
@@ -73,9 +79,9 @@ def test_a_uniform_guess_costs_ln_27() -> None:
     model = MLP(Config(), 27)
     model.flat.zero_()
 
-    assert model.loss(torch.zeros((1, 3), dtype=torch.int64), torch.tensor([5])).item() == pytest.approx(
-        3.2958, abs=1e-4
-    )
+    assert model.loss(
+        torch.zeros((1, 3), dtype=torch.int64), torch.tensor([5])
+    ).item() == pytest.approx(3.2958, abs=1e-4)
 
 
 def test_dropped_units_count_nothing_and_kept_ones_more() -> None:
@@ -122,5 +128,8 @@ def test_kaiming_scales_what_the_lecture_draws() -> None:
 
 
 def test_a_model_too_large_for_memory_is_refused_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"a model of 137,438,363,652 parameters \(512 GiB\) does not fit into memory"):
+    with pytest.raises(
+        ValueError,
+        match=r"a model of 137,438,363,652 parameters \(512 GiB\) does not fit into memory",
+    ):
         MLP(Config(n_hidden=65_535, n_embd=65_535, block_size=32), 27)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from makemore.config import Config
-from makemore.data import Corpus, Examples, Vocab
+from makemore.data import Corpus, Examples
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
+from makemore.words import Vocab
 
 VOCAB = Vocab("abc")
 PROBABILITIES = [0.4, 0.3, 0.2, 0.1]  # of the boundary, a, b and c
@@ -35,7 +36,11 @@ def test_the_same_seed_gives_the_same_words_and_leaves_the_global_generator_alon
 
     words = sample_words(random_model(), VOCAB, 20, seed=3)
 
-    assert words == sample_words(random_model(), VOCAB, 20, seed=3) != sample_words(random_model(), VOCAB, 20, seed=4)
+    assert (
+        words
+        == sample_words(random_model(), VOCAB, 20, seed=3)
+        != sample_words(random_model(), VOCAB, 20, seed=4)
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -53,7 +58,9 @@ def test_characters_come_as_often_as_the_model_says() -> None:
     # Every draw, that of the end included, has the same distribution; four standard deviations are allowed.
     draws = "".join(word + "." for word in words)
     for symbol, p in zip(VOCAB.symbols, PROBABILITIES, strict=True):
-        assert draws.count(symbol) / len(draws) == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / len(draws)))
+        assert draws.count(symbol) / len(draws) == pytest.approx(
+            p, abs=4 * math.sqrt(p * (1 - p) / len(draws))
+        )
 
 
 def test_temperature_sharpens_as_the_power_of_the_probabilities() -> None:
@@ -71,7 +78,10 @@ def test_a_temperature_near_zero_takes_the_likeliest_character(temperature: floa
         greedy, context = greedy + VOCAB.symbols[code], [context[1], code]
 
     assert len(greedy) > 1
-    assert sample_words(model, VOCAB, 3, seed=0, temperature=temperature, max_length=10) == [greedy] * 3
+    assert (
+        sample_words(model, VOCAB, 3, seed=0, temperature=temperature, max_length=10)
+        == [greedy] * 3
+    )
 
 
 def test_words_begin_with_the_prefix_and_go_on_from_it() -> None:
@@ -101,7 +111,9 @@ def test_a_score_is_the_mean_of_minus_log_probability() -> None:
 
     scores = score_words(unigram_model(), VOCAB, ["ab", "c"])
 
-    assert scores.tolist() == pytest.approx([expected, -(math.log(0.1) + math.log(0.4)) / 2], rel=1e-6)
+    assert scores.tolist() == pytest.approx(
+        [expected, -(math.log(0.1) + math.log(0.4)) / 2], rel=1e-6
+    )
     assert score_words(unigram_model(), VOCAB, []).shape == (0,)
 
 
@@ -125,7 +137,10 @@ def test_scores_add_up_to_the_loss_of_all_examples(corpus: Corpus) -> None:
         ({"prefix": "a."}, "prefix 'a.' holds '.', which ends a word"),
         ({"prefix": "ax"}, "'ax' holds 'x', which is not one of the symbols"),
         ({"max_length": 0}, "max_length must be at least 1"),
-        ({"max_length": 2, "prefix": "abc"}, "and hold the prefix, but got max_length=2, prefix='abc'"),
+        (
+            {"max_length": 2, "prefix": "abc"},
+            "and hold the prefix, but got max_length=2, prefix='abc'",
+        ),
     ],
 )
 def test_senseless_arguments_are_refused(arguments: dict, message: str) -> None:

@@ -24,7 +24,9 @@ def test_step_is_the_lectures() -> None:
     # The lecture: lr = 0.1 if i < 100000 else 0.01, of 200,000 steps.
     values = rates("step")
 
-    assert np.all(values[:100_000] == np.float32(0.1)) and np.all(values[100_000:] == np.float32(0.01))
+    assert np.all(values[:100_000] == np.float32(0.1)) and np.all(
+        values[100_000:] == np.float32(0.01)
+    )
 
 
 @pytest.mark.parametrize(("max_steps", "high"), [(1, 1), (2, 1), (5, 3)])

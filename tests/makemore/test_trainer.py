@@ -19,8 +19,8 @@ from makemore.engines import Diverged, EvalPoint
 from makemore.engines.base import DIVERGED_LOSS
 from makemore.model import MLP
 from makemore.trainer import evaluate, main, train
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Config(n_embd=2, n_hidden=8, batch_size=4, max_steps=70, eval_interval=20, init="kaiming")
 FLAGS = "--n-embd 2 --n_hidden 8 --batch-size 4 --max-steps 70 --eval_interval 20 --init kaiming --device cpu".split()
 HUGE = "--n-hidden 65535 --n-embd 65535 --block-size 32".split()
@@ -115,7 +115,9 @@ def test_what_on_eval_raises_passes_through(small_corpus: Corpus) -> None:
 
 
 def test_divergence_is_raised_with_its_step(corpus: Corpus) -> None:
-    with pytest.raises(Diverged, match="training diverged: loss .* at step .*; lower the learning rate.") as caught:
+    with pytest.raises(
+        Diverged, match="training diverged: loss .* at step .*; lower the learning rate."
+    ) as caught:
         train(Config(lr=1e3, max_steps=2000, eval_interval=1000), corpus, device="cpu")
 
     assert 1 <= caught.value.step <= 1000 and not caught.value.loss <= DIVERGED_LOSS
@@ -158,9 +160,17 @@ def test_the_last_line_is_json_and_the_checkpoint_holds_the_model(
 
     assert code == 0
     assert torch.equal(loaded.model.flat, expected.model.flat) and loaded.model.config == CONFIG
-    assert summary["dev_loss"] == evaluate(expected.model, small_corpus.dev) == loaded.metadata["dev_loss"]
+    assert (
+        summary["dev_loss"]
+        == evaluate(expected.model, small_corpus.dev)
+        == loaded.metadata["dev_loss"]
+    )
     assert summary["train_loss"] == evaluate(expected.model, small_corpus.train)
-    assert (summary["steps"], summary["best_step"], summary["n_params"]) == (70, expected.best.step, expected.n_params)
+    assert (summary["steps"], summary["best_step"], summary["n_params"]) == (
+        70,
+        expected.best.step,
+        expected.n_params,
+    )
     assert summary["steps_per_s"] > 0 and summary["seconds"] >= 0
     # Two lines on the run, twenty words, the JSON; a line on stderr for each evaluation.
     assert len(lines) == 2 + 20 + 1 and f"dev loss {summary['dev_loss']:.4f}" in lines[0]
@@ -173,7 +183,18 @@ def test_the_last_line_is_json_and_the_checkpoint_holds_the_model(
 def test_a_flag_stands_above_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.toml").write_text(CONFIG.replace(direct=True, lr=0.5, seed=3).to_toml())
 
-    code, _, _ = run(capsys, "mine.toml", "--names", "thirty.txt", "--lr", "0.25", "--seed", "9", "--out", "a/b.st")
+    code, _, _ = run(
+        capsys,
+        "mine.toml",
+        "--names",
+        "thirty.txt",
+        "--lr",
+        "0.25",
+        "--seed",
+        "9",
+        "--out",
+        "a/b.st",
+    )
 
     assert code == 0
     assert load_checkpoint("a/b.st").model.config == CONFIG.replace(direct=True, lr=0.25, seed=9)
@@ -201,7 +222,10 @@ def test_another_config_goes_to_another_file_and_the_same_to_the_same(
         (["--device", "tpu"], "device 'tpu' is unknown"),
         (["--out", "."], ".: cannot be written (Is a directory)"),
         (["--out", "thirty.txt/model"], "thirty.txt/model: cannot be written"),
-        ([*HUGE, "--device", "cpu"], "a model of 137,438,363,652 parameters (512 GiB) does not fit into memory"),
+        (
+            [*HUGE, "--device", "cpu"],
+            "a model of 137,438,363,652 parameters (512 GiB) does not fit into memory",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -218,7 +242,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 @pytest.mark.parametrize(
     ("argv", "hint"),
-    [(["--n-hiden", "3"], "--n-hidden"), (["--optimizer", "adam"], "sgd"), (["--lr", "fast"], "'fast'")],
+    [
+        (["--n-hiden", "3"], "--n-hidden"),
+        (["--optimizer", "adam"], "sgd"),
+        (["--lr", "fast"], '"fast"'),
+    ],
 )
 def test_a_flag_that_cannot_be_read_exits_with_2_and_a_suggestion(
     folder: Path, capsys: pytest.CaptureFixture[str], argv: list[str], hint: str
@@ -229,17 +257,31 @@ def test_a_flag_that_cannot_be_read_exits_with_2_and_a_suggestion(
     assert hint in err
 
 
-def test_divergence_is_one_sentence_and_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_divergence_is_one_sentence_and_exit_code_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = run(capsys, *FLAGS, "--names", "thirty.txt", "--lr", "1e30")
 
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith("training diverged: loss") and not list(Path().rglob("*.safetensors"))
+    assert err.splitlines()[-1].startswith("training diverged: loss") and not list(
+        Path().rglob("*.safetensors")
+    )
 
 
 def test_ctrl_c_is_one_sentence_and_exit_code_130(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "makemore.trainer", "--max-steps", "4000000000", "--eval-interval", "500"]
+    command = [
+        sys.executable,
+        "-m",
+        "makemore.trainer",
+        "--max-steps",
+        "4000000000",
+        "--eval-interval",
+        "500",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "--device", "cpu"], cwd=tmp_path, env=environment, stderr=-1, text=True)
+    process = subprocess.Popen(
+        [*command, "--device", "cpu"], cwd=tmp_path, env=environment, stderr=-1, text=True
+    )
     assert process.stderr is not None
     while "step 500 of" not in process.stderr.readline():
         assert process.poll() is None

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from makemore.config import Config
-from studies.harness.args import StudyArgs
-from studies.harness.launch import run_study
-from studies.harness.mlflow_store import connect
-from studies.harness.spaces import LECTURE, five_parameters
+from studies.harness.cli.args import StudyArgs
+from studies.harness.search.launch import run_study
+from studies.harness.tracking.client import connect
+from studies.mlp import LECTURE
+from studies.mlp import space as five_parameters
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 
@@ -44,7 +45,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_template: Pa
 def names(workdir: Path, words: list[str]) -> Path:
     """A file of a few hundred words, so that a trial takes milliseconds."""
     path = workdir / "names.txt"
-    path.write_text("\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n")
+    path.write_text(
+        "\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n"
+    )
     return path
 
 
@@ -52,9 +55,20 @@ def names(workdir: Path, words: list[str]) -> Path:
 def launch(names: Path) -> Callable[..., int]:
     """Launch a small study in this process; returns the exit code."""
 
-    def launch(space: Any = five_parameters, base: Config = BASE, first: Any = LECTURE, **flags: Any) -> int:
-        defaults = {"study": "small", "trials": 4, "steps": 40, "workers": 2, "device": "cpu", "repeats": 0}
-        return run_study(StudyArgs(**{"names": names, **defaults, **flags}), space, base, first=first)
+    def launch(
+        space: Any = five_parameters, base: Config = BASE, first: Any = LECTURE, **flags: Any
+    ) -> int:
+        defaults = {
+            "study": "small",
+            "trials": 4,
+            "steps": 40,
+            "workers": 2,
+            "device": "cpu",
+            "repeats": 0,
+        }
+        return run_study(
+            StudyArgs(**{"names": names, **defaults, **flags}), space, base, first=first
+        )
 
     return launch
 
@@ -62,10 +76,14 @@ def launch(names: Path) -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL, without a database, of a PostgreSQL server on 127.0.0.1 that these tests started."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(shutil.which("initdb") or "")
+    ]
     if not binaries[-1].is_file():
         pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
+    folder = Path(
+        tempfile.mkdtemp(prefix="postgres-")
+    )  # pytest's own folders are closed to other users
     user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
     if user:
         shutil.chown(folder, user)
@@ -79,7 +97,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     data = str(folder / "data")
     (folder / "password").write_text("a-secret")
-    run("initdb", "-D", data, "-U", "tester", "--auth=scram-sha-256", f"--pwfile={folder}/password", "--no-sync")
+    run(
+        "initdb",
+        "-D",
+        data,
+        "-U",
+        "tester",
+        "--auth=scram-sha-256",
+        f"--pwfile={folder}/password",
+        "--no-sync",
+    )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
     run("pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start")
     yield f"postgresql://tester:a-secret@127.0.0.1:{port}"

@@ -13,15 +13,15 @@ import pytest
 
 from makemore.data import load_corpus
 from studies import report
-from studies.harness.mlflow_store import connect, default_tracking_uri, find_runs
-from studies.harness.mlflow_ui import serve
-from studies.harness.report import make_report
-from studies.harness.report.findings import find
-from studies.harness.report.note import NOTE, write_note
+from studies.harness.report.build import make_report
+from studies.harness.report.judge.findings import find
+from studies.harness.report.page.note import NOTE, write_note
 from studies.harness.report.results import Results, read_results
-from studies.harness.report.views import CHARTS, TRIALS, experiment_tags, view_link
-from studies.harness.study import load_study
-from tests.studies.made_up import make_study, random_trials
+from studies.harness.store.study import load_study
+from studies.harness.tracking.client import connect, default_tracking_uri, find_runs
+from studies.harness.tracking.server import serve
+from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
+from tests.studies.synthetic import make_study, random_trials
 
 pytestmark = pytest.mark.browser
 WAIT = 60.0  # seconds for a page of the MLflow UI, on a busy machine
@@ -34,11 +34,17 @@ FLAGS = (
 @pytest.fixture
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Chromium that no one used before."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the test extra has it)")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed (the test extra has it)"
+    )
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("no Chromium with its driver is installed here (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip(
+            "no Chromium with its driver is installed here (Debian: apt-get install chromium chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
@@ -58,7 +64,9 @@ def wait_for(browser: Any, script: str, *arguments: Any) -> Any:
     """What a script returns, once that is something."""
     deadline = time.monotonic() + WAIT
     while not (found := browser.execute_script(f"return {script}", *arguments)):
-        assert time.monotonic() < deadline, f"{script} stayed empty; the page says: {page_text(browser)[:500]}"
+        assert time.monotonic() < deadline, (
+            f"{script} stayed empty; the page says: {page_text(browser)[:500]}"
+        )
         time.sleep(0.2)
     return found
 
@@ -86,7 +94,9 @@ def page() -> str:
     return make_report(study, load_corpus(), None, {"script": "studies/mlp.py"})
 
 
-def test_the_report_opens_from_the_file_system_and_draws_its_pictures(browser: Any, page: str, tmp_path: Path) -> None:
+def test_the_report_opens_from_the_file_system_and_draws_its_pictures(
+    browser: Any, page: str, tmp_path: Path
+) -> None:
     resize(browser, 1200)
     open_report(browser, page, tmp_path)
 
@@ -95,8 +105,12 @@ def test_the_report_opens_from_the_file_system_and_draws_its_pictures(browser: A
         " c = s.getBBox(); return [b.width, b.height, c.width, c.height] })"
     )
     assert len(sizes) >= 12
-    assert all(width > 300 and height > 200 and w > 200 and h > 100 for width, height, w, h in sizes)
-    assert browser.execute_script("return document.querySelectorAll('svg use, svg path').length") > 500
+    assert all(
+        width > 300 and height > 200 and w > 200 and h > 100 for width, height, w, h in sizes
+    )
+    assert (
+        browser.execute_script("return document.querySelectorAll('svg use, svg path').length") > 500
+    )
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
 
 
@@ -104,14 +118,18 @@ def test_the_first_screen_says_what_to_do_next(browser: Any, page: str, tmp_path
     resize(browser, 1200, 900)
     open_report(browser, page, tmp_path)
 
-    bottom = browser.execute_script("return document.querySelector('.next').getBoundingClientRect().bottom")
+    bottom = browser.execute_script(
+        "return document.querySelector('.next').getBoundingClientRect().bottom"
+    )
     assert bottom < 900
     assert "studies/mlp.py --study made-up-wider" in browser.execute_script(
         "return document.querySelector('.next').innerText"
     )
 
 
-def test_the_report_fits_a_phone_and_stays_readable(browser: Any, page: str, tmp_path: Path) -> None:
+def test_the_report_fits_a_phone_and_stays_readable(
+    browser: Any, page: str, tmp_path: Path
+) -> None:
     resize(browser, 390, 800)
     open_report(browser, page, tmp_path)
 
@@ -196,34 +214,51 @@ def _check_trials(browser: Any, link: str, study: Results) -> None:
 def _check_charts(browser: Any, link: str, study: Results) -> None:
     browser.get("about:blank")  # a new fragment alone would not load the page anew
     browser.get(link)
-    axes = wait_for(browser, "[...document.querySelectorAll('.parcoords .dimension')].map(d => d.textContent)")
+    axes = wait_for(
+        browser, "[...document.querySelectorAll('.parcoords .dimension')].map(d => d.textContent)"
+    )
     shown = ["log10_lr" if name == "lr" else name for name in study.space]
-    assert len(axes) == len(shown) + 1 and all(any(name in axis for axis in axes) for name in [*shown, "dev_loss"])
+    assert len(axes) == len(shown) + 1 and all(
+        any(name in axis for axis in axes) for name in [*shown, "dev_loss"]
+    )
     # Something is drawn on the canvas of the lines.
     wait_for(
         browser,
         "[...document.querySelectorAll('.parcoords canvas')].some(c => c.width && c.getContext('2d')"
         ".getImageData(0, 0, c.width, c.height).data.some(v => v > 0))",
     )
-    titles = wait_for(browser, "document.querySelectorAll('.js-plotly-plot').length >= 2 && document.body.innerText")
+    titles = wait_for(
+        browser,
+        "document.querySelectorAll('.js-plotly-plot').length >= 2 && document.body.innerText",
+    )
     assert "n_params vs. dev_loss" in titles
 
 
 def _check_note(browser: Any, base: str, experiment_id: str, study: Results) -> None:
     client = connect(None)
     (parent,) = [run for run in find_runs(client, experiment_id) if "trial" not in run.data.tags]
-    client.set_tag(parent.info.run_id, NOTE, write_note(find(study), {"script": "studies/mlp.py"}, experiment_id))
+    client.set_tag(
+        parent.info.run_id,
+        NOTE,
+        write_note(find(study), {"script": "studies/mlp.py"}, experiment_id),
+    )
     browser.get(f"{base}/#/experiments/{experiment_id}/runs/{parent.info.run_id}")
     heading = wait_for(
-        browser, "[...document.querySelectorAll('h2')].map(h => h.innerText).find(t => /^small:/.test(t))"
+        browser,
+        "[...document.querySelectorAll('h2')].map(h => h.innerText).find(t => /^small:/.test(t))",
     )
     best = study.measured.iloc[0]
     assert heading.startswith(f"small: dev loss {best.dev_loss:.4f} (trial {best.trial})")
-    href = wait_for(browser, "document.querySelector('a[href*=\"viewStateShareKey=trials\"]')?.href")
+    href = wait_for(
+        browser, "document.querySelector('a[href*=\"viewStateShareKey=trials\"]')?.href"
+    )
     assert href == view_link(base, experiment_id)
 
 
 def _check_script(base: str, names: Path) -> None:
     """The report's script finds the model through a server too."""
-    assert report.main(report.Args("small", names=names, tracking_uri=base, out=Path("page.html"))) == 0
+    assert (
+        report.main(report.Args("small", names=names, tracking_uri=base, out=Path("page.html")))
+        == 0
+    )
     assert "None of these stands in train" in Path("page.html").read_text(encoding="utf-8")

@@ -12,12 +12,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from studies.harness.checkup import check
-from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.proposals import Proposals
-from studies.harness.records import ranked, was_stopped
-from studies.harness.storage import MLRUNS
-from studies.harness.study import load_study
+from studies.harness.search.queue import TrialQueue
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import ranked, was_pruned_early
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.doctor import check
 
 Launcher = Callable[..., int]
 
@@ -28,7 +28,9 @@ def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def violations(study: str) -> list[str]:
     client = connect(None)
-    found = check(load_study(study, None), client, get_experiment(client, study), MLRUNS / "outbox" / study)
+    found = check(
+        load_study(study, None), client, get_experiment(client, study), MLRUNS / "outbox" / study
+    )
     return [f"{v.kind}: {v.detail}" for v in found]
 
 
@@ -50,7 +52,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
             return False
 
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + (3600 if asked[0] >= 60 else 0))
-    monkeypatch.setattr("studies.harness.launch.default_pruner", Clock)
+    monkeypatch.setattr("studies.harness.search.launch.default_pruner", Clock)
 
 
 def test_the_clock_ends_a_search_and_what_ran_waits_for_the_next(
@@ -88,21 +90,23 @@ def test_what_is_owed_is_trained_without_what_waits_beyond_the_total(
     assert waiting("small") == left
     after = load_study("small", None).get_trials()[len(before) :]
     best = ranked(before)
-    expected = [t.number for t in best[:3]] if "repeats" in owed else []  # the best was not pruned: it has its end
+    expected = (
+        [t.number for t in best[:3]] if "repeats" in owed else []
+    )  # the best was not pruned: it has its end
     assert [t.user_attrs["repeat_of"] for t in after] == expected and violations("small") == []
 
 
 def test_the_clock_is_that_of_the_search_alone(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    passed, monotonic, enqueue = [0.0], time.monotonic, Proposals.enqueue_repeats
+    passed, monotonic, enqueue = [0.0], time.monotonic, TrialQueue.enqueue_repeats
 
-    def enqueue_late(self: Proposals, best: int, repeats: int) -> None:
+    def enqueue_late(self: TrialQueue, best: int, repeats: int) -> None:
         passed[0] = 3600.0
         enqueue(self, best, repeats)
 
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
-    monkeypatch.setattr(Proposals, "enqueue_repeats", enqueue_late)
+    monkeypatch.setattr(TrialQueue, "enqueue_repeats", enqueue_late)
 
     assert launch(trials=4, minutes=59.0, repeats=2, prune=False, json=True) == 0
     repeats = [t for t in load_study("small", None).get_trials() if "repeat_of" in t.user_attrs]
@@ -119,9 +123,14 @@ def test_a_trial_that_brought_nothing_more_is_finished_for_good() -> None:
 
     assert [t.number for t in ranked(study.trials)] == [1, 0]
     diverged = optuna.create_trial(
-        state=TrialState.PRUNED, user_attrs={"summary": {"dev_loss": 1.0, "reason": "diverged at step 9"}}
+        state=TrialState.PRUNED,
+        user_attrs={"summary": {"dev_loss": 1.0, "reason": "diverged at step 9"}},
     )
-    assert was_stopped(study.trials[0]) and not was_stopped(study.trials[1]) and not was_stopped(diverged)
+    assert (
+        was_pruned_early(study.trials[0])
+        and not was_pruned_early(study.trials[1])
+        and not was_pruned_early(diverged)
+    )
 
 
 def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
@@ -131,7 +140,9 @@ def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
     trials = load_study("small", None).get_trials()
     best = ranked(trials)[:3]
     repeats = [t for t in trials if "repeat_of" in t.user_attrs]
-    assert {t.user_attrs["repeat_of"] for t in repeats} == {t.number for t in best if t.state == TrialState.COMPLETE}
+    assert {t.user_attrs["repeat_of"] for t in repeats} == {
+        t.number for t in best if t.state == TrialState.COMPLETE
+    }
     assert all(t.state == TrialState.COMPLETE for t in repeats)
     waiting = [t for t in trials if t.state == TrialState.WAITING]
     assert waiting and not any(t.state == TrialState.RUNNING for t in trials)
@@ -148,14 +159,12 @@ def test_minutes_are_a_positive_number(launch: Launcher) -> None:
 def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("studies.harness.launch.default_pruner", PrunesTheTwelfth)
+    monkeypatch.setattr("studies.harness.search.launch.default_pruner", PrunesTheTwelfth)
     flags = {"trials": 12, "workers": 1, "steps": 200}
     assert launch(**flags) == 0
     best = ranked(load_study("small", None).get_trials())[0]
     assert best.state == TrialState.PRUNED
-    told = (
-        "The best trial was pruned at step 180; the same command with --trials 12 --finish-best trains it to its end."
-    )
+    told = "The best trial was pruned at step 180; the same command with --trials 12 --finish-best trains it to its end."
     assert told in capsys.readouterr().out
 
     assert "--trials 12 --finish-best" in Path("mlruns/reports/small.html").read_text()
@@ -172,7 +181,9 @@ def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
         finished.intermediate_values
     ) == 10
     assert (outcome["trials"], outcome["best_trial"]) == (12, finished.number)
-    runs = find_runs(connect(None), get_experiment(connect(None), "small"), trial=str(finished.number))
+    runs = find_runs(
+        connect(None), get_experiment(connect(None), "small"), trial=str(finished.number)
+    )
     assert [run.data.tags["finishes"] for run in runs] == [str(best.number)]
     assert violations("small") == []
     assert "--finish-best" not in Path("mlruns/reports/small.html").read_text()

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from makemore.config import Config
-from studies.harness.display import trials_table
-from studies.harness.records import dev_loss, ranked
-from studies.harness.study import load_study
+from studies.harness.cli.terminal import trials_table
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import dev_loss, ranked
 
 COMPARE = "studies/compare.py"
 COLUMNS = "trial dev_loss train_loss block_size batch_size lr n_embd n_hidden best_step n_params state".split()
@@ -29,7 +29,9 @@ def rows_of(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines() if re.match(r"\s*\d+  ", line)]
 
 
-def test_the_trials_stand_by_dev_loss_with_their_numbers_whole(launch: Callable[..., int], run_file: Any) -> None:
+def test_the_trials_stand_by_dev_loss_with_their_numbers_whole(
+    launch: Callable[..., int], run_file: Any
+) -> None:
     launch(trials=6, prune=False)
     ran = run_file(COMPARE, "small")
     assert ran.code == 0
@@ -53,7 +55,10 @@ def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any)
         trial = study.ask()
         trial.suggest_float("lr", 1e3, 1e4, log=True)
         if state == TrialState.COMPLETE:
-            trial.set_user_attr("summary", {"reason": "finished", "dev_loss": 2.5, "train_loss": 2.25, "best_step": 7})
+            trial.set_user_attr(
+                "summary",
+                {"reason": "finished", "dev_loss": 2.5, "train_loss": 2.25, "best_step": 7},
+            )
         elif trial.number == 2:
             trial.set_user_attr("summary", {"reason": "engine failed: [red]no[/red] memory"})
         else:
@@ -65,7 +70,9 @@ def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any)
     assert re.search(r"pruned: diverged at step \d+$", lines["0"].rstrip())
     # What an engine says is shown as it is: brackets are no markup.
     assert lines["2"].rstrip().endswith("failed: engine failed: [red]no[/red] memory")
-    assert lines["4"].split()[1:3] == ["2.5000", "2.2500"] and lines["4"].rstrip().endswith("complete")
+    assert lines["4"].split()[1:3] == ["2.5000", "2.2500"] and lines["4"].rstrip().endswith(
+        "complete"
+    )
     assert lines["5"].rstrip().endswith("running")
     # What another trial replaced is in the CSV alone, and is not counted.
     assert "3" not in lines and list(pd.read_csv("all.csv").trial.sort_values()) == list(range(6))
@@ -73,7 +80,9 @@ def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any)
     assert set(counts.split(", ")) == {"2 pruned", "1 failed", "1 complete", "1 running"}
 
 
-def test_top_shortens_the_table_and_not_the_csv(launch: Callable[..., int], run_file: Any, workdir: Path) -> None:
+def test_top_shortens_the_table_and_not_the_csv(
+    launch: Callable[..., int], run_file: Any, workdir: Path
+) -> None:
     launch(trials=5, prune=False)
     ran = run_file(COMPARE, "small", "--top", 2, "--csv", "new/trials.csv", "--json")
     best = ranked(load_study("small", None).get_trials())
@@ -84,7 +93,9 @@ def test_top_shortens_the_table_and_not_the_csv(launch: Callable[..., int], run_
     assert list(frame.lr) == [trial.params["lr"] for trial in best]
     assert (ran.json["study"], ran.json["states"]) == ("small", {"complete": 5})
     assert [row["trial"] for row in ran.json["trials"]] == [trial.number for trial in best[:2]]
-    assert [row["dev_loss"] for row in ran.json["trials"]] == [dev_loss(trial) for trial in best[:2]]
+    assert [row["dev_loss"] for row in ran.json["trials"]] == [
+        dev_loss(trial) for trial in best[:2]
+    ]
     # With --json the table is on standard error.
     assert len(rows_of(ran.err)) == 2 and len(ran.out.splitlines()) == 1
 
@@ -93,11 +104,15 @@ def test_a_narrow_terminal_folds_headings_and_keeps_numbers(launch: Callable[...
     launch(trials=3, prune=False)
     trials = load_study("small", None).get_trials()
     screen = io.StringIO()
-    Console(file=screen, width=80, force_terminal=True, no_color=True).print(trials_table(trials, 80))
+    Console(file=screen, width=80, force_terminal=True, no_color=True).print(
+        trials_table(trials, 80)
+    )
     text = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
     assert max(map(len, text.splitlines())) <= 80
     for trial in trials:
-        row = next(line.split() for line in text.splitlines() if line.split()[:1] == [str(trial.number)])
+        row = next(
+            line.split() for line in text.splitlines() if line.split()[:1] == [str(trial.number)]
+        )
         lr = trial.params["lr"]
         assert row[1] == f"{dev_loss(trial):.4f}" and f"{lr:.4g}" in row and row[-1] == "complete"
 
@@ -112,18 +127,30 @@ def test_seed_repeats_become_one_line_a_trial(launch: Callable[..., int], run_fi
         repeat.set_user_attr("summary", {"reason": "finished", "dev_loss": loss})
         study.tell(repeat, loss)
     ran = run_file(COMPARE, "small", "--json")
-    assert (ran.json["states"], len(ran.json["trials"]), len(rows_of(ran.err))) == ({"complete": 2}, 2, 2)
+    assert (ran.json["states"], len(ran.json["trials"]), len(rows_of(ran.err))) == (
+        {"complete": 2},
+        2,
+        2,
+    )
     mean, sd = statistics.fmean(losses), statistics.stdev(losses)
     (row,) = (row for row in ran.json["repeats"] if row["trial"] == best.number)
-    assert row == {"trial": best.number, "seeds": 2, "mean": pytest.approx(mean), "sd": pytest.approx(sd)}
+    assert row == {
+        "trial": best.number,
+        "seeds": 2,
+        "mean": pytest.approx(mean),
+        "sd": pytest.approx(sd),
+    }
     assert (
-        f"Trial {best.number} with 2 further seeds: dev loss {mean:.4f} ± {sd:.4f} (mean ± sd)" in ran.err.splitlines()
+        f"Trial {best.number} with 2 further seeds: dev loss {mean:.4f} ± {sd:.4f} (mean ± sd)"
+        in ran.err.splitlines()
     )
 
 
 def test_a_study_without_trials_says_so(workdir: Path, run_file: Any) -> None:
     Path("mlruns/optuna").mkdir()
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("mlruns/optuna/new.journal"))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend("mlruns/optuna/new.journal")
+    )
     optuna.create_study(study_name="new", storage=storage)
     ran = run_file(COMPARE, "new", "--json")
     assert ran.code == 0 and ran.json == {"study": "new", "states": {}, "trials": [], "repeats": []}
@@ -133,8 +160,14 @@ def test_a_study_without_trials_says_so(workdir: Path, run_file: Any) -> None:
 def test_bad_input_is_refused_in_a_sentence(launch: Callable[..., int], run_file: Any) -> None:
     launch(trials=1)
     refusals = {
-        ("none",): "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its --storage.",
+        (
+            "none",
+        ): "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its --storage.",
         ("small", "--top", "0"): "--top must be at least 1, but got 0.",
-        ("small", "--csv", "names.txt/x"): "names.txt/x: cannot be written (File exists); give --csv another path.",
+        (
+            "small",
+            "--csv",
+            "names.txt/x",
+        ): "names.txt/x: cannot be written (File exists); give --csv another path.",
     }
     assert {flags: run_file(COMPARE, *flags).refusal for flags in refusals} == refusals

@@ -22,15 +22,16 @@ from optuna.trial import TrialState
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.cpu import CpuEngine, Slot
-from studies.harness import launch as launch_module
-from studies.harness.checkup import check
-from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.records import dev_loss
-from studies.harness.storage import MLRUNS, without_password
-from studies.harness.study import load_study
+from makemore.engines.cpu.engine import CpuEngine, Slot
+from studies.harness.search import launch as launch_module
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.study import load_study
+from studies.harness.store.text import without_password
+from studies.harness.store.trials import dev_loss
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.doctor import check
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS_A_SECOND = 14_000  # what a slot does in about a second on a model of the default study
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -40,7 +41,12 @@ def start(*flags: object, script: str = "studies/mlp.py") -> subprocess.Popen[st
     command = [sys.executable, str(ROOT / script), *map(str, flags)]
     command += ["--repeats", "0"] if script == "studies/mlp.py" else []
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=Path.cwd()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=Path.cwd(),
     )
 
 
@@ -69,11 +75,15 @@ def trial_states(study: str, storage: str | None = None) -> list[TrialState]:
 
 def violations(study: str, storage: str | None = None, uri: str | None = None) -> list[str]:
     client = connect(uri)
-    found = check(load_study(study, storage), client, get_experiment(client, study), MLRUNS / "outbox" / study)
+    found = check(
+        load_study(study, storage), client, get_experiment(client, study), MLRUNS / "outbox" / study
+    )
     return [f"{v.kind}: {v.detail}" for v in found]
 
 
-def assert_whole(study: str, total: int, storage: str | None = None, uri: str | None = None) -> None:
+def assert_whole(
+    study: str, total: int, storage: str | None = None, uri: str | None = None
+) -> None:
     """Exactly `total` trials ended, none runs, and each has exactly one finished run that says the same."""
     trials = load_study(study, storage).get_trials(deepcopy=False)
     assert sum(trial.state in ENDED for trial in trials) == total
@@ -81,7 +91,11 @@ def assert_whole(study: str, total: int, storage: str | None = None, uri: str | 
     assert violations(study, storage, uri) == []
     client = connect(uri)
     runs = find_runs(client, get_experiment(client, study))
-    final = [int(r.data.tags["trial"]) for r in runs if r.data.tags.get("state") in ("COMPLETE", "PRUNED")]
+    final = [
+        int(r.data.tags["trial"])
+        for r in runs
+        if r.data.tags.get("state") in ("COMPLETE", "PRUNED")
+    ]
     assert sorted(final) == [t.number for t in trials if t.state in ENDED]
     assert not [run.info.run_name for run in runs if run.info.status == "RUNNING"]
 
@@ -89,7 +103,9 @@ def assert_whole(study: str, total: int, storage: str | None = None, uri: str | 
 def mlflow_knows_a_trial(study: str) -> bool:
     client = connect(None)
     experiment = client.get_experiment_by_name(study)
-    return experiment is not None and bool(find_runs(client, experiment.experiment_id, "tags.trial != ''", most=1))
+    return experiment is not None and bool(
+        find_runs(client, experiment.experiment_id, "tags.trial != ''", most=1)
+    )
 
 
 def runs_by_trial(study: str) -> dict[int, Any]:
@@ -109,7 +125,17 @@ def flags_of(storage: str | None) -> tuple[str, ...]:
 @pytest.mark.timeout(400)
 def test_kills_lose_no_trial(names: Path, storage: str | None) -> None:
     kills, trials = (20, 40) if storage is None else (5, 10)
-    flags = ("--names", names, "--trials", trials, "--steps", STEPS_A_SECOND, "--device", "cpu", *flags_of(storage))
+    flags = (
+        "--names",
+        names,
+        "--trials",
+        trials,
+        "--steps",
+        STEPS_A_SECOND,
+        "--device",
+        "cpu",
+        *flags_of(storage),
+    )
     moments = random.Random(5)
     for _ in range(kills):
         process = start(*flags)
@@ -124,8 +150,21 @@ def test_kills_lose_no_trial(names: Path, storage: str | None) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal.Signals, storage: str | None) -> None:
-    flags = ("--names", names, "--trials", 3, "--steps", 120_000, "--device", "cpu", "--no-prune", *flags_of(storage))
+def test_a_signal_ends_cleanly_and_the_study_goes_on(
+    names: Path, number: signal.Signals, storage: str | None
+) -> None:
+    flags = (
+        "--names",
+        names,
+        "--trials",
+        3,
+        "--steps",
+        120_000,
+        "--device",
+        "cpu",
+        "--no-prune",
+        *flags_of(storage),
+    )
     process = start(*flags)
     wait_for(lambda: TrialState.RUNNING in trial_states("mlp", storage))
     wait_for(lambda: mlflow_knows_a_trial("mlp"))
@@ -136,11 +175,15 @@ def test_a_signal_ends_cleanly_and_the_study_goes_on(names: Path, number: signal
     # What ran waits to be run again, and its run says why it ended.
     assert TrialState.RUNNING not in trial_states("mlp", storage)
     client = connect(None)
-    runs = [run for run in find_runs(client, get_experiment(client, "mlp")) if "trial" in run.data.tags]
+    runs = [
+        run for run in find_runs(client, get_experiment(client, "mlp")) if "trial" in run.data.tags
+    ]
     interrupted = [run for run in runs if run.data.tags["state"] == "INTERRUPTED"]
     # What MLflow did not take within two seconds is sent by the next launch.
     assert interrupted or any(run.data.tags["state"] == "RUNNING" for run in runs)
-    assert {(run.info.status, run.data.tags["reason"]) for run in interrupted} <= {("KILLED", "interrupted")}
+    assert {(run.info.status, run.data.tags["reason"]) for run in interrupted} <= {
+        ("KILLED", "interrupted")
+    }
     code, _, err = finish(start(*flags))
     assert code == 0, err
     assert_whole("mlp", 3, storage)
@@ -181,7 +224,9 @@ def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> Non
     monkeypatch.setattr(launch_module, "make_engine", make)
 
 
-def test_a_failed_engine_has_its_trials_run_again(launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_engine_has_its_trials_run_again(
+    launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     failures: list[int] = []
 
     def fail(slot: Slot) -> None:
@@ -201,7 +246,10 @@ def test_a_failed_engine_has_its_trials_run_again(launch: Callable[..., int], mo
         if "trial" in r.data.tags
     }
     for trial in failed:
-        assert (runs[trial.number].info.status, runs[trial.number].data.tags["state"]) == ("FAILED", "FAIL")
+        assert (runs[trial.number].info.status, runs[trial.number].data.tags["state"]) == (
+            "FAILED",
+            "FAIL",
+        )
         assert "injected" in runs[trial.number].data.tags["reason"]
         again = next(t for t in trials if t.user_attrs.get("retry_of") == trial.number)
         # The same parameters and the same seed, and a run that names the one it repeats.
@@ -210,7 +258,9 @@ def test_a_failed_engine_has_its_trials_run_again(launch: Callable[..., int], mo
     assert violations("small") == []
 
 
-def test_parameters_are_tried_three_times_at_most(launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_are_tried_three_times_at_most(
+    launch: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(slot: Slot) -> None:
         raise MemoryError("injected")
 
@@ -246,7 +296,19 @@ def test_a_bug_in_the_trainer_stops_the_study_and_what_finished_is_stored(
 
 def test_two_launches_at_the_same_moment_share_the_work(names: Path, storage: str | None) -> None:
     shutil.rmtree(MLRUNS)  # neither store is there yet
-    flags = ("--names", names, "--trials", 16, "--steps", 6000, "--workers", 1, "--device", "cpu", *flags_of(storage))
+    flags = (
+        "--names",
+        names,
+        "--trials",
+        16,
+        "--steps",
+        6000,
+        "--workers",
+        1,
+        "--device",
+        "cpu",
+        *flags_of(storage),
+    )
     both = [start(*flags), start(*flags)]
     for code, _, err in [finish(process) for process in both]:
         assert code == 0, err
@@ -263,7 +325,9 @@ def test_a_torn_last_line_of_the_journal_is_read(launch: Callable[..., int]) -> 
     journal = MLRUNS / "optuna" / "small.journal"
     with journal.open("ab") as file:
         file.write(b'{"op_code":4,"worker_id":"x","tri')
-    assert [(t.number, t.state, dev_loss(t)) for t in load_study("small", None).get_trials()] == before
+    assert [
+        (t.number, t.state, dev_loss(t)) for t in load_study("small", None).get_trials()
+    ] == before
     launch(trials=4)
     assert_whole("small", 4)
 
@@ -271,7 +335,9 @@ def test_a_torn_last_line_of_the_journal_is_read(launch: Callable[..., int]) -> 
 # ---- what is shown
 
 
-def test_no_password_is_shown_or_stored(launch: Callable[..., int], postgres: str, storage: str | None) -> None:
+def test_no_password_is_shown_or_stored(
+    launch: Callable[..., int], postgres: str, storage: str | None
+) -> None:
     if storage is None:
         pytest.skip("a journal has no password")
     launch(trials=2, storage=storage)
@@ -293,7 +359,9 @@ def small_disk(workdir: Path, mlflow_template: Path) -> Iterator[Callable[[str],
 
     def mount(options: str) -> None:
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", "mlruns"], capture_output=True, text=True
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", "mlruns"],
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
@@ -308,7 +376,19 @@ def test_a_full_disk_is_one_sentence_and_the_study_goes_on_once_there_is_room(
     small_disk: Callable[[str], None], names: Path
 ) -> None:
     # Room for the start of a study, and not for all of its checkpoints.
-    flags = ("--names", names, "--trials", 60, "--steps", 100, "--device", "cpu", "--no-prune", "--patience", 1)
+    flags = (
+        "--names",
+        names,
+        "--trials",
+        60,
+        "--steps",
+        100,
+        "--device",
+        "cpu",
+        "--no-prune",
+        "--patience",
+        1,
+    )
     used = sum(path.stat().st_size for path in MLRUNS.rglob("*") if path.is_file())
     Path("mlruns/ballast").write_bytes(b"x" * max(0, 2_400_000 - used))
     code, _, err = finish(start(*flags))
@@ -321,12 +401,18 @@ def test_a_full_disk_is_one_sentence_and_the_study_goes_on_once_there_is_room(
     assert_whole("mlp", 60)
 
 
-def test_a_store_that_cannot_be_opened_is_one_sentence_also_while_the_study_trains(names: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_one_sentence_also_while_the_study_trains(
+    names: Path,
+) -> None:
     flags = ("--names", names, "--trials", 3, "--steps", 20_000, "--device", "cpu")
     with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'of-a-newer-mlflow'")
     code, _, err = finish(start(*flags))
-    assert code == 2 and "Traceback" not in err and err.splitlines()[-1].startswith("MLflow at sqlite:///"), err
+    assert (
+        code == 2
+        and "Traceback" not in err
+        and err.splitlines()[-1].startswith("MLflow at sqlite:///")
+    ), err
     # What runs waits, and what ended is sent once the store can be opened.
     assert TrialState.RUNNING not in trial_states("mlp")
     Path("mlruns/mlflow.db").unlink()
@@ -338,7 +424,9 @@ def test_a_store_that_cannot_be_opened_is_one_sentence_also_while_the_study_trai
 def test_what_is_no_database_is_refused_before_the_study_is_made(names: Path) -> None:
     Path("mlruns/mlflow.db").write_text("my notes, which are no database\n" * 100)
     code, _, err = finish(start("--names", names, "--trials", 1, "--device", "cpu"))
-    assert code == 2 and "does not answer: file is not a database" in err and "Traceback" not in err, err
+    assert (
+        code == 2 and "does not answer: file is not a database" in err and "Traceback" not in err
+    ), err
     assert trial_states("mlp") == [] and not Path("mlruns/optuna").exists()
 
 
@@ -381,12 +469,34 @@ class Server:
     def start(self) -> None:
         store = Path("server").absolute()
         store.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "a")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        command += [
+            "--backend-store-uri",
+            f"sqlite:///{store}/mlflow.db",
+            "--artifacts-destination",
+            str(store / "a"),
+        ]
+        environment = {
+            **os.environ,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
         with (store / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--workers", "1"], stdout=log, stderr=log, env=environment, start_new_session=True
+                [*command, "--workers", "1"],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         wait_for(self._answers)
 
@@ -416,7 +526,18 @@ def server(workdir: Path, mlflow_template: Path) -> Iterator[Server]:
 
 @pytest.mark.server
 def test_a_server_that_is_away_for_ten_seconds_loses_nothing(server: Server, names: Path) -> None:
-    flags = ("--names", names, "--trials", 12, "--steps", 20000, "--device", "cpu", "--tracking-uri", server.uri)
+    flags = (
+        "--names",
+        names,
+        "--trials",
+        12,
+        "--steps",
+        20000,
+        "--device",
+        "cpu",
+        "--tracking-uri",
+        server.uri,
+    )
     process = start(*flags)
     wait_for(lambda: any(state in ENDED for state in trial_states("mlp")))
     server.kill()
@@ -440,7 +561,9 @@ def test_a_server_that_stays_away_delays_and_loses_nothing(server: Server, names
     server.start()
     code, out, _ = finish(start("mlp", "--tracking-uri", server.uri, script="studies/doctor.py"))
     assert code == 1 and "not sent to MLflow" in out
-    code, out, err = finish(start("mlp", "--tracking-uri", server.uri, "--repair", script="studies/doctor.py"))
+    code, out, err = finish(
+        start("mlp", "--tracking-uri", server.uri, "--repair", script="studies/doctor.py")
+    )
     assert code == 0, out + err
     assert_whole("mlp", 8, uri=server.uri)
 
@@ -448,7 +571,9 @@ def test_a_server_that_stays_away_delays_and_loses_nothing(server: Server, names
 # ---- what a second pair of eyes found
 
 
-def test_a_file_that_is_no_journal_is_neither_cut_nor_appended_to(launch: Callable[..., int], workdir: Path) -> None:
+def test_a_file_that_is_no_journal_is_neither_cut_nor_appended_to(
+    launch: Callable[..., int], workdir: Path
+) -> None:
     for content in (b"my notes without a line end", b"garbage\n", b'{"model": "important"}'):
         (workdir / "notes").write_bytes(content)
         with pytest.raises(ValueError, match="is not an Optuna journal"):
@@ -467,7 +592,9 @@ def test_mlflow_is_written_again_after_its_database_was_deleted(
     assert_whole("small", 3)
 
 
-def test_a_repaired_run_keeps_the_files_of_the_one_that_differed(launch: Callable[..., int], run_file: Any) -> None:
+def test_a_repaired_run_keeps_the_files_of_the_one_that_differed(
+    launch: Callable[..., int], run_file: Any
+) -> None:
     launch(trials=2, prune=False)
     client, run = connect(None), runs_by_trial("small")[1]
     client.log_metric(run.info.run_id, "dev_loss", 9.0, step=10_000)
@@ -476,7 +603,11 @@ def test_a_repaired_run_keeps_the_files_of_the_one_that_differed(launch: Callabl
     assert repaired.code == 0, repaired.out
     again = runs_by_trial("small")[1]
     files = {item.path for item in client.list_artifacts(again.info.run_id)}
-    assert again.info.run_id != run.info.run_id and files == {"config.toml", "model.safetensors", "samples.txt"}
+    assert again.info.run_id != run.info.run_id and files == {
+        "config.toml",
+        "model.safetensors",
+        "samples.txt",
+    }
 
 
 def test_a_lower_keep_models_drops_what_an_earlier_launch_kept(launch: Callable[..., int]) -> None:
@@ -488,9 +619,14 @@ def test_a_lower_keep_models_drops_what_an_earlier_launch_kept(launch: Callable[
         for number, run in runs_by_trial("small").items()
         if "model.safetensors" in {item.path for item in client.list_artifacts(run.info.run_id)}
     ]
-    assert with_model == [min(load_study("small", None).get_trials(), key=lambda t: t.value or 9).number]
+    assert with_model == [
+        min(load_study("small", None).get_trials(), key=lambda t: t.value or 9).number
+    ]
 
 
 @pytest.mark.parametrize("password", ["secret", "se@cr/et", "a:b@c"])
 def test_passwords_are_masked_whatever_they_hold(password: str) -> None:
-    assert without_password(f"postgresql://me:{password}@host:5432/x") == "postgresql://me:***@host:5432/x"
+    assert (
+        without_password(f"postgresql://me:{password}@host:5432/x")
+        == "postgresql://me:***@host:5432/x"
+    )

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-import tyro
 
+from makemore.cli import parse_args
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.lr_sweep import lr_range_test
-from studies.harness.lr_search import decade_around_suggestion
-from studies.harness.spaces import LECTURE
-from studies.harness.study import load_study
-from studies.mlp import BASE, Args
+from studies.harness.search.lr_range import decade_around_suggestion
+from studies.harness.store.study import load_study
+from studies.mlp import BASE, LECTURE, Args
 
 MLP = "studies/mlp.py"
 Mlp = Callable[..., Any]
@@ -39,13 +38,17 @@ def test_the_range_of_lr_is_the_decade_around_the_suggestion(mlp: Mlp, names: Pa
     found: Any = study.trials[0].distributions["lr"]
     assert ran.code == 0
     # Three significant digits: within half a percent.
-    assert (found.low, found.high) == pytest.approx((suggestion / math.sqrt(10), suggestion * math.sqrt(10)), rel=5e-3)
+    assert (found.low, found.high) == pytest.approx(
+        (suggestion / math.sqrt(10), suggestion * math.sqrt(10)), rel=5e-3
+    )
     assert f"A range test narrows lr to {found.low:g} to {found.high:g}, by the rule" in ran.err
     # The other ranges are those of the plain search.
     mlp("--study", "plain", "--trials", 1)
     plain = load_study("plain", None).user_attrs["space"]
     narrowed = study.user_attrs["space"]
-    assert {name for name in plain if plain[name] != narrowed[name]} == {"lr"} and set(plain) == set(narrowed)
+    assert {name for name in plain if plain[name] != narrowed[name]} == {"lr"} and set(
+        plain
+    ) == set(narrowed)
     # The lecture's rate lies inside, and its configuration comes first.
     assert found.low < 0.1 < found.high and study.trials[0].params == LECTURE
 
@@ -61,21 +64,28 @@ def test_the_same_command_goes_on_and_another_range_is_refused(mlp: Mlp) -> None
     mlp("--trials", 1, "--study", "plain")
     refused = mlp("--trials", 2, "--study", "plain", "--lr-from-sweep")
     assert (refused.code, refused.out) == (2, "")
-    assert "study 'plain' was begun with other settings: lr was 0.001 to 1.0 (log) and now is" in refused.err
+    assert (
+        "study 'plain' was begun with other settings: lr was 0.001 to 1.0 (log) and now is"
+        in refused.err
+    )
     assert len(load_study("plain", None).get_trials()) == 1
 
 
 def test_the_study_keeps_the_flag_for_the_commands_that_it_proposes(mlp: Mlp) -> None:
     mlp("--lr-from-sweep", "--trials", 1)
     kept = load_study("mlp", None).user_attrs["flags"]
-    assert tyro.cli(Args, args=kept) == Args(steps=20, repeats=0, lr_from_sweep=True)
+    assert parse_args(Args, kept) == Args(steps=20, repeats=0, lr_from_sweep=True)
 
 
-@pytest.mark.parametrize(("lo", "hi", "first"), [(0.2, 2.0, None), (0.1, 1.0, 0.1), (0.001, 0.01, None)])
+@pytest.mark.parametrize(
+    ("lo", "hi", "first"), [(0.2, 2.0, None), (0.1, 1.0, 0.1), (0.001, 0.01, None)]
+)
 def test_the_lectures_rate_is_tried_first_only_if_it_lies_inside(
     mlp: Mlp, monkeypatch: pytest.MonkeyPatch, lo: float, hi: float, first: float | None
 ) -> None:
-    monkeypatch.setattr("studies.harness.lr_search.decade_around_suggestion", lambda config, corpus: (lo, hi))
+    monkeypatch.setattr(
+        "studies.harness.search.lr_range.decade_around_suggestion", lambda config, corpus: (lo, hi)
+    )
     assert mlp("--lr-from-sweep", "--trials", 2).code == 0
     trials = load_study("mlp", None).get_trials()
     assert all(lo <= trial.params["lr"] <= hi for trial in trials)

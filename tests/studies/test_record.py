@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from studies.harness.records import dev_loss, trial_config
-from studies.harness.samplers import SPREAD
-from studies.harness.study import load_study
+from studies.harness.search.samplers import SPREAD
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import dev_loss, trial_config
 
 Record = Callable[..., Any]
 
@@ -43,7 +43,10 @@ def test_most_trials_are_stopped_at_a_tenth_and_each_is_averaged_adamw(record: R
     study = load_study("record", None)
     steps = [max(t.intermediate_values) for t in study.trials]
     assert set(steps) <= {4, 16, 40} and steps.count(4) > 6
-    assert all((t.state == TrialState.COMPLETE) == (step == 40) for t, step in zip(study.trials, steps, strict=True))
+    assert all(
+        (t.state == TrialState.COMPLETE) == (step == 40)
+        for t, step in zip(study.trials, steps, strict=True)
+    )
     # Twenty evaluations of a whole trial.
     assert len(study.trials[steps.index(40)].intermediate_values) == 20
     configs = [trial_config(study, trial) for trial in study.trials]

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from studies import report
-from studies.harness.report import trials_frame, write_study_files
-from studies.harness.report.results import read_results
-from studies.harness.study import load_study
-from tests.studies.made_up import falling, make_study, make_trial, random_trials
+from studies.harness.report.build import write_study_files
+from studies.harness.report.results import read_results, trials_frame
+from studies.harness.store.study import load_study
+from tests.conftest import ROOT
+from tests.studies.synthetic import falling, make_study, make_trial, random_trials
 
 PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
 
@@ -32,9 +33,18 @@ def test_the_table_ranks_trials_and_holds_every_parameter_and_number(tmp_path: P
     table = pd.read_csv(tmp_path / "trials.csv")
     assert list(table.trial) == [2, 0, 1]  # those without a loss come last
     assert list(table.dev_loss[:2]) == pytest.approx([2.2, 2.3])
-    assert list(table.columns[:9]) == ["trial", "state", "reason", "dev_loss", "train_loss", *PARAMS]
+    assert list(table.columns[:9]) == [
+        "trial",
+        "state",
+        "reason",
+        "dev_loss",
+        "train_loss",
+        *PARAMS,
+    ]
     assert {"best_step", "gap", "seconds", "n_params", "seed", "repeat_of"} <= set(table.columns)
-    assert list(table.gap[:2]) == pytest.approx([0.1, 0.1]) and table.reason[2] == "diverged at step 9"
+    assert (
+        list(table.gap[:2]) == pytest.approx([0.1, 0.1]) and table.reason[2] == "diverged at step 9"
+    )
 
 
 def test_an_empty_study_has_a_table_with_its_columns() -> None:
@@ -70,8 +80,10 @@ import sys
 import studies.harness.report, studies.harness.report.results
 print(sorted({"matplotlib", "pandas", "sklearn", "mlflow"} & set(sys.modules)))
 """
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    root = ROOT
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.strip() == "[]"
 
@@ -95,7 +107,9 @@ def test_the_script_writes_the_page_with_the_best_trials_model(
     assert "no samples" not in err
 
 
-def test_the_script_says_what_is_missing(launch: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_says_what_is_missing(
+    launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     launch(keep_models=0)
     capsys.readouterr()
 

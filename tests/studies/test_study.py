@@ -12,13 +12,13 @@ import pytest
 from optuna.trial import TrialState
 
 from makemore.config import Config, read_config
-from studies.harness.args import StudyArgs
-from studies.harness.checkup import check
-from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.proposals import _KnowsNoRepeats
-from studies.harness.records import dev_loss, ranked, trial_config
-from studies.harness.storage import MLRUNS
-from studies.harness.study import load_study
+from studies.harness.cli.args import StudyArgs
+from studies.harness.search.queue import _IgnoresFollowUps
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import dev_loss, ranked, trial_config
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.doctor import check
 
 Launcher = Callable[..., int]
 LR: dict[str, optuna.distributions.BaseDistribution] = {
@@ -33,7 +33,9 @@ def runs_of(study: str) -> list[Any]:
 
 def violations(study: str) -> list[str]:
     client = connect(None)
-    found = check(load_study(study, None), client, get_experiment(client, study), MLRUNS / "outbox" / study)
+    found = check(
+        load_study(study, None), client, get_experiment(client, study), MLRUNS / "outbox" / study
+    )
     return [f"{v.kind}: {v.detail}" for v in found]
 
 
@@ -45,20 +47,32 @@ def outcomes(study: str) -> list[tuple[Any, ...]]:
 # ---- the two stores agree
 
 
-def test_each_trial_has_one_finished_run_of_the_same_state_params_and_loss(launch: Launcher) -> None:
+def test_each_trial_has_one_finished_run_of_the_same_state_params_and_loss(
+    launch: Launcher,
+) -> None:
     assert launch(trials=6, prune=False) == 0
     study, client = load_study("small", None), connect(None)
-    runs = {int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags}
+    runs = {
+        int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags
+    }
     assert sorted(runs) == list(range(6))
     for trial in study.get_trials():
         run = runs[trial.number]
-        assert (run.info.status, run.data.tags["state"]) == ("FINISHED", trial.state.name == "COMPLETE" and "COMPLETE")
+        assert (run.info.status, run.data.tags["state"]) == (
+            "FINISHED",
+            trial.state.name == "COMPLETE" and "COMPLETE",
+        )
         # The value that a table of MLflow shows is the trial's value in Optuna: that of the checkpoint.
         assert run.data.metrics["dev_loss"] == trial.value == dev_loss(trial)
-        history = sorted(client.get_metric_history(run.info.run_id, "dev_loss"), key=lambda m: (m.step, m.timestamp))
+        history = sorted(
+            client.get_metric_history(run.info.run_id, "dev_loss"),
+            key=lambda m: (m.step, m.timestamp),
+        )
         by_step = {m.step: m.value for m in reversed(history)}
         assert by_step == trial.intermediate_values
-        assert {key: run.data.params[key] for key in trial.params} == {k: str(v) for k, v in trial.params.items()}
+        assert {key: run.data.params[key] for key in trial.params} == {
+            k: str(v) for k, v in trial.params.items()
+        }
         artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
         assert artifacts == {"config.toml", "model.safetensors", "samples.txt"}
         path = client.download_artifacts(run.info.run_id, "config.toml")
@@ -78,8 +92,19 @@ def test_the_parent_run_carries_the_history_and_the_table(launch: Launcher) -> N
     assert min(values) == dev_loss(ranked(load_study("small", None).get_trials())[0])
     assert parent.info.status == "FINISHED"
     files = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert files == {"trials.csv", "report.html", "history.png", "importances.png", "parallel.png", "slices.png"}
-    assert (MLRUNS / "reports" / "small.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert files == {
+        "trials.csv",
+        "report.html",
+        "history.png",
+        "importances.png",
+        "parallel.png",
+        "slices.png",
+    }
+    assert (
+        (MLRUNS / "reports" / "small.html")
+        .read_text(encoding="utf-8")
+        .startswith("<!doctype html>")
+    )
     assert parent.data.tags["mlflow.note.content"].startswith("## small: dev loss")
     # The views that the UI is opened with come with the experiment.
     tags = client.get_experiment(parent.info.experiment_id).tags
@@ -104,7 +129,13 @@ def test_json_is_the_last_line(launch: Launcher, capsys: pytest.CaptureFixture[s
 def test_the_lecture_is_tried_first(launch: Launcher) -> None:
     launch(trials=2)
     first = load_study("small", None).get_trials()[0]
-    assert first.params == {"lr": 0.1, "block_size": 3, "n_embd": 10, "n_hidden": 200, "batch_size": 32}
+    assert first.params == {
+        "lr": 0.1,
+        "block_size": 3,
+        "n_embd": 10,
+        "n_hidden": 200,
+        "batch_size": 32,
+    }
 
 
 # ---- pruning and divergence are outcomes
@@ -114,16 +145,22 @@ def test_a_pruned_run_is_killed_and_says_why(launch: Launcher) -> None:
     launch(trials=14)
     pruned = load_study("small", None).get_trials(states=(TrialState.PRUNED,))
     assert pruned
-    runs = {int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags}
+    runs = {
+        int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags
+    }
     for trial in pruned:
         run = runs[trial.number]
         assert (run.info.status, run.data.tags["state"]) == ("KILLED", "PRUNED")
-        assert run.data.tags["reason"] in ("pruned",) or run.data.tags["reason"].startswith("diverged at step")
+        assert run.data.tags["reason"] in ("pruned",) or run.data.tags["reason"].startswith(
+            "diverged at step"
+        )
         assert run.data.metrics["dev_loss"] == dev_loss(trial)
     assert violations("small") == []
 
 
-def test_a_diverged_trial_is_pruned_with_its_step_and_nothing_infinite_is_stored(launch: Launcher) -> None:
+def test_a_diverged_trial_is_pruned_with_its_step_and_nothing_infinite_is_stored(
+    launch: Launcher,
+) -> None:
     def explode(trial: optuna.Trial, base: Config) -> Config:
         return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True))
 
@@ -178,7 +215,9 @@ def test_a_trial_does_not_depend_on_the_number_of_workers(launch: Launcher) -> N
         ({"base": Config(optimizer="adamw", init="kaiming")}, "optimizer was sgd and now is adamw"),
     ],
 )
-def test_other_settings_for_a_study_that_exists_are_refused(launch: Launcher, change: Any, sentence: str) -> None:
+def test_other_settings_for_a_study_that_exists_are_refused(
+    launch: Launcher, change: Any, sentence: str
+) -> None:
     launch(trials=1)
     before = outcomes("small")
     with pytest.raises(ValueError, match=sentence):
@@ -191,7 +230,9 @@ def test_another_range_is_refused_by_its_name(launch: Launcher) -> None:
         return base.replace(lr=trial.suggest_float("lr", 1e-4, 1.0, log=True))
 
     launch(trials=1)
-    with pytest.raises(ValueError, match=r"lr was 0.001 to 1.0 \(log\) and now is 0.0001 to 1.0 \(log\)"):
+    with pytest.raises(
+        ValueError, match=r"lr was 0.001 to 1.0 \(log\) and now is 0.0001 to 1.0 \(log\)"
+    ):
         launch(trials=2, space=wider, first=None)
 
 
@@ -215,7 +256,10 @@ def test_other_words_are_refused(launch: Launcher, names: Path) -> None:
 
 def test_only_the_best_trials_keep_their_checkpoint(launch: Launcher) -> None:
     launch(trials=8, keep_models=2, prune=False)
-    client, best = connect(None), [t.number for t in ranked(load_study("small", None).get_trials())[:2]]
+    client, best = (
+        connect(None),
+        [t.number for t in ranked(load_study("small", None).get_trials())[:2]],
+    )
     with_model = set()
     for run in runs_of("small"):
         if "model.safetensors" in {item.path for item in client.list_artifacts(run.info.run_id)}:
@@ -267,7 +311,19 @@ def test_a_file_that_is_no_journal_is_refused(launch: Launcher, workdir: Path) -
 
 def test_the_flags_of_a_study_script_have_a_meaning() -> None:
     assert set(StudyArgs.__dataclass_fields__) >= {
-        *("names", "trials", "steps", "workers", "seed", "study", "storage", "tracking_uri", "device", "prune", "json")
+        *(
+            "names",
+            "trials",
+            "steps",
+            "workers",
+            "seed",
+            "study",
+            "storage",
+            "tracking_uri",
+            "device",
+            "prune",
+            "json",
+        )
     }
 
 
@@ -281,7 +337,9 @@ def test_the_best_trials_are_repeated_with_other_seeds_beyond_the_total(
     trials = load_study("small", None).get_trials()
     repeats = [t for t in trials if "repeat_of" in t.user_attrs]
     best = ranked(trials)[:3]
-    assert sorted(t.user_attrs["repeat_of"] for t in repeats) == sorted([t.number for t in best] * 2)
+    assert sorted(t.user_attrs["repeat_of"] for t in repeats) == sorted(
+        [t.number for t in best] * 2
+    )
     for trial in repeats:
         original = trials[trial.user_attrs["repeat_of"]]
         assert trial.params == original.params and trial.state == TrialState.COMPLETE
@@ -289,7 +347,9 @@ def test_the_best_trials_are_repeated_with_other_seeds_beyond_the_total(
     assert len({t.user_attrs["seed"] for t in trials}) == len(trials)
     # They are neither counted nor ranked, and their runs stand below the run that they repeat.
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 12
-    runs = {int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags}
+    runs = {
+        int(run.data.tags["trial"]): run for run in runs_of("small") if "trial" in run.data.tags
+    }
     for trial in repeats:
         parent = runs[trial.user_attrs["repeat_of"]]
         assert runs[trial.number].data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -298,12 +358,20 @@ def test_the_best_trials_are_repeated_with_other_seeds_beyond_the_total(
 
 def test_the_sampler_does_not_see_repeats() -> None:
     def proposal(repeats: int) -> dict[str, Any]:
-        study = optuna.create_study(sampler=_KnowsNoRepeats(optuna.samplers.TPESampler(seed=1)))
+        study = optuna.create_study(sampler=_IgnoresFollowUps(optuna.samplers.TPESampler(seed=1)))
         for i in range(12):
-            study.add_trial(optuna.create_trial(params={"lr": 10 ** (-i / 4)}, distributions=LR, value=abs(i - 5.0)))
+            study.add_trial(
+                optuna.create_trial(
+                    params={"lr": 10 ** (-i / 4)}, distributions=LR, value=abs(i - 5.0)
+                )
+            )
         for _ in range(repeats):
             marked = {"repeat_of": 11}
-            study.add_trial(optuna.create_trial(params={"lr": 1e-3}, distributions=LR, value=-1.0, user_attrs=marked))
+            study.add_trial(
+                optuna.create_trial(
+                    params={"lr": 1e-3}, distributions=LR, value=-1.0, user_attrs=marked
+                )
+            )
         trial = study.ask()
         trial.suggest_float("lr", 1e-3, 1.0, log=True)
         return trial.params
@@ -320,4 +388,8 @@ def test_a_study_of_three_values_ends_when_they_are_trained(
     assert launch(space=three, first=None, trials=5) == 0
     assert "The search space holds nothing new" in capsys.readouterr().err
     trials = load_study("small", None).get_trials()
-    assert sorted(t.params["n_hidden"] for t in trials if t.state == TrialState.COMPLETE) == [10, 20, 30]
+    assert sorted(t.params["n_hidden"] for t in trials if t.state == TrialState.COMPLETE) == [
+        10,
+        20,
+        30,
+    ]

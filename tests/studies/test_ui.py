@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from studies.harness import mlflow_ui
-from studies.harness.mlflow_store import connect, find_runs, get_experiment
-from studies.harness.report.views import view_link
+from studies.harness.tracking import server
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.views import view_link
+from tests.conftest import ROOT
 
 UI = "studies/ui.py"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def a_free_port() -> int:
@@ -35,7 +35,11 @@ def a_free_port() -> int:
 @contextmanager
 def started(*flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The script as a process, which the end of the block stops if the test did not."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY")
+    }
     command = [sys.executable, str(ROOT / UI), *flags]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env={**clean, **environment}, **pipes) as process:
@@ -52,7 +56,9 @@ def get(url: str) -> str:
 
 def children_of(pid: int) -> list[int]:
     """Processes whose parent is `pid`."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
     pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
     return [child for child, parent in pairs if parent == pid]
 
@@ -102,21 +108,27 @@ def test_it_serves_opens_the_study_and_leaves_nothing_behind(
         # It answers: the page, the study's runs, and a trial's artifact.
         assert "<title>MLflow</title>" in get(f"http://127.0.0.1:{port}/")
         run = next(run for run in find_runs(client, experiment_id) if "trial" in run.data.tags)
-        config = get(f"http://127.0.0.1:{port}/get-artifact?run_uuid={run.info.run_id}&path=config.toml")
+        config = get(
+            f"http://127.0.0.1:{port}/get-artifact?run_uuid={run.info.run_id}&path=config.toml"
+        )
         assert f"lr = {run.data.params['lr']}" in config
         # A server that runs already is only linked to; a password is not shown.
-        remote = run_file(UI, "small", "--no-browser", "--tracking-uri", f"http://me:secret@127.0.0.1:{port}")
+        remote = run_file(
+            UI, "small", "--no-browser", "--tracking-uri", f"http://me:secret@127.0.0.1:{port}"
+        )
         assert (remote.code, remote.out.splitlines()[0]) == (0, f"Trials by dev loss: {link}")
         assert note.read_text().split() == [link]
         ui.send_signal(signal.SIGINT)
         _, errors = ui.communicate(timeout=30)
     assert (ui.returncode, errors.splitlines()[-1]) == (0, "Stopped.")
     assert group_is_gone(shown["pid"])
-    assert mlflow_ui.free_port(port) == port
+    assert server.free_port(port) == port
 
 
 @pytest.mark.server
-@pytest.mark.skipif(shutil.which("ps") is None, reason="ps, which finds the server's process, is not installed")
+@pytest.mark.skipif(
+    shutil.which("ps") is None, reason="ps, which finds the server's process, is not installed"
+)
 def test_a_stop_while_it_starts_leaves_no_server(workdir: Path) -> None:
     with started("--port", str(a_free_port())) as ui:
         assert ui.stderr
@@ -136,13 +148,16 @@ def test_a_taken_port_is_refused_or_passed_over(workdir: Path, run_file: Any) ->
         port = taken.getsockname()[1]
         sentence = f"port {port} is taken on 127.0.0.1; give another --port, or none for the next free one."
         assert run_file(UI, "--port", port).refusal == sentence
-    first = mlflow_ui.free_port(None)
+    first = server.free_port(None)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", first))
         taken.listen()
-        assert mlflow_ui.free_port(None) > first
-    assert run_file(UI, "--port", 70000).refusal == "--port must be between 1 and 65535, but got 70000."
+        assert server.free_port(None) > first
+    assert (
+        run_file(UI, "--port", 70000).refusal
+        == "--port must be between 1 and 65535, but got 70000."
+    )
 
 
 def test_without_a_database_it_says_to_run_a_study_and_makes_none(
@@ -164,10 +179,14 @@ def test_an_unknown_study_is_refused_with_those_that_exist(workdir: Path, run_fi
 
 def test_a_server_that_is_away_is_refused(workdir: Path, run_file: Any) -> None:
     address = f"http://127.0.0.1:{a_free_port()}"
-    assert run_file(UI, "--tracking-uri", address).refusal.startswith(f"MLflow at {address} does not answer:")
+    assert run_file(UI, "--tracking-uri", address).refusal.startswith(
+        f"MLflow at {address} does not answer:"
+    )
 
 
 def test_a_server_that_does_not_start_names_its_log(workdir: Path) -> None:
-    with pytest.raises(ValueError, match=r"ended while it started \(.+\); its log is mlruns/ui-\d+.log\."):
-        with mlflow_ui.serve("nonsense://store", a_free_port()):
+    with pytest.raises(
+        ValueError, match=r"ended while it started \(.+\); its log is mlruns/ui-\d+.log\."
+    ):
+        with server.serve("nonsense://store", a_free_port()):
             pass

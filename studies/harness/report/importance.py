@@ -44,7 +44,9 @@ def importances(
         cells, n_cells = _cells([p[name] for p in params], distribution)
         categorical = isinstance(distribution, CategoricalDistribution)
         density = _density_of_choices if categorical else _density
-        all_of, best_of = (density(np.bincount(c, minlength=n_cells)) + 1e-12 for c in (cells, cells[best]))
+        all_of, best_of = (
+            density(np.bincount(c, minlength=n_cells)) + 1e-12 for c in (cells, cells[best])
+        )
         raw[name] = float(all_of @ (best_of / all_of - 1) ** 2)  # Pearson divergence
     total = sum(raw.values())
     shares = {name: value / total if total > 0 else 1 / len(raw) for name, value in raw.items()}
@@ -54,7 +56,9 @@ def importances(
 def _cells(values: list[Any], distribution: Any) -> tuple[np.ndarray, int]:
     """Each value's cell in the parameter's range, and the number of cells."""
     if isinstance(distribution, CategoricalDistribution):
-        return np.array([int(distribution.to_internal_repr(v)) for v in values]), len(distribution.choices)
+        return np.array([int(distribution.to_internal_repr(v)) for v in values]), len(
+            distribution.choices
+        )
     low, high, log, step = distribution.low, distribution.high, distribution.log, distribution.step
     n_cells = GRID
     if log and step is not None:  # integers on a log axis
@@ -74,9 +78,14 @@ def _density(counts: np.ndarray) -> np.ndarray:
     mean = at @ weights / n
     sd = math.sqrt((at - mean) ** 2 @ weights / max(1, n - 1))
     below = np.cumsum(weights)
-    q1, q3 = np.searchsorted(below, n // 4, side="left"), np.searchsorted(below, n * 3 // 4, side="right")
+    q1, q3 = (
+        np.searchsorted(below, n // 4, side="left"),
+        np.searchsorted(below, n * 3 // 4, side="right"),
+    )
     quartiles = at[min(at.size - 1, q3)] - at[q1]
-    width = max(1.059 * min(quartiles / 1.34, sd) * n**-0.2, 0.5 / 1.64)  # no kernel narrower than a cell
+    width = max(
+        1.059 * min(quartiles / 1.34, sd) * n**-0.2, 0.5 / 1.64
+    )  # no kernel narrower than a cell
     last = counts.size - 1
     centres, widths = np.r_[at, last / 2], np.r_[np.full(at.size, width), last + 1]
     edges = np.arange(-0.5, counts.size)

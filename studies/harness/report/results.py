@@ -11,8 +11,8 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from studies.harness.records import MEASURED, dev_loss, has_diverged, is_owed
 from studies.harness.report.importance import importances
+from studies.harness.store.trials import MEASURED, dev_loss, has_diverged, is_follow_up
 
 if TYPE_CHECKING:
     import pandas as pd  # imported late: a study that has just begun does not need it
@@ -74,11 +74,15 @@ class Results:
 
 def read_results(study: optuna.Study) -> Results:
     """Read everything a report needs, once."""
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and "replaced" not in t.user_attrs]
+    trials = [
+        t
+        for t in study.get_trials(deepcopy=False)
+        if t.state.is_finished() and "replaced" not in t.user_attrs
+    ]
     frame = _frame(trials)
     repeated = frame.repeat_of.notna()
     space = _space(study, trials)
-    searched = [t for t in trials if not is_owed(t)]
+    searched = [t for t in trials if not is_follow_up(t)]
     return Results(
         name=study.study_name,
         trials=frame[~repeated].reset_index(drop=True),
@@ -120,16 +124,32 @@ def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
                 "best_step": summary.get("best_step"),
                 "gap": None if dev is None or train is None else dev - train,
                 **summary.get("metrics", {}),
-                **{name: attrs.get(name) for name in ("seed", "origin", "repeat_of", "finishes", "retry_of")},
+                **{
+                    name: attrs.get(name)
+                    for name in ("seed", "origin", "repeat_of", "finishes", "retry_of")
+                },
                 **{name: summary.get(name) for name in ("started", "ended")},
             }
         )
     params = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    extra = list(dict.fromkeys(key for row in rows for key in row if key not in {*HEAD, *TAIL, *params}))
+    extra = list(
+        dict.fromkeys(key for row in rows for key in row if key not in {*HEAD, *TAIL, *params})
+    )
     at = TAIL.index("seed")
     frame = pd.DataFrame(rows, columns=[*HEAD, *params, *TAIL[:at], *extra, *TAIL[at:]])
-    numbers = ["dev_loss", "train_loss", "gap", "best_step", "seconds", "n_params", "started", "ended"]
-    frame[numbers] = frame[numbers].astype(float)  # None becomes NaN, also in a column that holds nothing else
+    numbers = [
+        "dev_loss",
+        "train_loss",
+        "gap",
+        "best_step",
+        "seconds",
+        "n_params",
+        "started",
+        "ended",
+    ]
+    frame[numbers] = frame[numbers].astype(
+        float
+    )  # None becomes NaN, also in a column that holds nothing else
     for name in ("repeat_of", "finishes", "retry_of", "best_step", "n_params"):
         frame[name] = frame[name].astype(float).astype("Int64")
     return frame.sort_values(["dev_loss", "trial"], ignore_index=True)
@@ -139,19 +159,29 @@ def points_frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     """One row an evaluation, by time."""
     import pandas as pd
 
-    rows = [[t.number, *row] for t in trials for row in t.user_attrs.get("summary", {}).get("history", [])]
-    frame = pd.DataFrame(rows, columns=POINTS).astype({"trial": int, "step": int, **dict.fromkeys(POINTS[2:], float)})
+    rows = [
+        [t.number, *row]
+        for t in trials
+        for row in t.user_attrs.get("summary", {}).get("history", [])
+    ]
+    frame = pd.DataFrame(rows, columns=POINTS).astype(
+        {"trial": int, "step": int, **dict.fromkeys(POINTS[2:], float)}
+    )
     return frame.sort_values(["time", "trial", "step"], ignore_index=True)
 
 
 def _space(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     asked = {name: d for trial in trials for name, d in trial.distributions.items()}
-    stored = {name: json_to_distribution(text) for name, text in study.user_attrs.get("space", {}).items()}
+    stored = {
+        name: json_to_distribution(text) for name, text in study.user_attrs.get("space", {}).items()
+    }
     space = {**asked, **stored}
     return {name: d for name, d in space.items() if not d.single()}
 
 
-def _importances(trials: Sequence[FrozenTrial], space: dict[str, BaseDistribution]) -> dict[str, float]:
+def _importances(
+    trials: Sequence[FrozenTrial], space: dict[str, BaseDistribution]
+) -> dict[str, float]:
     ended = [t for t in trials if t.state in MEASURED]
     everywhere = {name: d for name, d in space.items() if all(name in t.params for t in ended)}
     losses = [math.inf if has_diverged(t) else dev_loss(t) or math.inf for t in ended]

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-SIZES = ("n_embd", "n_hidden", "batch_size")  # what doubling does to them matters, not what adding does
+SIZES = (
+    "n_embd",
+    "n_hidden",
+    "batch_size",
+)  # what doubling does to them matters, not what adding does
 MOST_TICKS = 6
 
 
@@ -35,20 +39,30 @@ class Scale:
     def drawn(cls, name: str, distribution: BaseDistribution) -> Scale:
         """The scale for a picture: that of the search, but sizes that span a factor of four or more in log."""
         scale = cls.searched(distribution)
-        if scale.choices or name not in SIZES or scale.distribution.low * 4 > scale.distribution.high:
+        if (
+            scale.choices
+            or name not in SIZES
+            or scale.distribution.low * 4 > scale.distribution.high
+        ):
             return scale
         return cls(distribution, True)
 
     @property
     def choices(self) -> tuple[Any, ...]:
         """The choices of a categorical parameter; empty for a range."""
-        return self.distribution.choices if isinstance(self.distribution, CategoricalDistribution) else ()
+        return (
+            self.distribution.choices
+            if isinstance(self.distribution, CategoricalDistribution)
+            else ()
+        )
 
     @property
     def few(self) -> bool:
         """Whether there are so few different values that points would lie on each other."""
         step = getattr(self.distribution, "step", None)
-        return bool(self.choices) or (step is not None and self.distribution.high - self.distribution.low <= 30 * step)
+        return bool(self.choices) or (
+            step is not None and self.distribution.high - self.distribution.low <= 30 * step
+        )
 
     def unit(self, values: Iterable[Any]) -> np.ndarray:
         """Where values lie: 0 is the lower edge, 1 the upper."""
@@ -67,13 +81,24 @@ class Scale:
             values: list[Any] = list(self.choices)
         else:
             low, high = self.distribution.low, self.distribution.high
-            values = [low, *_spread(self, _round_numbers(low, high, self.distribution.step, self.log)), high]
-        return [(float(place), tick_label(value)) for place, value in zip(self.unit(values), values, strict=True)]
+            values = [
+                low,
+                *_spread(self, _round_numbers(low, high, self.distribution.step, self.log)),
+                high,
+            ]
+        return [
+            (float(place), tick_label(value))
+            for place, value in zip(self.unit(values), values, strict=True)
+        ]
 
 
 def tick_label(value: Any) -> str:
     """A value as a reader would write it: 1024 as 1024, 0.00031 as 0.00031, 1e-05 as 1e-05."""
-    return f"{value:.3g}" if isinstance(value, float) and not value.is_integer() else f"{_plain(value)}"
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and not value.is_integer()
+        else f"{_plain(value)}"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -84,7 +109,9 @@ def _plain(value: Any) -> Any:
 def _spread(scale: Scale, values: list[float]) -> list[float]:
     """Those that do not crowd an edge, at most six with the edges."""
     crowd = 0.0 if len(values) < 8 and not scale.log else 0.09
-    clear = [v for v, place in zip(values, scale.unit(values), strict=True) if crowd < place < 1 - crowd]
+    clear = [
+        v for v, place in zip(values, scale.unit(values), strict=True) if crowd < place < 1 - crowd
+    ]
     if not crowd:
         return clear
     every = math.ceil(len(clear) / (MOST_TICKS - 2))

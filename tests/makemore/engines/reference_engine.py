@@ -15,8 +15,8 @@ from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
 from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
 from makemore.engines.base import check_finite, next_stop
-from makemore.engines.batched import BatchedEngine
-from makemore.engines.cpu import CpuEngine
+from makemore.engines.batched.engine import BatchedEngine
+from makemore.engines.cpu.engine import CpuEngine
 from makemore.model import MLP, n_params
 from makemore.schedule import averaging_at, lr_at
 
@@ -60,7 +60,9 @@ class ReferenceModel:
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The examples of the next step."""
         train, config = self.corpus.train, self.config
-        return train.tensors(config.block_size, batch_rows(config.seed, self.step, config.batch_size, len(train)))
+        return train.tensors(
+            config.block_size, batch_rows(config.seed, self.step, config.batch_size, len(train))
+        )
 
     def keep(self) -> torch.Tensor | None:
         """The dropout of the next step."""
@@ -77,7 +79,9 @@ class ReferenceModel:
             while self.step < next_stop(self.config, start):
                 losses += self.train_step()
             with torch.no_grad():
-                dev_loss = self.average.loss(*self.corpus.dev.tensors(self.config.block_size)).item()
+                dev_loss = self.average.loss(
+                    *self.corpus.dev.tensors(self.config.block_size)
+                ).item()
             train_loss = losses / (self.step - start)
             check_finite(self.step, train_loss, dev_loss)
         except Diverged as diverged:
@@ -94,7 +98,12 @@ class ReferenceModel:
 
     def result(self) -> TrainResult:
         self.model.load_state_dict(self.best)
-        return TrainResult(self.model, tuple(self.history), n_params(self.config, len(self.corpus.vocab)), self.seconds)
+        return TrainResult(
+            self.model,
+            tuple(self.history),
+            n_params(self.config, len(self.corpus.vocab)),
+            self.seconds,
+        )
 
 
 class ReferenceEngine:
@@ -115,7 +124,9 @@ class ReferenceEngine:
         training = [slot for slot, model in self.slots.items() if not model.over]
         if not training:
             return []
-        slot = min(training, key=lambda slot: next_stop(self.slots[slot].config, self.slots[slot].step))
+        slot = min(
+            training, key=lambda slot: next_stop(self.slots[slot].config, self.slots[slot].step)
+        )
         return [(slot, self.slots[slot].advance())]
 
     def remove(self, slot: int) -> TrainResult:
@@ -129,7 +140,9 @@ class ReferenceEngine:
 ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
     "reference": lambda corpus, capacity, envelope: ReferenceEngine(corpus, capacity),
     "cpu": lambda corpus, capacity, envelope: CpuEngine(corpus, capacity),
-    "batched": lambda corpus, capacity, envelope: BatchedEngine(corpus, capacity, envelope, device=torch.device("cpu")),
+    "batched": lambda corpus, capacity, envelope: BatchedEngine(
+        corpus, capacity, envelope, device=torch.device("cpu")
+    ),
 }
 
 

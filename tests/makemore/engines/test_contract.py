@@ -12,25 +12,49 @@ import torch
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
-from makemore.engines.cpu import evaluate
+from makemore.engines.cpu.evaluation import evaluate
 from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
 from tests.makemore.engines.reference_engine import ENGINES, reference, train_alone
 
 BASE = Config(
-    block_size=3, n_embd=4, n_hidden=20, batch_size=16, lr=0.1, max_steps=10, eval_interval=4, init="kaiming", seed=1
+    block_size=3,
+    n_embd=4,
+    n_hidden=20,
+    batch_size=16,
+    lr=0.1,
+    max_steps=10,
+    eval_interval=4,
+    init="kaiming",
+    seed=1,
 )
-LARGEST = Envelope(block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True)
+LARGEST = Envelope(
+    block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True
+)
 # One of each kind of config; small ones beside larger ones, as an engine with slots has them.
 TABLE: list[dict[str, Any]] = [
     {},
     {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.1, "schedule": "cosine"},
-    {"block_size": 1, "n_embd": 1, "n_hidden": 1, "batch_size": 1, "lr": 0.01, "schedule": "constant"},
+    {
+        "block_size": 1,
+        "n_embd": 1,
+        "n_hidden": 1,
+        "batch_size": 1,
+        "lr": 0.01,
+        "schedule": "constant",
+    },
     {"block_size": 5, "n_embd": 6, "n_hidden": 30, "batch_size": 32, "direct": True},
     {"dropout": 0.4, "weight_decay": 0.01, "batch_size": 7},
     {"ema": 0.2, "optimizer": "adamw", "lr": 1e-2, "schedule": "cosine"},
     {"ema": 1.0, "n_hidden": 11},
-    {"dropout": 0.2, "direct": True, "optimizer": "adamw", "lr": 1e-2, "block_size": 2, "init": "lecture"},
+    {
+        "dropout": 0.2,
+        "direct": True,
+        "optimizer": "adamw",
+        "lr": 1e-2,
+        "block_size": 2,
+        "init": "lecture",
+    },
 ]
 Make = Callable[[int], Engine]
 
@@ -119,11 +143,15 @@ def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> No
     slot = engine.admit(config)
     points = outcomes_of(engine)[slot]
 
-    assert [point.lr for point in points if isinstance(point, EvalPoint)] == lr_at(config, np.array([3, 7, 9])).tolist()
+    assert [point.lr for point in points if isinstance(point, EvalPoint)] == lr_at(
+        config, np.array([3, 7, 9])
+    ).tolist()
 
 
 @pytest.mark.parametrize("changes", TABLE)
-def test_losses_are_those_of_the_reference(make: Make, small_corpus: Corpus, changes: dict[str, Any]) -> None:
+def test_losses_are_those_of_the_reference(
+    make: Make, small_corpus: Corpus, changes: dict[str, Any]
+) -> None:
     config = BASE.replace(**{"max_steps": 30, "eval_interval": 10, **changes})
     result, expected = train_alone(make(1), config), reference(config, small_corpus)
 
@@ -168,7 +196,9 @@ def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
     assert engine.advance() == []
     # It had no evaluation, so it is left with the weights it began with.
     result = engine.remove(wild)
-    assert result.history == () and torch.equal(result.model.flat, MLP(BASE, result.model.vocab_size).flat)
+    assert result.history == () and torch.equal(
+        result.model.flat, MLP(BASE, result.model.vocab_size).flat
+    )
 
 
 # --- remove
@@ -185,7 +215,9 @@ def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) ->
         _ = result.best
 
 
-def test_a_model_removed_on_its_way_leaves_what_was_reported(make: Make, small_corpus: Corpus) -> None:
+def test_a_model_removed_on_its_way_leaves_what_was_reported(
+    make: Make, small_corpus: Corpus
+) -> None:
     engine = make(2)
     config = BASE.replace(max_steps=1000)
     slot, other = engine.admit(config), engine.admit(BASE)
@@ -200,9 +232,13 @@ def test_a_model_removed_on_its_way_leaves_what_was_reported(make: Make, small_c
     assert steps_of(list(engine.remove(other).history)) == [4, 8, 10]
 
 
-def test_the_model_holds_the_weights_of_its_best_evaluation(make: Make, small_corpus: Corpus) -> None:
+def test_the_model_holds_the_weights_of_its_best_evaluation(
+    make: Make, small_corpus: Corpus
+) -> None:
     # Enough steps to learn 24 words by heart, so that the loss on the others rises in the end.
-    config = BASE.replace(optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20)
+    config = BASE.replace(
+        optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20
+    )
     result = train_alone(make(1), config)
 
     assert result.best.step < 200 and result.best.dev_loss < result.history[-1].dev_loss

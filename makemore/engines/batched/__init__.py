@@ -1,0 +1,1 @@
+"""The batched engine for GPUs: many different models in one training step."""

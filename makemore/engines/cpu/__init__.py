@@ -1,0 +1,1 @@
+"""The CPU engine: one model in each thread, trained by a compiled kernel."""

@@ -1,0 +1,40 @@
+"""Errors that a user can fix, and how errors are put into one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """Bad input that the user can fix. The message is one sentence: what is wrong, where, what to do.
+
+    Scripts print only the message and exit with code 2. Every other exception is a bug or a failure
+    of the machine and keeps its traceback.
+    """
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return the first line of an error's message, or the name of its type if it has no message."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:limit]
+
+
+@contextmanager
+def writing(path: Path | str, flag: str) -> Iterator[None]:
+    """Report a failed write to `path` as a UserError that names the flag to change.
+
+    Args:
+        flag: the flag that sets the path, for example "--out".
+
+    Raises:
+        UserError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise UserError(
+            f"{path}: cannot be written ({reason}); give {flag} another path."
+        ) from None

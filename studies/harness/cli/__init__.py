@@ -1,0 +1,1 @@
+"""Command lines: flags, user errors, progress, tables, and the commands to run next."""

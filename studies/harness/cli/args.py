@@ -1,0 +1,115 @@
+"""The flags of every study script, their checks, and the flags that a proposed command repeats."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from makemore.cli import SWITCH
+from makemore.errors import UserError
+from studies.harness.cli.script import given_flags
+from studies.harness.store.paths import ROOT
+
+GPU_SLOTS = 256  # models trained at once on a GPU unless --workers sets another number
+
+# Groups of flags in --help, in this order.
+STUDY = Group("Study", sort_key=2)
+BUDGET = Group("Budget", sort_key=3)
+STORES = Group("Stores", sort_key=4)
+OUTPUT = Group("Output", sort_key=5)
+
+# A proposed command sets these flags itself, or they depend on the machine it runs on.
+NOT_PROPOSED = frozenset(
+    "names study trials minutes steps storage tracking_uri device workers patience finish_best "
+    "json".split()
+)
+
+
+def script_name() -> str:
+    """Return the default name of a study: the name of the running script's file, without .py."""
+    stem = Path(sys.argv[0]).stem
+    return stem if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem) else "study"
+
+
+@dataclass(kw_only=True)
+class StudyArgs:
+    """The flags of every study script."""
+
+    study: Annotated[str, Parameter(group=STUDY)] = field(default_factory=script_name)
+    """Name of the study and of its MLflow experiment. Default: the name of the script."""
+    names: Annotated[Path | None, Parameter(group=STUDY)] = None
+    """Text file with one word per line, UTF-8. Default: the embedded names."""
+    seed: Annotated[int | None, Parameter(group=STUDY)] = None
+    """Seed of the study. Default: 0, or the stored one of a study that exists."""
+    prune: Annotated[bool, Parameter(group=STUDY)] = True
+    """Stop trials early whose dev loss is worse than that of the others at the same step."""
+    repeats: Annotated[int, Parameter(group=STUDY)] = 3
+    """Extra seeds for each of the 3 best trials, to measure noise and confirm the winner."""
+    finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False
+    """If the best trial was pruned, train it to its end after the search."""
+    trials: Annotated[int, Parameter(group=BUDGET)] = 32
+    """Total trials of the study, earlier launches included."""
+    steps: Annotated[int, Parameter(group=BUDGET)] = 5000
+    """Optimizer steps of each trial."""
+    minutes: Annotated[float | None, Parameter(group=BUDGET)] = None
+    """Time limit of this launch in minutes. Unfinished trials resume at the next launch."""
+    workers: Annotated[int | None, Parameter(group=BUDGET)] = None
+    """Models trained at once. Default: the number of cores, or 256 on a GPU."""
+    device: Annotated[str, Parameter(group=BUDGET)] = "auto"
+    """auto, cpu, cuda, cuda:0 or mps. auto takes CUDA, then MPS, then the CPU."""
+    storage: Annotated[str | None, Parameter(group=STORES)] = None
+    """Optuna URL or path of a journal file. Default: mlruns/optuna/STUDY.journal."""
+    tracking_uri: Annotated[str | None, Parameter(group=STORES)] = None
+    """MLflow tracking URI. Default: MLFLOW_TRACKING_URI or the SQLite database in mlruns/."""
+    keep_models: Annotated[int, Parameter(group=STORES)] = 50
+    """Number of best trials that keep their checkpoint."""
+    patience: Annotated[float, Parameter(group=STORES)] = 30.0
+    """Seconds to wait for an unreachable MLflow before exiting."""
+    json: Annotated[bool, SWITCH, Parameter(group=OUTPUT)] = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def check_args(args: StudyArgs) -> None:
+    """Refuse numbers that are out of range.
+
+    Raises:
+        UserError: names the flag.
+    """
+    for name in ("trials", "steps", "workers", "keep_models", "repeats"):
+        value = getattr(args, name)
+        least = 0 if name in ("keep_models", "repeats") else 1
+        if value is not None and value < least:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} must be at least {least}, but got {value}.")
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise UserError(
+            f"--minutes must be greater than 0, but got {args.minutes}; None sets no limit."
+        )
+    if not args.patience >= 0:
+        raise UserError(f"--patience must be at least 0 seconds, but got {args.patience}.")
+    if args.seed is not None and args.seed < 0:
+        raise UserError(f"--seed must be at least 0, but got {args.seed}.")
+
+
+def count_slots(device: str, workers: int | None, models: int) -> int:
+    """Return how many of `models` models are trained at once on a device."""
+    from makemore.engines import resolve_device
+
+    if workers is None:
+        on_cpu = resolve_device(device).type == "cpu"
+        workers = (os.cpu_count() or 1) if on_cpu else GPU_SLOTS
+    return min(models, workers)
+
+
+def launched_with(args: StudyArgs) -> dict[str, Any]:
+    """Return how this launch was called (script, flags, names), for commands in the report."""
+    flags = ["--steps", str(args.steps), *given_flags(args, exclude=NOT_PROPOSED)]
+    names = str(args.names.absolute()) if args.names else None
+    return {"script": os.path.relpath(sys.argv[0], ROOT), "flags": flags, "names": names}

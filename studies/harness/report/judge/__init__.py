@@ -1,0 +1,1 @@
+"""Verdicts on a search: noise, ranges, step budget, pruning, when to stop."""

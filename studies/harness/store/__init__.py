@@ -1,0 +1,1 @@
+"""Optuna's storage, which holds the study: journal, locks, launches, trials."""

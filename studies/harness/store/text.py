@@ -1,0 +1,40 @@
+"""Names and URLs as text: which study names are allowed, and how passwords are masked."""
+
+from __future__ import annotations
+
+import re
+
+from makemore.errors import UserError, one_line
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+
+def check_study_name(name: str) -> str:
+    """Return the name.
+
+    Raises:
+        UserError: the name cannot be a file name and a tag everywhere; one sentence with the rule.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        shown = name if len(name) <= 40 else name[:37] + "..."
+        raise UserError(
+            f"study name {shown!r} cannot be used; take 1 to 100 of the characters a-z A-Z 0-9 . _ - and begin with a "
+            "letter or a digit."
+        )
+    return name
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown: the password, if it holds one, is replaced by ***, and so is a query's."""
+    url = re.sub(
+        r"(://[^/@\s:]*):\S*@", r"\1:***@", url
+    )  # up to the last @: a password may hold one, and a slash
+    return re.sub(r"(?i)([?&](?:password|token|secret|sslpassword)=)[^&\s]*", r"\1***", url)
+
+
+def reason(error: BaseException, limit: int = 200) -> str:
+    """Return an error's message in one line, without passwords."""
+    return without_password(one_line(error, limit=10_000))[:limit]

@@ -1,0 +1,1 @@
+"""MLflow: sends trials there, checks and repairs what it holds, and starts its UI."""

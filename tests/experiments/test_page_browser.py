@@ -1,0 +1,292 @@
+"""The page that makes up names, in a real Chromium without a screen or a network."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from makemore.checkpoint import Checkpoint
+from makemore.sampling import score_words
+from tests.experiments.synthetic import (
+    KINDS,
+    LATIN,
+    SOURCE,
+    make_checkpoint,
+    page_of,
+    probabilities,
+    some_prefixes,
+)
+
+pytestmark = pytest.mark.browser
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+).split()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed (the test extra has it)"
+    )
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip(
+            "no Chromium with its driver is installed here (Debian: apt-get install chromium chromium-driver)"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def visit(chromium: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Open the page of a checkpoint from the file system, at a width."""
+
+    def visit(checkpoint: Checkpoint, width: int = 1200) -> Any:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        path = tmp_path / "names.html"
+        path.write_text(page_of(checkpoint), encoding="utf-8")
+        chromium.get(path.as_uri())
+        assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
+        assert (
+            chromium.execute_script("return performance.getEntriesByType('resource').length") == 0
+        )
+        return chromium
+
+    return visit
+
+
+def names(browser: Any) -> list[str]:
+    return list(
+        browser.execute_script(
+            "return [...document.querySelectorAll('#names bdi')].map(e => e.textContent)"
+        )
+    )
+
+
+def status(browser: Any) -> str:
+    return str(browser.execute_script("return document.getElementById('status').textContent"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_probabilities_are_those_of_torch(visit: Callable[..., Any], kind: str) -> None:
+    checkpoint = KINDS[kind]()
+    prefixes = some_prefixes(checkpoint.vocab)
+
+    browser = visit(checkpoint)
+    found = np.array(
+        browser.execute_script("return arguments[0].map(p => makemore.probabilities(p))", prefixes)
+    )
+
+    expected = probabilities(checkpoint, prefixes)
+    assert np.abs(found - expected).max() < 1e-4
+    assert expected.max(1).mean() > 1.5 / len(checkpoint.vocab)  # there is something to get wrong
+    assert len(names(browser)) > 1
+    assert browser.execute_script("return document.querySelectorAll('#map text').length") == len(
+        checkpoint.vocab
+    )
+    about = browser.execute_script("return document.getElementById('about').textContent")
+    assert f"{checkpoint.model.flat.numel():,} parameters" in about and about.endswith(SOURCE)
+
+
+@pytest.mark.parametrize("kind", ["the lecture's", "many scripts"])
+def test_its_names_begin_with_the_prefix_and_their_nats_are_those_of_torch(
+    visit: Callable[..., Any], kind: str
+) -> None:
+    checkpoint = KINDS[kind]()
+    prefix = "".join(checkpoint.vocab.symbols[2:4])
+    options = {"prefix": prefix, "temperature": 0.9, "seed": 4, "n": 12}
+
+    browser = visit(checkpoint)
+    rows, again, other = browser.execute_script(
+        "const o = arguments[0]; return [o, o, {...o, seed: 5}].map(o => makemore.generate(o))",
+        options,
+    )
+
+    made = [row["name"] for row in rows]
+    assert rows == again and made != [row["name"] for row in other]
+    assert len(set(made)) == len(made) and all(name.startswith(prefix) for name in made)
+    # A name that was cut off has no end to score.
+    whole = [row for row in rows if len(row["name"]) < 100]
+    scores = score_words(checkpoint.model, checkpoint.vocab, [row["name"] for row in whole])
+    assert len(whole) > 3 and np.allclose([row["nats"] for row in whole], scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_characters_come_as_often_as_the_model_and_the_temperature_say(
+    visit: Callable[..., Any], temperature: float
+) -> None:
+    checkpoint = make_checkpoint("abc", block_size=1)
+    expected = np.array([0.4, 0.3, 0.2, 0.1])
+    with torch.no_grad():
+        checkpoint.model.W2.zero_()
+        checkpoint.model.b2.copy_(torch.tensor(expected).log())
+    script = "return [...Array(6000).keys()].map(i => makemore.sample({...arguments[0], index: i}).name + '.').join('')"
+
+    draws = visit(checkpoint).execute_script(script, {"temperature": temperature, "seed": 3})
+
+    expected = expected ** (1 / temperature) / (expected ** (1 / temperature)).sum()
+    for symbol, p in zip(checkpoint.vocab.symbols, expected, strict=True):
+        assert draws.count(symbol) / len(draws) == pytest.approx(
+            p, abs=4 * math.sqrt(p * (1 - p) / len(draws))
+        )
+
+
+def test_it_can_be_used_with_the_keyboard_alone(visit: Callable[..., Any]) -> None:
+    browser = visit(make_checkpoint())
+    press = browser.switch_to.active_element.send_keys
+
+    def focused() -> str:
+        active = "document.activeElement"
+        return str(browser.execute_script(f"return {active}.id || {active}.textContent"))
+
+    def type_keys(keys: str) -> None:
+        browser.switch_to.active_element.send_keys(keys)
+
+    press("\ue004")
+    order = [focused()]
+    while len(order) < 5:
+        type_keys("\ue004")
+        order.append(focused())
+    assert order[:4] == ["prefix", "temperature", "seed", "More names"] and order[4].startswith("a")
+    assert browser.execute_script(
+        "return [...document.querySelectorAll('input')].every(i => i.labels.length === 1)"
+    )
+    ring = "return getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement)"
+    assert browser.execute_script(ring + ".outlineWidth") == "solid3px"
+
+    type_keys("\ue007")  # Enter on the bar of a adds the letter
+    assert browser.execute_script("return document.getElementById('prefix').value") == "a"
+    assert all(name.startswith("a") for name in names(browser)) and "with a, seed 1." in status(
+        browser
+    )
+
+    browser.execute_script("document.getElementById('prefix').focus()")
+    before = names(browser)
+    type_keys("l\ue007")  # Enter asks for other names
+    assert status(browser).endswith("with al, seed 2.") and names(browser) != before
+    browser.execute_script("document.getElementById('seed').select()")
+    type_keys("7\ue007")  # Enter in the seed's field asks for that seed
+    seven = names(browser)
+    assert status(browser).endswith("with al, seed 7.")
+    type_keys("\ue004\ue007")  # the button
+    assert status(browser).endswith("with al, seed 8.") and names(browser) != seven
+
+
+def test_what_the_model_cannot_take_is_said_and_capitals_are_understood(
+    visit: Callable[..., Any],
+) -> None:
+    browser = visit(make_checkpoint())
+    prefix, seed = (browser.find_element("id", name) for name in ("prefix", "seed"))
+
+    prefix.send_keys("Al")
+    assert "with al, seed 1." in status(browser) and all(
+        name.startswith("al") for name in names(browser)
+    )
+    prefix.send_keys("é")
+    assert status(browser) == f"The model has never seen “é”. It knows {LATIN}."
+    assert prefix.get_attribute("aria-invalid") == "true"
+    prefix.send_keys("\ue003.")  # the boundary is no letter either
+    assert "never seen “.”" in status(browser)
+    prefix.send_keys("\ue003")
+    assert prefix.get_attribute("aria-invalid") is None
+    seed.send_keys("-")
+    assert status(browser).startswith("The seed is a whole number")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+
+
+def test_the_bars_and_the_map_show_what_the_prefix_makes_likely(visit: Callable[..., Any]) -> None:
+    checkpoint = make_checkpoint()
+    browser = visit(checkpoint)
+    browser.find_element("id", "prefix").send_keys("zab")
+
+    bars = browser.execute_script(
+        "return [...document.querySelectorAll('#bars button')].map(b => [b.firstChild.textContent, b.title,"
+        " b.lastChild.textContent, parseFloat(b.querySelector('i').style.width)])"
+    )
+    expected = probabilities(checkpoint, ["zab"])[0]
+    assert [bar[0] for bar in bars] == ["end", *LATIN]
+    assert [float(bar[2].split()[0]) for bar in bars] == pytest.approx(100 * expected, abs=0.06)
+    assert [bar[3] for bar in bars] == pytest.approx(100 * expected / expected.max(), abs=0.1)
+    seen = (
+        "return [...document.querySelectorAll('#map text.seen')].map(t => t.textContent).join('')"
+    )
+    assert browser.execute_script(seen) == "abz"
+    browser.find_element("id", "prefix").send_keys("\ue003\ue003")
+    assert browser.execute_script(seen) == ".z"
+
+
+def test_a_large_alphabet_gets_its_thirty_likeliest_bars(visit: Callable[..., Any]) -> None:
+    checkpoint = make_checkpoint("".join(map(chr, range(0x4E00, 0x4E00 + 400))), n_hidden=20)
+
+    browser = visit(checkpoint, 360)
+
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#bars bdi')].map(e => e.textContent)"
+    )
+    likeliest = np.argsort(-probabilities(checkpoint, [""])[0])[:30]
+    assert shown == [checkpoint.vocab.symbols[code] if code else "end" for code in likeliest]
+    assert "The other 371 characters have" in browser.execute_script(
+        "return document.body.innerText"
+    )
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_on_a_phone_in_light_and_in_dark(
+    visit: Callable[..., Any], width: int, scheme: str
+) -> None:
+    browser = visit(make_checkpoint(), width)
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    browser.find_element("id", "prefix").send_keys(
+        "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm"
+    )  # a long one
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('p, label, bdi, small, h1, h2, .p, text')].filter(e => e.textContent)"
+        ".map(e => { const s = getComputedStyle(e), m = e.getScreenCTM?.();"
+        " return [e.tagName, parseFloat(s.fontSize) * (m ? m.a : 1), m ? s.fill : s.color] })"
+    )
+    surfaces = browser.execute_script(
+        "return ['body', 'form'].map(s => getComputedStyle(document.querySelector(s)).backgroundColor)"
+    )
+    assert len(rows) > 80 and min(size for _, size, _ in rows) >= 12  # pixels
+    assert (
+        min(contrast(color, surface) for _, _, color in rows for surface in surfaces) >= 4.5
+    )  # WCAG 2, AA
+    assert (luminance(surfaces[0]) > 0.5) == (scheme == "light")
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of rgb(r, g, b), as WCAG 2 defines it."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,109 @@
+"""What the tests of the batched engine share: small configs, an engine driven to its end, and a model trained alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.draws import batch_rows, dropout_keep
+from makemore.engines import Engine, Envelope, EvalPoint, TrainResult
+from makemore.engines.batched.engine import BatchedEngine
+from makemore.model import MLP
+from makemore.schedule import lr_at
+
+CPU = torch.device("cpu")
+TINY = Config(
+    block_size=2,
+    n_embd=3,
+    n_hidden=5,
+    batch_size=4,
+    max_steps=12,
+    eval_interval=4,
+    lr=0.05,
+    init="kaiming",
+    seed=1,
+)
+
+
+def engine_for(
+    corpus: Corpus, capacity: int, *configs: Config, dtype: torch.dtype = torch.float32
+) -> BatchedEngine:
+    return BatchedEngine(corpus, capacity, Envelope.around(*configs), device=CPU, dtype=dtype)
+
+
+def run_all(engine: Engine, configs: list[Config]) -> list[TrainResult]:
+    """Keep the engine full until every config is trained; the results are in the order of the configs."""
+    waiting = list(range(len(configs)))
+    slots: dict[int, int] = {}
+    results: dict[int, TrainResult] = {}
+    while waiting or slots:
+        while waiting and len(slots) < engine.capacity:
+            number = waiting.pop(0)
+            slots[engine.admit(configs[number])] = number
+        outcomes = engine.advance()
+        assert outcomes, "models with steps left must be trained"
+        for slot, outcome in outcomes:
+            if not isinstance(outcome, EvalPoint) or outcome.step == configs[slots[slot]].max_steps:
+                results[slots.pop(slot)] = engine.remove(slot)
+    return [results[i] for i in range(len(configs))]
+
+
+class Alone:
+    """One model by itself, trained with torch's autograd and optimizers in float64 on the same draws."""
+
+    def __init__(self, config: Config, corpus: Corpus) -> None:
+        self.config, self.corpus, self.step = config, corpus, 0
+        self.model = MLP(config, len(corpus.vocab)).double()
+        kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+        self.optimizer = kinds[config.optimizer](
+            self.model.parameters(), lr=config.lr, weight_decay=0
+        )
+
+    def train(self, steps: int) -> float:
+        """Train some steps; the mean of the minibatch losses."""
+        config, total = self.config, 0.0
+        for step in range(self.step, self.step + steps):
+            rows = batch_rows(config.seed, step, config.batch_size, len(self.corpus.train))
+            X, Y = self.corpus.train.tensors(config.block_size, rows)
+            keep = None
+            if config.dropout > 0:
+                shape = (config.batch_size, config.n_hidden)
+                keep = torch.from_numpy(
+                    dropout_keep(config.seed, step, shape, config.dropout)
+                ).double()
+            loss = self.model.loss(X, Y, keep)
+            self.optimizer.zero_grad()
+            loss.backward()
+            lr = float(lr_at(config, np.array([step]))[0])
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter.mul_(1 - lr * config.weight_decay)
+            self.optimizer.step()
+            total += loss.item()
+        self.step += steps
+        return total / steps
+
+    @torch.no_grad()
+    def dev_loss(self) -> float:
+        X, Y = self.corpus.dev.tensors(self.config.block_size)
+        return F.cross_entropy(self.model(X), Y).item()
+
+
+def check_against_alone(config: Config, corpus: Corpus, result: TrainResult) -> None:
+    """Every loss, and every parameter at the best evaluation, as of the same model alone."""
+    alone, best = Alone(config, corpus), None
+    for point in result.history:
+        train_loss = alone.train(point.step - alone.step)
+        assert point.train_loss == pytest.approx(train_loss, rel=1e-6), point
+        assert point.dev_loss == pytest.approx(alone.dev_loss(), rel=1e-6), point
+        if point == result.best:
+            best = {name: parameter.clone() for name, parameter in alone.model.named_parameters()}
+    for name, parameter in result.model.named_parameters():
+        truth = best[name] if best else getattr(alone.model, name)
+        torch.testing.assert_close(parameter.double(), truth, rtol=1e-5, atol=1e-5, msg=name)
