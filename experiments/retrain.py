@@ -50,7 +50,7 @@ class Args:
     against: Annotated[Path | None, Parameter(group=TRAINING)] = None
     """Second config, trained with as many seeds and compared on the test split."""
     on: Annotated[Literal["train", "train+dev"], Parameter(group=TRAINING)] = "train"
-    """Words to train on. train+dev has no dev loss and keeps the last weights."""
+    """Words to train on; train+dev measures no dev loss."""
     names: Annotated[Path | None, Parameter(group=TRAINING)] = None
     """Text file with one word per line, UTF-8. Default: the embedded names."""
     allow_other_words: Annotated[bool, SWITCH, Parameter(group=TRAINING)] = False
@@ -60,7 +60,7 @@ class Args:
     device: Annotated[str, Parameter(group=TRAINING)] = "auto"
     """auto, cpu, cuda, cuda:0 or mps. auto takes CUDA, then MPS, then the CPU."""
     select: Annotated[Literal["median", "best"], Parameter(group=MODEL)] = "median"
-    """Seed to save, by dev loss (train+dev: train loss). The best one's loss is too low."""
+    """Seed to save, by dev loss; best is biased low."""
     out: Annotated[Path | None, Parameter(name=("--out", "-o"), group=MODEL)] = None
     """Checkpoint file of that seed. Default: mlruns/checkpoints/NAME.safetensors."""
     register: Annotated[bool, Parameter(group=MODEL)] = True
