@@ -147,9 +147,7 @@ def test_seeds_together_equal_seeds_alone(exported: Path, retrain: Retrain) -> N
 
 
 @pytest.mark.parametrize(("select", "rank"), [("median", 1), ("best", 0)])
-def test_selected_seed_is_saved(
-    exported: Path, retrain: Retrain, select: str, rank: int
-) -> None:
+def test_selected_seed_is_saved(exported: Path, retrain: Retrain, select: str, rank: int) -> None:
     ran = retrain(exported, "--seeds", 3, "--select", select, "--json")
 
     ordered = sorted(ran.json["seeds"], key=lambda row: row["dev_loss"])
