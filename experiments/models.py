@@ -35,7 +35,7 @@ def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str
         The source that was read, and its checkpoint.
 
     Raises:
-        UserError: there is no model, or it cannot be read.
+        UserError: no model exists, or it cannot be read.
     """
     if source is not None:
         return source, _load(source, tracking_uri)
@@ -49,7 +49,7 @@ def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str
 def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
     """Return the source of the model to use, and the reason."""
     champion = None
-    # Without a database there is no registry, and connect() would spend seconds on making one.
+    # connect() would spend seconds on making a missing database, which holds no champion.
     if not is_default(tracking_uri) or (MLRUNS / "mlflow.db").exists():
         champion = find_champion(connect(tracking_uri))
     if champion is not None:

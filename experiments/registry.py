@@ -75,7 +75,7 @@ def register(
 
 
 def find_champion(client: Any) -> Any:
-    """Return the champion's model version, or None if there is no champion."""
+    """Return the champion's model version, or None without a champion."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -32,7 +32,7 @@ class SeedResult:
     Attributes:
         losses: train_loss, dev_loss and test_loss: exact means of the kept weights over the whole
             split, in nats per character. After training on train and dev together, train_loss is
-            the mean over both, and there is no dev_loss.
+            the mean over both, and dev_loss is missing.
         word_costs: (W,) float64, the cross-entropy of each test word, its end included, in nats.
     """
 

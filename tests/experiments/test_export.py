@@ -1,4 +1,4 @@
-"""export.py: the exported config, the choice of the trial, and what is refused."""
+"""export.py: the exported config, the choice of the trial, and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--help of each script, in a process of its own."""
+"""--help of each script, in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""page.py: the content of the page, and what is refused."""
+"""page.py: the content of the page, and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""retrain.py: reproduction of the exported trial, seeds, splits, and what is refused."""
+"""retrain.py: reproduction of the exported trial, seeds, splits, and refused input."""
 
 from __future__ import annotations
 
