@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +26,15 @@ def trained(small_corpus: Corpus) -> TrainResult:
 def make_retraining(
     trained: TrainResult,
     dev_losses: list[float],
+    origin: dict[str, Any] | None = None,
     *,
     select: str = "median",
-    **origin: object,
 ) -> Retraining:
     seeds = [
         SeedResult(trained, {"train_loss": 9.0, "dev_loss": loss}, np.zeros(1))
         for loss in dev_losses
     ]
-    return Retraining("x", CONFIG, origin, DATASET, seeds, select=select)
+    return Retraining("x", CONFIG, origin or {}, DATASET, seeds, select=select)
 
 
 @pytest.mark.parametrize(
@@ -57,11 +58,16 @@ def test_loss_is_compared_only_with_the_same_training(trained: TrainResult) -> N
     step_10 = next(point.dev_loss for point in trained.history if point.step == 10)
     origin = {"data_sha256": "abc", "dev_loss": step_10, "best_step": 10}
 
-    assert make_retraining(trained, [2.0], **origin).reproduced_loss == step_10
-    assert make_retraining(trained, [2.0], **origin).summary()["reproduced"] is True
+    assert make_retraining(trained, [2.0], origin).reproduced_loss == step_10
+    assert make_retraining(trained, [2.0], origin).summary()["reproduced"] is True
     # Other words, no loss in the origin, or no evaluation at that step.
-    for change in ({"data_sha256": "other"}, {"dev_loss": None}, {"best_step": 11}):
-        assert make_retraining(trained, [2.0], **{**origin, **change}).reproduced_loss is None
+    changes: list[dict[str, Any]] = [
+        {"data_sha256": "other"},
+        {"dev_loss": None},
+        {"best_step": 11},
+    ]
+    for change in changes:
+        assert make_retraining(trained, [2.0], {**origin, **change}).reproduced_loss is None
     assert make_retraining(trained, [2.0]).summary()["reproduced"] is None
 
 
