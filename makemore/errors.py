@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,3 +39,32 @@ def writing(path: Path | str, flag: str) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written ({reason}); give {flag} another path."
         ) from None
+
+
+def check_output(path: Path | str, flag: str) -> Path:
+    """Return an output path as a Path, after checking that a regular file can be written there.
+
+    Scripts call it before long work, so that a bad path is reported first. It creates nothing.
+
+    Args:
+        path: the file to write; missing folders are allowed.
+        flag: the flag that sets the path, for example "--out".
+
+    Raises:
+        UserError: the path exists and is not a regular file, or its folder cannot hold a new file.
+    """
+    path = Path(path)
+    with writing(path, flag):
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory; give {flag} the path of a file.")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a regular file; give {flag} another path.")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+
+    if not folder.is_dir():
+        fault = f"{folder} is not a directory"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        fault = f"the folder {folder} is not writable"
+    else:
+        return path
+    raise UserError(f"{path}: cannot be written ({fault}); give {flag} another path.")
