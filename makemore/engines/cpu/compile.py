@@ -1,4 +1,4 @@
-"""Compiles the CPU kernel with numba, caches the machine code on disk and tells the user about it."""
+"""Compiles the CPU kernel with numba, caches the machine code on disk and informs the user."""
 
 from __future__ import annotations
 

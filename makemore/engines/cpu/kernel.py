@@ -113,7 +113,7 @@ def forward(
 
 @inlined
 def backward(w: Weights, g: Weights, n: int, tables: Tables, work: Work, sizes: Sizes) -> None:
-    """Write the gradients of all parameters into g; work.logits holds the gradient by the logits."""
+    """Write the gradients of all parameters into g, from the logits' gradient in work.logits."""
     E, H, V = sizes.E, sizes.H, sizes.V
     rows, h, logits, dh = tables.rows[:n], work.h[:n], work.logits[:n], work.dh[:n]
     n_table_rows = tables.starts[-1]
@@ -142,7 +142,7 @@ def gradient(
     w: Weights, g: Weights, batch: Batch, n: int, tables: Tables, work: Work, stream: Array,
     sizes: Sizes, plan: Plan, key: np.uint32,
 ) -> float:  # fmt: skip
-    """Write the gradient of a batch with n contexts into g; return the batch's mean loss in nats."""
+    """Write the gradient of a batch of n contexts into g; return the batch's mean loss in nats."""
     forward(w, batch, n, tables, work, stream, sizes, plan, key)
     loss = loss_and_logits_gradient(work.logits[:n], w.b2, batch, sizes.V)
     backward(w, g, n, tables, work, sizes)
@@ -185,7 +185,8 @@ def average(a: Array, p: Array, weight: np.float32) -> None:
 def _make_train(sources: int) -> Callable[..., Any]:
     def train(
         stop: Array, stream: Array, positions: Array, numbers: Array, sizes: Sizes, plan: Plan,
-        w: Weights, g: Weights, m: Array, v: Array, a: Array, batch: Batch, tables: Tables, work: Work,
+        w: Weights, g: Weights, m: Array, v: Array, a: Array,
+        batch: Batch, tables: Tables, work: Work,
     ) -> tuple[int, float]:  # fmt: skip
         """Train one step for each of `plan.lrs`; return the steps done and the sum of their losses.
 

@@ -2,10 +2,10 @@
 
 The first layer is linear in the embeddings, so it is computed per symbol and not per example. W1 is
 cut into one block W1_t for each position t. Then emb @ W1 is the sum over t of the table rows
-P[t, x_t], where P = C @ W1_t. A batch of 256 names has about 20 distinct symbols at a position. This
-makes the layer's products ten times smaller, forward and backward; the rest are additions of rows.
-With B examples and V symbols a table never has more than min(V, B) rows for a position. The direct
-connections Wd are computed in the same way, with the table Q.
+P[t, x_t], where P = C @ W1_t. A batch of 256 names has about 20 distinct symbols at a position.
+This makes the layer's products ten times smaller, forward and backward; the rest are additions of
+rows. With B examples and V symbols a table never has more than min(V, B) rows for a position. The
+direct connections Wd are computed in the same way, with the table Q.
 
 Forward, in the order in which `kernel.forward` calls them:
 
@@ -19,7 +19,7 @@ Forward, in the order in which `kernel.forward` calls them:
 Backward, in the order in which `kernel.backward` calls them:
 
     column_sums               gradient of a bias
-    scatter_to_tables         gradient by P (through the tanh) or by Q
+    scatter_to_tables         gradient of P, through the tanh, or of Q
     first_layer_gradient      gradients of W1 (or Wd) and of the embeddings C
 
 `memory` names the arrays and their shapes; a + marks a padded size.
@@ -56,7 +56,7 @@ f32 = np.float32
 
 @inlined
 def tanh(x: Any) -> Any:
-    """Return tanh(x) by Eigen's odd 13/6 rational minimax approximation; its error is below 3e-7."""
+    """Return tanh(x) by Eigen's odd 13/6 rational minimax approximation; the error is below 3e-7."""
     x = at_most(at_least(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
     s = x * x
     p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)
@@ -189,7 +189,7 @@ def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]
 
 @inlined
 def loss_and_logits_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
-    """Return the batch's mean cross-entropy, and replace the logits by the gradient by them."""
+    """Return the batch's mean cross-entropy in nats; replace the logits by their gradient."""
     share = f32(1) / f32(batch.rows.size)
     loss, product = 0.0, 1.0
     for i in range(batch.rows.size):
@@ -243,12 +243,12 @@ def _scatter_columns(
 
 @inlined
 def scatter_to_tables(dP: Array, n: int, rows: Array, d: Array, h: Array, slope: Array) -> None:
-    """Write the gradient by the first n table rows: the sum over all contexts that use the row.
+    """Write the gradient of the first n table rows: the sum over all contexts that use the row.
 
     Args:
         dP: (R, N) the result; it overwrites P or Q.
         rows: (B, T) the table rows of each context.
-        d: (B, N) the gradient by h for P, by the logits for Q.
+        d: (B, N) the gradient of h for P, of the logits for Q.
         h: (B, N) the hidden units, for the slope of tanh; empty for Q, which has no tanh.
         slope: (B, N) the slope with dropout; empty without dropout.
     """
@@ -264,14 +264,14 @@ def scatter_to_tables(dP: Array, n: int, rows: Array, d: Array, h: Array, slope:
 def first_layer_gradient(
     dW: Array, dC: Array, dP: Array, W: Array, tables: Tables, dembeddings: Array, E: int
 ) -> None:
-    """Write the gradient of W1, and add that of C, from the gradient dP by the table P = C @ W1_t.
+    """Write the gradient of W1 and add that of C, from the gradient dP of the table P = C @ W1_t.
 
     Also used for the direct connections, with Wd and Q in place of W1 and P.
 
     Args:
         dW: (T*E, N) the gradient of W1 or Wd; overwritten.
         dC: (V, E) the gradient of C; added to.
-        dP: (R, N) the gradient by P or Q, from `scatter_to_tables`.
+        dP: (R, N) the gradient of P or Q, from `scatter_to_tables`.
         W: (T*E, N) W1 or Wd.
         dembeddings: (R+, E+) scratch.
     """

@@ -62,9 +62,9 @@ class Batch(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The first layer by symbol: a row for each distinct symbol at each position of up to B contexts.
+    """The first layer by symbol: a row for each distinct symbol at each position of the contexts.
 
-    There are R <= T * min(V, B) rows; position t has the rows starts[t] to starts[t + 1] - 1.
+    For B contexts there are R <= T * min(V, B) rows; position t has the rows starts[t] to starts[t + 1] - 1.
     """
 
     rows: Array  # (B, T) the row of each context's symbol at each position
@@ -72,7 +72,7 @@ class Tables(NamedTuple):
     symbols: Array  # (R,) the symbol of each row
     row_of_symbol: Array  # (V,) scratch of `gather_symbols`, -1 otherwise
     embeddings: Array  # (R, E) of the rows' symbols
-    P: Array  # (R, H+) embeddings @ W1[t*E : (t+1)*E], then the gradient by it
+    P: Array  # (R, H+) embeddings @ W1[t*E : (t+1)*E], then its gradient
     Q: Array  # (R, V+) the same for the direct connections, with Wd
 
 
@@ -81,9 +81,9 @@ class Work(NamedTuple):
 
     h: Array  # (B, H+) hidden units
     slope: Array  # (B, H+) dh / d(input of tanh) with dropout, else no rows
-    logits: Array  # (B, V+), then the gradient by them
-    dh: Array  # (B, H+) the gradient by h
-    dembeddings: Array  # (R+, E+) the gradient by `Tables.embeddings`
+    logits: Array  # (B, V+), then their gradient
+    dh: Array  # (B, H+) the gradient of h
+    dembeddings: Array  # (R+, E+) the gradient of `Tables.embeddings`
     W2T: Array  # (V+, H+) W2 transposed
 
 

@@ -1,4 +1,4 @@
-"""A slot of the CPU engine: one model with its memory and step count, trained between evaluations."""
+"""A slot of the CPU engine: one model, trained from one evaluation to the next."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Slot:
         return EvalPoint(end, train_loss, dev_loss, lr)
 
     def run(self, n_steps: int) -> float:
-        """Train for n steps, fewer if stopped or diverged; return the sum of their losses in nats."""
+        """Train n steps, fewer if stopped or diverged; return the sum of their losses in nats."""
         c = self.config
         steps = np.arange(self.steps_done, self.steps_done + n_steps)
         plan = kernel.Plan(
