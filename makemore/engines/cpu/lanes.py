@@ -2,10 +2,10 @@
 
 LLVM vectorises long plain loops well. But it computes much of a row of 27 logits or 200 hidden
 units in scalar remainder loops, and it does not build register tiles. So vectors are explicit here.
-A value of type Lanes is LLVM's <n x float>: 16 numbers are one register with AVX-512, two with AVX2,
-four with NEON. Arithmetic is IEEE float32 in the written order, except that a product and a sum may
-fuse into one rounding. So inf and nan behave as usual, and a result does not depend on how a loop
-is split.
+A value of type Lanes is LLVM's <n x float>: 16 numbers are one register with AVX-512, two registers
+with AVX2, four with NEON. Arithmetic is IEEE float32 in the written order, except that a product
+and a sum may fuse into one rounding. So inf and nan behave as usual, and a result does not depend
+on how a loop is split.
 
 There are three widths: one register (LANES numbers), the row of a tile (TILE), and four registers
 (BLOCK), whose independent operations hide each other's latency. `load` and similar functions take

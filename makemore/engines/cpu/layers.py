@@ -56,7 +56,7 @@ f32 = np.float32
 
 @inlined
 def tanh(x: Any) -> Any:
-    """Return tanh(x) by Eigen's odd 13/6 rational minimax approximation; the error is below 3e-7."""
+    """Return tanh(x) by Eigen's odd 13/6 rational minimax approximation; error below 3e-7."""
     x = at_most(at_least(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
     s = x * x
     p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)

@@ -64,7 +64,8 @@ class Batch(NamedTuple):
 class Tables(NamedTuple):
     """The first layer by symbol: a row for each distinct symbol at each position of the contexts.
 
-    For B contexts there are R <= T * min(V, B) rows; position t has the rows starts[t] to starts[t + 1] - 1.
+    For B contexts there are R <= T * min(V, B) rows. Position t has the rows from starts[t] to
+    starts[t + 1] - 1.
     """
 
     rows: Array  # (B, T) the row of each context's symbol at each position
