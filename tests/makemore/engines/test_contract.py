@@ -89,7 +89,7 @@ def steps_of(outcomes: list[Outcome]) -> list[int]:
 # --- admit
 
 
-def test_a_full_engine_refuses_a_model_and_takes_one_after_a_removal(make: Make) -> None:
+def test_full_engine_refuses_until_removal(make: Make) -> None:
     engine = make(2)
     slots = [engine.admit(BASE), engine.admit(BASE)]
 
@@ -100,7 +100,7 @@ def test_a_full_engine_refuses_a_model_and_takes_one_after_a_removal(make: Make)
     assert engine.admit(BASE) == slots[1]
 
 
-def test_a_slot_begins_afresh_for_its_next_model(make: Make) -> None:
+def test_reused_slot_keeps_no_state(make: Make) -> None:
     engine = make(1)
     first = train_alone(engine, BASE)
     second = train_alone(engine, BASE)
@@ -111,7 +111,7 @@ def test_a_slot_begins_afresh_for_its_next_model(make: Make) -> None:
 # --- advance
 
 
-def test_evaluations_fall_on_multiples_of_the_interval_and_on_the_last_step(make: Make) -> None:
+def test_evaluations_at_interval_multiples_and_end(make: Make) -> None:
     engine = make(3)
     whole = engine.admit(BASE.replace(max_steps=12))
     rest = engine.admit(BASE.replace(max_steps=10))
@@ -125,7 +125,7 @@ def test_evaluations_fall_on_multiples_of_the_interval_and_on_the_last_step(make
     }
 
 
-def test_an_engine_with_nothing_to_train_returns_an_empty_list(make: Make) -> None:
+def test_idle_engine_returns_empty_list(make: Make) -> None:
     engine = make(1)
 
     assert engine.advance() == []
@@ -138,7 +138,7 @@ def test_an_engine_with_nothing_to_train_returns_an_empty_list(make: Make) -> No
     assert steps_of(list(engine.remove(slot).history)) == [4, 8, 10]
 
 
-def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> None:
+def test_outcome_has_last_learning_rate(make: Make) -> None:
     engine, config = make(1), BASE.replace(schedule="cosine")
     slot = engine.admit(config)
     points = outcomes_of(engine)[slot]
@@ -149,9 +149,7 @@ def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> No
 
 
 @pytest.mark.parametrize("changes", TABLE)
-def test_losses_are_those_of_the_reference(
-    make: Make, small_corpus: Corpus, changes: dict[str, Any]
-) -> None:
+def test_losses_match_reference(make: Make, small_corpus: Corpus, changes: dict[str, Any]) -> None:
     config = BASE.replace(**{"max_steps": 30, "eval_interval": 10, **changes})
     result, expected = train_alone(make(1), config), reference(config, small_corpus)
 
@@ -162,7 +160,7 @@ def test_losses_are_those_of_the_reference(
     torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
 
 
-def test_a_model_does_not_depend_on_its_neighbours_or_on_when_it_came(make: Make) -> None:
+def test_result_does_not_depend_on_neighbours(make: Make) -> None:
     configs = [BASE.replace(**{"max_steps": 13, **changes}) for changes in TABLE]
     alone = [train_alone(make(1), config) for config in configs]
     engine = make(3)
@@ -185,7 +183,7 @@ def test_a_model_does_not_depend_on_its_neighbours_or_on_when_it_came(make: Make
 # --- divergence
 
 
-def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
+def test_divergence_does_not_affect_neighbour(make: Make) -> None:
     engine = make(2)
     wild, tame = engine.admit(BASE.replace(lr=1e30)), engine.admit(BASE)
     outcomes = outcomes_of(engine)
@@ -204,7 +202,7 @@ def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
 # --- remove
 
 
-def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) -> None:
+def test_unevaluated_model_has_initial_weights(make: Make) -> None:
     engine = make(1)
     result = engine.remove(engine.admit(BASE))
 
@@ -215,9 +213,7 @@ def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) ->
         _ = result.best
 
 
-def test_a_model_removed_on_its_way_leaves_what_was_reported(
-    make: Make, small_corpus: Corpus
-) -> None:
+def test_removed_model_has_reported_history(make: Make, small_corpus: Corpus) -> None:
     engine = make(2)
     config = BASE.replace(max_steps=1000)
     slot, other = engine.admit(config), engine.admit(BASE)
@@ -232,9 +228,7 @@ def test_a_model_removed_on_its_way_leaves_what_was_reported(
     assert steps_of(list(engine.remove(other).history)) == [4, 8, 10]
 
 
-def test_the_model_holds_the_weights_of_its_best_evaluation(
-    make: Make, small_corpus: Corpus
-) -> None:
+def test_result_has_best_weights(make: Make, small_corpus: Corpus) -> None:
     # Enough steps to learn 24 words by heart, so that the loss on the others rises in the end.
     config = BASE.replace(
         optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20
@@ -249,7 +243,7 @@ def test_the_model_holds_the_weights_of_its_best_evaluation(
 # --- close
 
 
-def test_closing_ends_what_is_running(make: Make) -> None:
+def test_close_stops_running_models(make: Make) -> None:
     engine = make(2)
     engine.admit(BASE)
     engine.admit(BASE.replace(max_steps=10**7, eval_interval=10**6))
@@ -257,5 +251,5 @@ def test_closing_ends_what_is_running(make: Make) -> None:
     engine.close()  # or the suite hangs here
 
 
-def test_an_engine_that_never_trained_can_be_closed(make: Make) -> None:
+def test_unused_engine_can_be_closed(make: Make) -> None:
     make(3).close()

@@ -12,6 +12,9 @@ from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
 from makemore.engines import Engine, Envelope, EvalPoint, TrainResult
 from makemore.engines.batched.engine import BatchedEngine
+from makemore.engines.batched.layout import Layout
+from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.stack import Stack, State
 from makemore.model import MLP
 from makemore.schedule import lr_at
 
@@ -27,6 +30,9 @@ TINY = Config(
     init="kaiming",
     seed=1,
 )
+
+SMALL = Config(block_size=2, n_embd=3, n_hidden=5, batch_size=4, seed=1, init="kaiming")
+WIDE = Envelope(block_size=4, n_embd=6, n_hidden=9, batch_size=7, direct=True, dropout=True)
 
 
 def engine_for(
@@ -50,6 +56,21 @@ def run_all(engine: Engine, configs: list[Config]) -> list[TrainResult]:
             if not isinstance(outcome, EvalPoint) or outcome.step == configs[slots[slot]].max_steps:
                 results[slots.pop(slot)] = engine.remove(slot)
     return [results[i] for i in range(len(configs))]
+
+
+def stack_of(
+    corpus: Corpus, envelope: Envelope, configs: list[Config], dtype: torch.dtype
+) -> Stack:
+    layout = Layout(envelope, len(corpus.vocab))
+    stack = Stack(len(configs), layout, TrainSet(corpus.train, CPU), dtype)
+    for row, config in enumerate(configs):
+        stack.load(row, config, 0, State.fresh(layout.pack(MLP(config, len(corpus.vocab)))), None)
+    return stack
+
+
+def train(stack: Stack, steps: int, configs: list[Config]) -> None:
+    stack.prepare(steps, Parts.of(configs))
+    assert stack.run(steps, Parts.of(configs), lambda: False)
 
 
 class Alone:

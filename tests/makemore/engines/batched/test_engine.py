@@ -61,7 +61,7 @@ def configs(draw: st.DrawFn) -> Config:
     trained=st.lists(configs(), min_size=2, max_size=4), capacity=st.integers(1, 3), data=st.data()
 )
 @settings(deadline=None, max_examples=8)
-def test_models_train_as_they_do_alone(
+def test_models_match_autograd(
     small_corpus: Corpus, trained: list[Config], capacity: int, data: st.DataObject
 ) -> None:
     engine = engine_for(small_corpus, capacity, *trained, dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_models_train_as_they_do_alone(
 
 
 # 300 steps of unlike models, each optimizer and schedule, in float64 against autograd.
-def test_models_train_as_they_do_alone_for_300_steps(corpus: Corpus) -> None:
+def test_models_match_autograd_for_300_steps(corpus: Corpus) -> None:
     base = Config(max_steps=300, eval_interval=150, n_hidden=40, seed=3)
     unlike = [
         base.replace(block_size=5, n_embd=4, schedule="cosine"),
@@ -99,7 +99,7 @@ def test_models_train_as_they_do_alone_for_300_steps(corpus: Corpus) -> None:
 
 
 # The two engines share no arithmetic, only the draws: same config, same dev loss, in float32 and on the whole corpus.
-def test_the_cpu_engine_agrees_after_300_steps(corpus: Corpus) -> None:
+def test_agrees_with_cpu_engine(corpus: Corpus) -> None:
     base = Config(max_steps=300, eval_interval=100, n_hidden=60, init="kaiming", seed=3)
     unlike = [
         base,
@@ -137,7 +137,7 @@ def test_neighbours_change_no_bit(corpus: Corpus, optimizer: Any) -> None:
 
 
 # Each model keeps its own evaluation interval; an advance ends where the first one is due.
-def test_slots_keep_their_own_clocks(small_corpus: Corpus) -> None:
+def test_each_slot_has_own_interval(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 3, TINY)
     slots = [
         engine.admit(TINY.replace(eval_interval=interval, max_steps=last))
@@ -155,7 +155,7 @@ def test_slots_keep_their_own_clocks(small_corpus: Corpus) -> None:
     assert seen == [[(0, 4)], [(2, 5)], [(1, 6)], [(0, 8)], [(2, 9)], [(0, 10)]]
 
 
-def test_an_evaluation_reports_the_rate_and_the_exact_dev_loss(small_corpus: Corpus) -> None:
+def test_evaluation_has_rate_and_exact_loss(small_corpus: Corpus) -> None:
     config = TINY.replace(schedule="cosine", max_steps=8, eval_interval=3)
     engine = engine_for(small_corpus, 1, config)
     result = run_all(engine, [config])[0]
@@ -169,26 +169,7 @@ def test_an_evaluation_reports_the_rate_and_the_exact_dev_loss(small_corpus: Cor
     assert result.model.loss(X, Y).item() == pytest.approx(result.best.dev_loss, rel=1e-5)
 
 
-# The evaluation runs in pieces of contexts and of models where memory is short; pieces must add up to the same mean.
-def test_dev_losses_do_not_depend_on_the_pieces(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def losses() -> list[float]:
-        engine = engine_for(corpus, 2, TINY, dtype=torch.float64)
-        return [
-            point.dev_loss
-            for result in run_all(engine, [TINY, TINY.replace(seed=5)])
-            for point in result.history
-        ]
-
-    whole = losses()
-    monkeypatch.setattr(
-        "makemore.engines.batched.evaluation.evaluation_bytes", lambda device: 10_000
-    )
-    assert losses() == pytest.approx(whole, rel=1e-12)
-
-
-def test_a_model_that_was_never_evaluated_comes_back_as_it_began(small_corpus: Corpus) -> None:
+def test_unevaluated_model_has_initial_weights(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     result = engine.remove(engine.admit(TINY))
     assert torch.equal(result.model.flat, MLP(TINY, len(small_corpus.vocab)).flat)
@@ -196,9 +177,7 @@ def test_a_model_that_was_never_evaluated_comes_back_as_it_began(small_corpus: C
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_diverged_model_stops_and_its_neighbour_goes_on(
-    small_corpus: Corpus, optimizer: Any
-) -> None:
+def test_diverged_model_stops_alone(small_corpus: Corpus, optimizer: Any) -> None:
     wild = TINY.replace(lr=1e38, optimizer=optimizer, eval_interval=2)
     engine = engine_for(small_corpus, 2, TINY, wild)
     bad, good = engine.admit(wild), engine.admit(TINY)
@@ -218,7 +197,7 @@ def test_a_diverged_model_stops_and_its_neighbour_goes_on(
     assert torch.isfinite(engine.remove(bad).model.flat).all()
 
 
-def test_a_slot_is_free_again_after_remove(small_corpus: Corpus) -> None:
+def test_removed_slot_is_free_again(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 2, TINY)
     first, second = engine.admit(TINY), engine.admit(TINY.replace(seed=2))
     with pytest.raises(RuntimeError, match="no slot is free: all 2 hold models"):
@@ -232,7 +211,7 @@ def test_a_slot_is_free_again_after_remove(small_corpus: Corpus) -> None:
         engine.remove(second + 1)
 
 
-def test_a_closed_engine_says_so(small_corpus: Corpus) -> None:
+def test_closed_engine_raises(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     engine.admit(TINY)
     engine.advance()
@@ -246,14 +225,14 @@ def test_a_closed_engine_says_so(small_corpus: Corpus) -> None:
     (0, Envelope.around(TINY), "capacity must be at least 1, but got capacity=0"),
     (1, Envelope(0, 1, 1, 1), "the envelope's block_size must be at least 1, but got block_size=0"),
 ])  # fmt: skip
-def test_engines_without_room_are_refused(
+def test_zero_capacity_and_sizes_are_refused(
     small_corpus: Corpus, capacity: int, envelope: Envelope, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         BatchedEngine(small_corpus, capacity, envelope, device=CPU)
 
 
-def test_a_config_larger_than_the_envelope_is_refused(small_corpus: Corpus) -> None:
+def test_config_larger_than_envelope_is_refused(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     with pytest.raises(
         ValueError, match="n_hidden is 6, but the engine's envelope holds n_hidden up to 5"

@@ -14,9 +14,7 @@ ENVELOPE = Envelope(block_size=5, n_embd=6, n_hidden=7, batch_size=8, direct=Tru
 
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize(("block_size", "n_embd", "n_hidden"), [(5, 6, 7), (1, 1, 1), (3, 4, 2)])
-def test_unpack_gives_back_what_pack_took(
-    direct: bool, block_size: int, n_embd: int, n_hidden: int
-) -> None:
+def test_unpack_inverts_pack(direct: bool, block_size: int, n_embd: int, n_hidden: int) -> None:
     config = Config(block_size=block_size, n_embd=n_embd, n_hidden=n_hidden, direct=direct)
     layout, model = Layout(ENVELOPE, V), MLP(config, V)
     row = layout.pack(model)
@@ -28,7 +26,7 @@ def test_unpack_gives_back_what_pack_took(
 
 
 # The forward pass over the padded row, with the extra symbol in the positions before the context, is the model's.
-def test_a_padded_model_computes_the_same_logits() -> None:
+def test_padded_model_has_same_logits() -> None:
     config = Config(block_size=3, n_embd=4, n_hidden=2, direct=True)
     layout, model = Layout(ENVELOPE, V), MLP(config, V)
     p = {name: view[0] for name, view in layout.views(layout.pack(model).unsqueeze(0)).items()}
@@ -39,7 +37,7 @@ def test_a_padded_model_computes_the_same_logits() -> None:
 
 
 @pytest.mark.parametrize("n_embd", [1, 3, 10, 16, 31])
-def test_embeddings_of_all_models_are_rows_of_one_table(n_embd: int) -> None:
+def test_embeddings_are_rows_of_one_table(n_embd: int) -> None:
     layout = Layout(Envelope(block_size=2, n_embd=n_embd, n_hidden=3, batch_size=4), V)
     flat = torch.arange(2.0 * layout.width).view(2, -1)
     table = flat.view(-1, n_embd)
@@ -56,9 +54,7 @@ def test_embeddings_of_all_models_are_rows_of_one_table(n_embd: int) -> None:
         (dict(dropout=0.5), "dropout is 0.5, but the engine's envelope has no dropout"),
     ],
 )
-def test_a_config_that_does_not_fit_is_named_with_the_envelopes_value(
-    changes: dict, message: str
-) -> None:
+def test_misfit_names_field_and_limit(changes: dict, message: str) -> None:
     fits = Config(block_size=5, n_embd=6, n_hidden=7, batch_size=8, direct=True)
     layout = Layout(ENVELOPE, V)
     layout.check_fits(fits)
@@ -66,7 +62,7 @@ def test_a_config_that_does_not_fit_is_named_with_the_envelopes_value(
         layout.check_fits(fits.replace(**changes))
 
 
-def test_an_envelope_without_room_is_refused() -> None:
+def test_empty_envelope_is_refused() -> None:
     with pytest.raises(
         ValueError, match="the envelope's n_hidden must be at least 1, but got n_hidden=0"
     ):

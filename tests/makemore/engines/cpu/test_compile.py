@@ -67,7 +67,7 @@ def test_only_the_first_process_compiles(script: Path) -> None:
     assert COMPILING in run(script, SOURCES="2")
 
 
-def test_without_a_writable_folder_each_process_compiles(script: Path) -> None:
+def test_every_process_compiles_without_cache_folder(script: Path) -> None:
     # These stop root too: a file where the folder should be, and a home that does not exist in a read-only tree.
     script.with_name("__pycache__").write_text("")
     homeless = {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "LOCALAPPDATA": "/proc/none"}
@@ -78,7 +78,7 @@ def test_without_a_writable_folder_each_process_compiles(script: Path) -> None:
         assert len(said.splitlines()) == 2
 
 
-def test_a_folder_that_vanishes_while_compiling_is_not_fatal(script: Path) -> None:
+def test_deleted_cache_folder_is_not_fatal(script: Path) -> None:
     said = run(script, LATE="1")
 
     assert said.count(NOT_KEPT) == 1 and len(said.splitlines()) == 2
@@ -95,7 +95,7 @@ for changes in ({"lr": 0.5}, {"lr": 0.01, "optimizer": "adamw", "dropout": 0.1, 
 """
 
 
-def test_the_process_that_compiles_rounds_as_those_that_load(tmp_path: Path) -> None:
+def test_compiled_and_cached_code_round_equally(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     ran = [
         subprocess.run(

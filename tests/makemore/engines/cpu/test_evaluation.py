@@ -45,7 +45,7 @@ def exact_mean(model: MLP, examples: Examples) -> float:
 
 
 @pytest.mark.parametrize("changes", TABLE)
-def test_evaluation_is_the_exact_mean(small_corpus: Corpus, changes: dict[str, Any]) -> None:
+def test_evaluation_is_exact_mean(small_corpus: Corpus, changes: dict[str, Any]) -> None:
     model = MLP(BASE.replace(**changes), len(small_corpus.vocab))
 
     for examples in (small_corpus.dev, small_corpus.train):
@@ -63,7 +63,7 @@ def test_evaluation_of_extreme_logits(small_corpus: Corpus) -> None:
     assert exact_mean(model, small_corpus.dev) > 100
 
 
-def test_evaluation_has_the_same_bits_in_chunks_of_any_size(
+def test_evaluation_bits_do_not_depend_on_chunks(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = MLP(BASE.replace(direct=True), len(corpus.vocab))
@@ -74,7 +74,7 @@ def test_evaluation_has_the_same_bits_in_chunks_of_any_size(
     assert evaluate(model, corpus.dev) == whole
 
 
-def test_a_vocabulary_of_hundreds_of_symbols(many_letters: Corpus) -> None:
+def test_vocabulary_of_hundreds_of_symbols(many_letters: Corpus) -> None:
     config = BASE.replace(max_steps=20, eval_interval=20, batch_size=16)
     slot, true = Slot(config, many_letters), ReferenceModel(config, many_letters)
     losses = slot.run(20)

@@ -63,7 +63,7 @@ class FullDevice(BatchedEngine):
 # are those of a run that met no such thing, each evaluation is returned once, and half the models are trained at once.
 @given(first=st.integers(1, 9_000), again=st.integers(1, 5_000))
 @settings(deadline=None, max_examples=12)
-def test_out_of_memory_halves_the_capacity_and_loses_nothing(
+def test_out_of_memory_halves_capacity(
     small_corpus: Corpus, undisturbed: list[TrainResult], first: int, again: int
 ) -> None:
     failures = OutOfMemory(first, first + again)
@@ -80,7 +80,7 @@ def test_out_of_memory_halves_the_capacity_and_loses_nothing(
 
 
 # Models that wait for room have steps left, so an advance must not come back empty before they were trained.
-def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: Corpus) -> None:
+def test_waiting_models_train_without_removal(small_corpus: Corpus) -> None:
     engine = FullDevice(small_corpus, 4, OutOfMemory(300, 600))
     for seed in range(4):
         engine.admit(TINY.replace(seed=seed))
@@ -107,7 +107,7 @@ def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: C
 # The best evaluation is the first one here: its weights must outlive a move to the host and back, whether memory runs
 # out in a step (a share of an advance's allocations) or in an evaluation.
 @pytest.mark.parametrize("share", [0.2, 0.99])
-def test_the_best_weights_survive_a_lack_of_memory(small_corpus: Corpus, share: float) -> None:
+def test_best_weights_survive_out_of_memory(small_corpus: Corpus, share: float) -> None:
     config = CROWD[0].replace(lr=2.0, schedule="constant")
     truth = run_all(engine_for(small_corpus, 4, *CROWD), [config])[0]
     assert truth.best.step == 4 < truth.history[-1].step
@@ -128,7 +128,7 @@ def test_the_best_weights_survive_a_lack_of_memory(small_corpus: Corpus, share: 
     torch.testing.assert_close(result.model.flat, truth.model.flat)
 
 
-def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(
+def test_too_large_model_fails_with_envelope(
     small_corpus: Corpus,
 ) -> None:
     engine = FullDevice(small_corpus, 2, OutOfMemory(1, 2))
@@ -146,7 +146,7 @@ def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(
 
 
 # An interrupt can leave the models in the middle of a stretch; whoever goes on gets the same results all the same.
-def test_training_goes_on_after_an_exception(small_corpus: Corpus) -> None:
+def test_training_resumes_after_exception(small_corpus: Corpus) -> None:
     class Interrupted(TorchDispatchMode):
         """Ctrl-C in the middle of an update of the sixth step, which is the second of its stretch."""
 
