@@ -1,4 +1,4 @@
-"""What every engine must do, as the docstrings of engines/base.py say it; each test runs on each engine."""
+"""The contract of all engines, as in the docstrings of engines/base.py; runs on each engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BASE = Config(
 LARGEST = Envelope(
     block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True
 )
-# One of each kind of config; small ones beside larger ones, as an engine with slots has them.
+# Configs of all kinds and sizes, as an engine trains them together.
 TABLE: list[dict[str, Any]] = [
     {},
     {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.1, "schedule": "cosine"},
@@ -61,7 +61,7 @@ Make = Callable[[int], Engine]
 
 @pytest.fixture(params=ENGINES)
 def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]:
-    """Makes the engine under test with a capacity; closes what it made."""
+    """Return a function that makes the engine under test; all engines are closed after the test."""
     made: list[Engine] = []
 
     def make(capacity: int) -> Engine:
@@ -74,7 +74,7 @@ def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]
 
 
 def outcomes_of(engine: Engine) -> dict[int, list[Outcome]]:
-    """Advance until nothing trains; the outcomes of each slot, in order."""
+    """Advance until no model has steps left; return the outcomes of each slot in order."""
     outcomes: dict[int, list[Outcome]] = {}
     while reported := engine.advance():
         for slot, outcome in reported:
@@ -131,7 +131,7 @@ def test_idle_engine_returns_empty_list(make: Make) -> None:
     assert engine.advance() == []
     slot = engine.admit(BASE)
     outcomes_of(engine)
-    # A finished model keeps its slot, and does not train on.
+    # A finished model keeps its slot and does not train further.
     assert engine.advance() == []
     with pytest.raises(RuntimeError):
         engine.admit(BASE)
@@ -139,7 +139,8 @@ def test_idle_engine_returns_empty_list(make: Make) -> None:
 
 
 def test_outcome_has_last_learning_rate(make: Make) -> None:
-    engine, config = make(1), BASE.replace(schedule="cosine")
+    engine = make(1)
+    config = BASE.replace(schedule="cosine")
     slot = engine.admit(config)
     points = outcomes_of(engine)[slot]
 
@@ -151,7 +152,8 @@ def test_outcome_has_last_learning_rate(make: Make) -> None:
 @pytest.mark.parametrize("changes", TABLE)
 def test_losses_match_reference(make: Make, small_corpus: Corpus, changes: dict[str, Any]) -> None:
     config = BASE.replace(**{"max_steps": 30, "eval_interval": 10, **changes})
-    result, expected = train_alone(make(1), config), reference(config, small_corpus)
+    result = train_alone(make(1), config)
+    expected = reference(config, small_corpus)
 
     for point, true in zip(result.history, expected.history, strict=True):
         assert point.step == true.step and point.lr == true.lr
@@ -185,14 +187,15 @@ def test_result_does_not_depend_on_neighbours(make: Make) -> None:
 
 def test_divergence_does_not_affect_neighbour(make: Make) -> None:
     engine = make(2)
-    wild, tame = engine.admit(BASE.replace(lr=1e30)), engine.admit(BASE)
+    wild = engine.admit(BASE.replace(lr=1e30))
+    tame = engine.admit(BASE)
     outcomes = outcomes_of(engine)
 
     (diverged,) = outcomes[wild]
     assert isinstance(diverged, Diverged) and 1 <= diverged.step <= 4
     assert steps_of(outcomes[tame]) == [4, 8, 10]
     assert engine.advance() == []
-    # It had no evaluation, so it is left with the weights it began with.
+    # It was never evaluated, so it has its initial weights.
     result = engine.remove(wild)
     assert result.history == () and torch.equal(
         result.model.flat, MLP(BASE, result.model.vocab_size).flat
@@ -216,7 +219,8 @@ def test_unevaluated_model_has_initial_weights(make: Make) -> None:
 def test_removed_model_has_reported_history(make: Make, small_corpus: Corpus) -> None:
     engine = make(2)
     config = BASE.replace(max_steps=1000)
-    slot, other = engine.admit(config), engine.admit(BASE)
+    slot = engine.admit(config)
+    other = engine.admit(BASE)
     reported: list[Outcome] = []
     while len(reported) < 2:
         reported += [outcome for s, outcome in engine.advance() if s == slot]
@@ -229,7 +233,7 @@ def test_removed_model_has_reported_history(make: Make, small_corpus: Corpus) ->
 
 
 def test_result_has_best_weights(make: Make, small_corpus: Corpus) -> None:
-    # Enough steps to learn 24 words by heart, so that the loss on the others rises in the end.
+    # Enough steps to overfit 24 words, so that the dev loss rises at the end.
     config = BASE.replace(
         optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20
     )
@@ -248,7 +252,7 @@ def test_close_stops_running_models(make: Make) -> None:
     engine.admit(BASE)
     engine.admit(BASE.replace(max_steps=10**7, eval_interval=10**6))
     engine.advance()
-    engine.close()  # or the suite hangs here
+    engine.close()  # otherwise the test hangs
 
 
 def test_unused_engine_can_be_closed(make: Make) -> None:

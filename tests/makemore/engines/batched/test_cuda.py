@@ -1,4 +1,4 @@
-"""The batched engine on a real GPU: graphs, determinism, memory. Elsewhere all of it is skipped."""
+"""The batched engine on a GPU: graphs, determinism, memory. Skipped without CUDA; not run yet."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_learning_rates_equal_schedule(device: torch.device, config: Config) -> 
     )
 
 
-# Graphs, chunks of steps and the rest of a chunk, against autograd on the host in float64.
+# Graphs, chunks and single steps after the last chunk, compared with autograd in float64.
 def test_models_match_autograd(small_corpus: Corpus) -> None:
     engine = cuda_engine(small_corpus, 3, *UNLIKE, dtype=torch.float64)
     for config, result in zip(UNLIKE, run_all(engine, UNLIKE), strict=True):
@@ -93,14 +93,15 @@ def test_same_training_gives_same_bits(corpus: Corpus) -> None:
         assert torch.equal(a.model.flat, b.model.flat)
 
 
-# The host may look at the device at evaluations only; torch raises at each wait that it knows of.
+# The host may wait for the device only at evaluations; torch raises at the waits that it detects.
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_training_does_not_wait_for_device(corpus: Corpus) -> None:
     engine = cuda_engine(corpus, 4, *UNLIKE)
     for config in UNLIKE:
         engine.admit(config)
     engine.advance()
-    stack, parts = engine._stack, Parts.of(UNLIKE)
+    stack = engine._stack
+    parts = Parts.of(UNLIKE)
     assert stack is not None
     stack.prepare(50, parts)
     torch.cuda.set_sync_debug_mode("error")
@@ -110,18 +111,18 @@ def test_training_does_not_wait_for_device(corpus: Corpus) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-# The same graphs serve whoever is in the slots: with the same optional parts, no admission captures another.
+# Graphs do not depend on the models: with the same optional parts none is captured again.
 def test_graphs_are_captured_once(corpus: Corpus) -> None:
     engine = cuda_engine(corpus, 2, BASE)
     run_all(engine, [BASE])
     assert engine._stack is not None and engine._stack._graphs is not None
     captured = dict(engine._stack._graphs._graphs)
-    assert len(captured) == 2  # a chunk, and one step for the rest
+    assert len(captured) == 2  # a chunk, and a single step
     run_all(engine, [BASE.replace(seed=seed, batch_size=16 + seed) for seed in range(5)])
     assert engine._stack._graphs._graphs == captured
 
 
-# A real lack of memory: the process may use so little of the device that not all slots fit.
+# Real out-of-memory errors: the process may use too little of the device for all slots.
 def test_full_device_halves_capacity(corpus: Corpus, device: torch.device) -> None:
     config = BASE.replace(n_hidden=400, batch_size=256, max_steps=20, eval_interval=10)
     many = [config.replace(seed=seed) for seed in range(64)]

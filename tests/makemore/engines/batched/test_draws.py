@@ -13,10 +13,11 @@ from makemore.engines.batched.draws import Dropout, batch_rows, dropout_keep, mi
 
 
 def words(bits: np.ndarray) -> torch.Tensor:
+    """Return uint32 values as an int32 tensor with the same bits."""
     return torch.from_numpy(bits.astype(np.uint32).view(np.int32))
 
 
-# The corners of 32 bits, where a shift or a product would go wrong first, and many words between.
+# The corner cases of 32 bits, where a shift or a product would fail first, and random words.
 def test_mix_equals_reference_bits() -> None:
     corners = np.array([0, 1, 2**15, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1], np.uint32)
     bits = np.r_[corners, np.random.default_rng(0).integers(0, 2**32, 10_000, np.uint32)]
@@ -37,8 +38,9 @@ def test_batches_equal_reference(seed: int, step: int, n_examples: int) -> None:
 
 
 def check_dropout(seed: int, step: int, dropout: float) -> None:
-    """Two models of different hidden sizes side by side: each has the draws of its own (B, H), not the envelope's."""
-    B, sizes = 5, (7, 4)
+    """Check two models of different hidden sizes: each uses the draws for its own (B, H)."""
+    B = 5
+    sizes = (7, 4)
     key = torch.tensor([signed(draws.stream_key(seed, "dropout"))] * 2, dtype=torch.int32)
     keys = step_keys(key, torch.tensor([[step]], dtype=torch.int32))[0]
     dropouts = Dropout(
@@ -59,7 +61,7 @@ def test_dropout_equals_reference(seed: int, step: int, dropout: float) -> None:
     check_dropout(seed, step, dropout)
 
 
-# A draw that equals the threshold keeps its unit, on both sides of the sign bit of an int32.
+# A draw that equals the threshold keeps its unit, below and above the sign bit of an int32.
 @pytest.mark.parametrize("unit", range(8))
 def test_dropout_keeps_draw_equal_to_threshold(unit: int) -> None:
     bits = draws.uniform_bits(

@@ -9,7 +9,7 @@ from makemore.data import Corpus
 from tests.makemore.engines.batched.runs import TINY, engine_for, run_all
 
 
-# The evaluation runs in pieces of contexts and of models where memory is short; pieces must add up to the same mean.
+# With little memory the evaluation is split by contexts and by models; the mean is the same.
 def test_dev_losses_do_not_depend_on_pieces(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,16 +28,14 @@ def test_learning_rates_equal_schedule(schedule: Any, max_steps: int) -> None:
     steps = np.unique(np.linspace(0, max_steps - 1, 3000).astype(np.int64))
     rates = learning_rates(knobs, torch.from_numpy(steps).unsqueeze(1).expand(-1, 2))
     assert (rates[:, 1].numpy() == lr_at(config, steps)).all()
-    # The row that holds no model does not move.
+    # A row without a model has a learning rate of 0.
     assert (rates[:, 0] == 0).all()
 
 
-# A plan's contexts and targets are those that the reference's rows choose; unused positions hold the extra symbol.
+# Contexts and targets equal those of the reference; unused positions have the extra symbol V.
 def test_plan_has_reference_examples(small_corpus: Corpus) -> None:
-    V, config = (
-        len(small_corpus.vocab),
-        Config(block_size=2, batch_size=3, n_embd=4, n_hidden=5, seed=11),
-    )
+    V = len(small_corpus.vocab)
+    config = Config(block_size=2, batch_size=3, n_embd=4, n_hidden=5, seed=11)
     layout = Layout(Envelope(block_size=4, n_embd=4, n_hidden=5, batch_size=6), V)
     knobs = Knobs(1, CPU, torch.float64)
     knobs.admit(0, config, 7)

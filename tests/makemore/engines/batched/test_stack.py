@@ -10,7 +10,7 @@ from makemore.data import Corpus
 from makemore.engines.base import Envelope
 from makemore.engines.batched.layout import Layout
 from makemore.engines.batched.plan import Parts, TrainSet
-from makemore.engines.batched.stack import Stack, bytes_per_slot, max_models
+from makemore.engines.batched.stack import Stack, bytes_per_slot, is_out_of_memory, max_models
 from tests.makemore.engines.batched.runs import CPU, SMALL, WIDE, stack_of, train
 
 
@@ -23,13 +23,14 @@ def test_inactive_row_does_not_change(small_corpus: Corpus, optimizer: str) -> N
     stack = stack_of(small_corpus, WIDE, configs, torch.float32)
     train(stack, 3, configs)
     stack.step.knobs.deactivate(0)
-    before, beside = stack.save(0), stack.save(1)
+    inactive = stack.save(0)
+    active = stack.save(1)
     train(stack, 20, configs)
-    assert all(torch.equal(x, y) for x, y in zip(before, stack.save(0), strict=True))
-    assert not torch.equal(beside.flat, stack.save(1).flat)
+    assert all(torch.equal(x, y) for x, y in zip(inactive, stack.save(0), strict=True))
+    assert not torch.equal(active.flat, stack.save(1).flat)
 
 
-# What a CUDA graph is warmed up with: steps while all rows rest, in the middle of training, as often as need be.
+# A CUDA graph is warmed up by steps with all rows inactive, at any time and any number of times.
 def test_warm_up_changes_nothing(small_corpus: Corpus) -> None:
     configs = [
         SMALL.replace(optimizer="adamw", schedule="cosine", max_steps=50),
@@ -48,7 +49,7 @@ def test_warm_up_changes_nothing(small_corpus: Corpus) -> None:
     assert torch.equal(plain.step.loss_sum, warmed.step.loss_sum)
 
 
-# A stretch is cut into chunks; where they end must not matter, and a saved model goes on as if it had not stopped.
+# Training is split into chunks at any step; a saved model continues as if it had not stopped.
 def test_steps_do_not_depend_on_chunks(small_corpus: Corpus) -> None:
     configs = [
         SMALL.replace(optimizer="adamw", schedule="cosine", max_steps=50),
@@ -66,7 +67,7 @@ def test_steps_do_not_depend_on_chunks(small_corpus: Corpus) -> None:
     np.testing.assert_allclose(whole.step.loss_sum, cut.step.loss_sum, rtol=1e-6)
 
 
-# Tensors made for one model more, against the figure that capacity is computed from.
+# Compare the size of the tensors for one more model with the size that the capacity is based on.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sizes", [(3, 10, 200, 32), (8, 24, 400, 256)])
 def test_bytes_per_slot_covers_real_tensors(
@@ -74,7 +75,8 @@ def test_bytes_per_slot_covers_real_tensors(
 ) -> None:
     block_size, n_embd, n_hidden, batch_size = sizes
     envelope = Envelope(block_size, n_embd, n_hidden, batch_size, direct=True, dropout=True)
-    layout, train_set = Layout(envelope, len(small_corpus.vocab)), TrainSet(small_corpus.train, CPU)
+    layout = Layout(envelope, len(small_corpus.vocab))
+    train_set = TrainSet(small_corpus.train, CPU)
 
     def held(n: int) -> int:
         stack = Stack(n, layout, train_set, dtype)
@@ -101,11 +103,21 @@ def test_bytes_per_slot_covers_real_tensors(
     )
 
 
-# Rows of the table of all embeddings are numbered in int32, so there may not be more of them.
+# Rows of the table of all embeddings are numbered in int32, which limits their number.
 def test_max_models_keeps_table_rows_int32() -> None:
     layout = Layout(Envelope(block_size=32, n_embd=1, n_hidden=65_535, batch_size=1), 27)
-    assert (
-        max_models(layout, CPU, torch.float32) * layout.width
-        < 2**31
-        <= (max_models(layout, CPU, torch.float32) + 1) * layout.width
-    )
+    n = max_models(layout, CPU, torch.float32)
+    assert n * layout.width < 2**31 <= (n + 1) * layout.width
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("any text"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error: RuntimeError, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected

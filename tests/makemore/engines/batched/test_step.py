@@ -20,14 +20,14 @@ from tests.makemore.engines.batched.runs import CPU, SMALL, WIDE, stack_of, trai
 
 
 def padding(layout: Layout, row: torch.Tensor, config: Config) -> torch.Tensor:
-    """A copy of the row with the model's own values replaced by zeros."""
+    """Return a copy of the row with the model's values set to zero."""
     rest = row.clone()
     for region in layout.regions(rest, config).values():
         region.zero_()
     return rest
 
 
-# The truth is model.py under torch's autograd, in float64; the neighbours have other shapes and other parts.
+# Compared with `MLP` under autograd in float64; the neighbours have other shapes and parts.
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("init", ["kaiming", "lecture"])
@@ -58,7 +58,7 @@ def test_gradients_match_autograd(
     assert stack.step.loss_sum[1].item() == pytest.approx(loss.item(), rel=1e-12)
 
 
-# Logits this far apart underflow in a softmax, whose logarithm would be infinite; the loss must not be.
+# The softmax of such logits underflows and its logarithm is infinite; the loss must be exact.
 def test_losses_of_improbable_targets_are_exact(small_corpus: Corpus) -> None:
     stack = stack_of(small_corpus, WIDE, [SMALL], torch.float32)
     model = MLP(SMALL, len(small_corpus.vocab))
@@ -88,7 +88,7 @@ def test_nan_and_inf_stay_in_their_row(small_corpus: Corpus, bad: float) -> None
 
 
 class HostTraffic(TorchDispatchMode):
-    """Notes the operations that would wait for a device or copy between it and the host."""
+    """Records operations that would wait for a device, or copy between device and host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class HostTraffic(TorchDispatchMode):
         return result
 
 
-# On the meta device the step takes the path of GPUs without computing anything. A CUDA graph cannot hold a wait for the
-# device or a copy from the host, so there must be none between two evaluations.
+# On the meta device the step takes the path of GPUs without computing anything. A CUDA graph cannot
+# contain a wait for the device or a copy from the host, so a chunk must have none.
 def test_chunk_has_no_host_traffic() -> None:
     train_set = TrainSet.__new__(TrainSet)
     train_set.stream, train_set.positions = torch.empty(2, 100, dtype=torch.int32, device="meta")
@@ -119,7 +119,7 @@ def test_chunk_has_no_host_traffic() -> None:
     with HostTraffic() as traffic:
         stack.step.chunk(2, Parts(sgd=True, adamw=True, dropout=True, direct=True, decay=True))
     assert traffic.seen == []
-    with HostTraffic() as traffic:  # what the recorder must see
+    with HostTraffic() as traffic:  # the recorder detects an operation with a number
         torch.where(
             torch.empty(3, dtype=torch.bool, device="meta"), torch.empty(3, device="meta"), 1.0
         )

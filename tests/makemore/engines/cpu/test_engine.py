@@ -1,4 +1,4 @@
-"""The CPU engine beyond the contract: bits, threads, interruption, failures."""
+"""The CPU engine beyond the contract: bits, threads, interrupts, failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENDLESS = BASE.replace(max_steps=4 * 10**9, eval_interval=4 * 10**9)
 
 configs = st.builds(
     Config,
-    # The peak that suits the optimizer: far above it a model diverges, and then any two roundings part.
+    # lr suits SGD. With a much higher one a model diverges, and rounding errors grow without limit.
     block_size=st.integers(1, 10),
     n_embd=st.integers(1, 32),
     n_hidden=st.integers(1, 300),
@@ -63,7 +63,7 @@ def engine(small_corpus: Corpus) -> Iterator[CpuEngine]:
     engine.close()
 
 
-# --- a model's result is its own
+# --- results
 
 
 @settings(few, max_examples=15)
@@ -91,7 +91,7 @@ def test_result_bits_do_not_depend_on_neighbours(
     for i, config in enumerate(several):
         evaluated = [point.step for point in results[i].history]
         alone = train_alone(CpuEngine(small_corpus, 1), config)
-        # One removed early has the beginning of the other's history.
+        # A model that was removed early has the first part of the history.
         assert results[i].history == alone.history[: len(evaluated)]
         if evaluated[-1] == config.max_steps:
             assert torch.equal(results[i].model.flat, alone.model.flat)
@@ -116,7 +116,7 @@ def test_slots_train_at_the_same_time(small_corpus: Corpus) -> None:
 
     class Meeting(CpuEngine):
         def _train(self, slot: Slot) -> Outcome | None:
-            together.wait()  # passes only when both threads are here
+            together.wait()  # returns only if both threads call it at the same time
             return super()._train(slot)
 
     engine = Meeting(small_corpus, 2)
@@ -128,7 +128,8 @@ def test_slots_train_at_the_same_time(small_corpus: Corpus) -> None:
 
 
 def test_slow_model_does_not_delay_others(engine: CpuEngine) -> None:
-    endless, short = engine.admit(ENDLESS), engine.admit(BASE)
+    endless = engine.admit(ENDLESS)
+    short = engine.admit(BASE)
     steps: list[tuple[int, int]] = []
     while len(steps) < 3:
         steps += [
@@ -137,7 +138,7 @@ def test_slow_model_does_not_delay_others(engine: CpuEngine) -> None:
             if isinstance(outcome, EvalPoint)
         ]
 
-    # The slow one is in the same stretch all the while, and holds nobody up.
+    # The slow model trains to its first evaluation all the time and delays no other model.
     assert steps == [(short, 4), (short, 8), (short, 12)]
     assert engine.remove(endless).history == ()
     assert engine.advance() == []
@@ -174,7 +175,7 @@ def test_remove_and_close_stop_running_models(engine: CpuEngine) -> None:
     assert engine.remove(slots[0]).seconds > 0
     engine.admit(ENDLESS)
     engine.advance()
-    engine.close()  # or the test hangs: the last step is hours away
+    engine.close()  # otherwise the test hangs: the last step is hours away
     with pytest.raises(RuntimeError, match="closed"):
         engine.admit(BASE)
     with pytest.raises(RuntimeError, match="closed"):
@@ -186,7 +187,7 @@ def test_remove_and_close_stop_running_models(engine: CpuEngine) -> None:
 
 
 class Failing(CpuEngine):
-    """Fails in the thread of the model that has `seed` 13."""
+    """Raises `error` in the thread of the model with seed 13."""
 
     error: BaseException
 
@@ -230,7 +231,8 @@ def test_bug_in_thread_is_raised_once(small_corpus: Corpus) -> None:
 def test_out_of_memory_fails_one_model(small_corpus: Corpus) -> None:
     engine = Failing(small_corpus, 2)
     engine.error = MemoryError("Unable to allocate 3 GiB")
-    good, bad = engine.admit(BASE), engine.admit(BASE.replace(seed=13))
+    good = engine.admit(BASE)
+    bad = engine.admit(BASE.replace(seed=13))
     outcomes = []
     while reported := engine.advance():
         outcomes += reported
@@ -242,7 +244,7 @@ def test_out_of_memory_fails_one_model(small_corpus: Corpus) -> None:
         for slot, outcome in outcomes
         if slot == good and isinstance(outcome, EvalPoint)
     ] == [4, 8, 12]
-    # The model itself is whole: it can be taken out and trained elsewhere.
+    # The model is intact: it can be removed and trained elsewhere.
     assert torch.equal(
         engine.remove(bad).model.flat, MLP(BASE.replace(seed=13), len(small_corpus.vocab)).flat
     )
