@@ -65,8 +65,8 @@ class FullDevice(BatchedEngine):
 
 
 # Memory may run out at any operation: when tensors are allocated, in a step, in an evaluation. The
-# results equal those without failures, each evaluation is returned once, and each failure halves the
-# capacity.
+# results equal those without failures, each evaluation is returned once, and each failure halves
+# the capacity.
 @given(first=st.integers(1, 9_000), again=st.integers(1, 5_000))
 @settings(deadline=None, max_examples=12)
 def test_out_of_memory_halves_capacity(
