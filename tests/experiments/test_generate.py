@@ -202,7 +202,7 @@ def test_files_that_are_no_whole_checkpoint_are_refused_in_one_sentence(
 
     for name in ("short.safetensors", "pickle.safetensors"):
         assert run_file(SCRIPT, name).refusal.startswith(
-            f"{name}: is cut short, or is no safetensors file"
+            f"{name}: is cut short or not a safetensors file"
         )
     assert run_file(SCRIPT, "gone.safetensors").refusal.startswith("gone.safetensors: no such file")
     assert "holds no checkpoint yet; train a model first" in run_file(SCRIPT).refusal

@@ -350,7 +350,7 @@ def test_a_training_that_diverges_ends_in_a_sentence_and_leaves_nothing(retrain:
         (["ok.toml", "--out", "mlruns"], "mlruns: is a directory; give --out the path of a file."),
         (
             ["ok.toml", "--names", "none.txt"],
-            "none.txt: no such file; give a text file with one word a line.",
+            "none.txt: no such file; give a text file with one word per line.",
         ),
         (
             ["ok.toml", "--device", "abacus"],

@@ -152,7 +152,7 @@ def test_a_damaged_model_is_refused_in_a_sentence(served: Path) -> None:
     path = served / "artifacts" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(
-        ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+        ValueError, match="model.safetensors: is cut short or not a safetensors file"
     ):
         mlflow.pyfunc.load_model(str(served))
 
