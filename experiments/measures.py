@@ -16,8 +16,8 @@ from experiments.seeds import TRAIN, Replica
 from makemore.counts import ladder, list_words
 from makemore.data import Corpus, Examples
 from makemore.engines import TrainResult
+from makemore.engines.cpu.evaluation import evaluate
 from makemore.sampling import score_words
-from makemore.trainer import evaluate
 from studies.harness.report.judge.noise import t_quantile
 
 # The lecture's own model as first trained, on its own file of names; its test loss was never told.

@@ -181,7 +181,7 @@ function drawMap() {
   });
   const share = M.shares[0] + M.shares[1];
   $("legend").textContent = `The two directions in which the letters’ ${E} features differ most hold `
-    + `${percent(share)} of their variance. “.” is the beginning and the end. Ringed: the `
+    + `${percent(share)} of their variance. “${symbols[0]}” is the beginning and the end. Ringed: the `
     + `${T === 1 ? "character" : T + " characters"} that the model looks at now.`;
 }
 

@@ -15,8 +15,8 @@ from makemore.model import MLP
 from makemore.words import Vocab
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
-# Letters of several scripts, one beyond 16 bits, a combining accent, a space, and what could end an element of HTML.
-UNICODE = "ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
+# A dot, letters of several scripts, one beyond 16 bits, a combining accent, a space, and what could end an element of HTML.
+UNICODE = ".ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
 SOURCE = "made up <!-- <script>.safetensors"  # would swallow the rest of the page if it stood there as it is
 
 
