@@ -10,9 +10,9 @@ from pathlib import Path
 class UserError(ValueError):
     """Bad input that the user can fix.
 
-    The message is one sentence: what is wrong, where, what to do. Scripts print only the message
-    and exit with code 2. Every other exception is a bug or a failure of the machine and keeps its
-    traceback.
+    The message is one sentence with the problem, the place and the remedy. Scripts print only the
+    message and exit with code 2. Every other exception is a bug or a failure of the machine and
+    keeps its traceback.
     """
 
 

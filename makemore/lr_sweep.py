@@ -93,7 +93,7 @@ def lr_range_test(
         config: of the model and the optimizer; lr and schedule are not used.
         corpus: the data; only train is used.
         lo: the first and lowest learning rate.
-        hi: the last and highest learning rate; the others are evenly spaced on a log scale.
+        hi: the last and highest learning rate; all are evenly spaced on a log scale.
         n_steps: number of learning rates.
         stop: end the test when the running mean of the loss is more than this many times its
             lowest value so far. With None only a loss that is not finite ends it.

@@ -33,7 +33,7 @@ def parse_words(raw: bytes, path: Path | str | None) -> list[str]:
     """Return the words of a file's bytes; `path` names the file in messages.
 
     Raises:
-        UserError: the bytes are not UTF-8, or there is no word in them.
+        UserError: the bytes are not UTF-8, or they contain no word.
     """
     try:
         text = raw.decode("utf-8-sig")
