@@ -53,6 +53,7 @@ def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: s
         UserError: a flag is unknown, an argument is missing, or a value has the wrong type.
         SystemExit: after --help, with code 0.
     """
+    argv = sys.argv[1:] if argv is None else argv
     parameters = _parameters(args_type)
     app = _make_app(parameters, args_type.__doc__, prog)
 

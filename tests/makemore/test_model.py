@@ -47,7 +47,7 @@ def test_first_loss_of_large_model_is_the_lectures(lecture_names: Path) -> None:
 
 
 def test_forward_pass_is_equation_1() -> None:
-    # Bengio et al. 2003, eq. 1: y = b + W x + U tanh(d + H x), with direct connections, one number at a time.
+    # Bengio et al. 2003, eq. 1: y = b + W x + U tanh(d + H x), one number at a time.
     model = MLP(TINY, 4)
     context = [3, 1]
     p = {name: value.tolist() for name, value in model.named_parameters()}
