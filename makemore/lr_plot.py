@@ -88,12 +88,13 @@ def _mark_suggestions(ax: Axes, sweep: LrSweep, chosen: str) -> None:
     suggestions = sorted((sweep.suggest(rule), rule) for rule in RULES)
     for row, (lr, rule) in enumerate(reversed(suggestions)):
         top = 1.025 + 0.045 * row
-        text = f" {rule} {lr:.2g}"
-        color, width, weight = "dimgray", 0.7, "normal"
         if rule == chosen:
             text = f" {rule}: lr {lr:.3g}, exponent {math.log10(lr):.2f}"
-            color, width, weight = "tab:red", 1.8, "bold"
-        line: dict[str, Any] = {"color": color, "lw": width, "clip_on": False, "zorder": 3}
-        ax.plot([lr, lr], [0, top], transform=across, **line)
-        style: dict[str, Any] = {"color": color, "weight": weight, "size": "small", "va": "center"}
-        ax.text(lr, top, text, transform=across, **style)
+            line: dict[str, Any] = {"color": "tab:red", "lw": 1.8}
+            font: dict[str, Any] = {"color": "tab:red", "weight": "bold"}
+        else:
+            text = f" {rule} {lr:.2g}"
+            line = {"color": "dimgray", "lw": 0.7}
+            font = {"color": "dimgray", "weight": "normal"}
+        ax.plot([lr, lr], [0, top], transform=across, clip_on=False, zorder=3, **line)
+        ax.text(lr, top, text, transform=across, size="small", va="center", **font)

@@ -105,7 +105,9 @@ def lr_range_test(
     _check(lo, hi, n_steps, stop)
     lrs = 10 ** np.linspace(math.log10(lo), math.log10(hi), n_steps)
     losses: list[float] = []
-    running, lowest, stopped_at = 0.0, math.inf, None
+    running = 0.0
+    lowest = math.inf
+    stopped_at = None
     step = _make_step(MLP(config, len(corpus.vocab)), corpus)
     for i, lr in enumerate(lrs):
         loss = step(i, float(lr))

@@ -78,7 +78,8 @@ def test_examples_show_another_boundary_for_dots() -> None:
 
 def loop(words: list[str], vocab: Vocab, block_size: int) -> tuple[list[list[int]], list[int]]:
     """Return the examples of the lecture's loop."""
-    X, Y = [], []
+    X = []
+    Y = []
     for word in words:
         context = [0] * block_size
         for code in [*vocab.encode(word), 0]:

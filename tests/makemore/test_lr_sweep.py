@@ -114,7 +114,8 @@ def test_growing_loss_stops_the_test(small_corpus: Corpus) -> None:
     assert S < 300 and stopped.stopped_at == pytest.approx(1e-3 * 10 ** (6 * S / 299))
     assert len(stopped.losses) == S
     # The rule: the running mean, corrected for its start at zero, exceeds four times its lowest.
-    running, means = 0.0, []
+    running = 0.0
+    means = []
     for i, loss in enumerate(whole.losses[: S + 1], 1):
         running = 0.95 * running + 0.05 * loss
         means.append(running / (1 - 0.95**i))

@@ -72,9 +72,12 @@ def test_temperature_is_a_power_of_the_probabilities() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-300])
 def test_temperature_near_zero_is_greedy(temperature: float) -> None:
-    model, greedy, context = random_model(), "", [0, 0]
+    model = random_model()
+    greedy = ""
+    context = [0, 0]
     while len(greedy) < 10 and (code := int(model(torch.tensor([context])).argmax())) != 0:
-        greedy, context = greedy + VOCAB.symbols[code], [context[1], code]
+        greedy += VOCAB.symbols[code]
+        context = [context[1], code]
 
     assert len(greedy) > 1
     assert (
@@ -117,7 +120,8 @@ def test_score_is_mean_negative_log_probability() -> None:
 
 
 def test_weighted_mean_of_scores_is_the_loss(corpus: Corpus) -> None:
-    words, model = ["emma", "olivia", "ava"] * 600, MLP(Config(), len(corpus.vocab))
+    words = ["emma", "olivia", "ava"] * 600
+    model = MLP(Config(), len(corpus.vocab))
     lengths = np.array([len(word) + 1 for word in words])
     X, Y = Examples.of(words, corpus.vocab).tensors(3)
 
