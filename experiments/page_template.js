@@ -181,7 +181,7 @@ function drawMap() {
   });
   const share = M.shares[0] + M.shares[1];
   $("legend").textContent = `The two directions in which the ${E} features of the letters vary most explain `
-    + `${percent(share)} of their variance. “.” is the start and the end of a name. Rings mark the `
+    + `${percent(share)} of their variance. “${symbols[0]}” is the start and the end of a name. Rings mark the `
     + `${T === 1 ? "character" : T + " characters"} that the model sees now.`;
 }
 

@@ -18,7 +18,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from makemore.checkpoint import load_checkpoint
 from makemore.errors import UserError
 from makemore.sampling import sample_words, score_words
-from makemore.words import BOUNDARY
 
 CHECKPOINT = "checkpoint"  # name of the artifact
 DEFAULTS = {"n": 1, "temperature": 1.0, "seed": 0}  # of the optional columns
@@ -55,7 +54,8 @@ class NamesModel(PythonModel):
             One row per name, in the order of the requests: prefix, name, log_likelihood (nats, of
             the whole name and its end, at temperature 1 whatever temperature it was sampled at)
             and nats_per_character (minus that over len(name) + 1). With `probabilities`, one row
-            per request: prefix, then a column for each symbol; "." is the end of the name.
+            per request: prefix, then a column for each symbol; the first one, "." unless names contain
+            it, is the end of the name.
 
         Raises:
             MlflowException: a prefix holds a character that the model does not know, or a number
@@ -109,8 +109,9 @@ class NamesModel(PythonModel):
     @torch.no_grad()
     def _probabilities(self, prefixes: list[str]) -> pd.DataFrame:
         """Return the probability of each symbol after each prefix."""
-        if any(BOUNDARY in prefix for prefix in prefixes):
-            raise UserError(f"a prefix holds {BOUNDARY!r}, which ends a word; leave it out.")
+        boundary = self.vocab.boundary
+        if any(boundary in prefix for prefix in prefixes):
+            raise UserError(f"a prefix holds {boundary!r}, which ends a word; leave it out.")
         T = self.model.config.block_size
         contexts = [([0] * T + self.vocab.encode(prefix))[-T:] for prefix in prefixes]
         X = torch.tensor(contexts, dtype=torch.int64).view(-1, T)  # (N, T)

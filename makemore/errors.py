@@ -1,4 +1,4 @@
-"""Errors that a user can fix, and how errors are put into one line."""
+"""Errors that a user can fix, and messages of one line."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """Bad input that the user can fix. The message is one sentence: what is wrong, where, what to do.
+    """Bad input that the user can fix.
 
-    Scripts print only the message and exit with code 2. Every other exception is a bug or a failure
-    of the machine and keeps its traceback.
+    The message is one sentence with the problem, the place and the remedy. Scripts print only the
+    message and exit with code 2. Every other exception is a bug or a failure of the machine and
+    keeps its traceback.
     """
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of an error's message, or the name of its type if it has no message."""
+    """Return the first line of an error's message, cut to `limit` characters.
+
+    An error without a message gives the name of its type.
+    """
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:limit]
 
@@ -27,6 +31,7 @@ def writing(path: Path | str, flag: str) -> Iterator[None]:
     """Report a failed write to `path` as a UserError that names the flag to change.
 
     Args:
+        path: for the message.
         flag: the flag that sets the path, for example "--out".
 
     Raises:

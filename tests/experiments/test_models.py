@@ -114,7 +114,7 @@ def test_incomplete_and_foreign_files_are_refused() -> None:
     assert load_checkpoint("whole.safetensors")
 
     for name in ("short.safetensors", "pickle.safetensors"):
-        assert refusal(name).startswith(f"{name}: is cut short, or is no safetensors file")
+        assert refusal(name).startswith(f"{name}: is cut short or not a safetensors file")
     assert refusal("gone.safetensors").startswith("gone.safetensors: no such file")
 
 

@@ -154,7 +154,7 @@ def test_damaged_model_is_refused(served: Path) -> None:
     path = served / "artifacts" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(
-        ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+        ValueError, match="model.safetensors: is cut short or not a safetensors file"
     ):
         mlflow.pyfunc.load_model(str(served))
 
