@@ -1,4 +1,4 @@
-"""A finished study on real stores, made once and copied for each test."""
+"""A finished study in real stores, made once and copied for each test."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ from studies.harness.search.launch import run_study
 from studies.harness.tracking.client import default_tracking_uri
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
+from tests.conftest import write_small_names
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 SMALL = Config(max_steps=40, eval_interval=10, n_hidden=16, init="kaiming")
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path:
-    """A folder with words.txt and the study `small` of three trials of 40 steps, the first the lecture's."""
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with words.txt and the study `small`: three trials of 40 steps, the lecture's first."""
     folder = tmp_path_factory.mktemp("template")
     with contextlib.chdir(folder):
-        names = Path("words.txt")
-        names.write_text(
-            "\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n"
-        )
+        names = write_small_names(Path("words.txt"))
         flags: dict[str, Any] = {
             "trials": 3,
             "steps": 40,
@@ -45,7 +43,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path
 
 @pytest.fixture
 def workdir(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: a copy of the template."""
+    """The current directory, a copy of the template."""
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -53,7 +51,7 @@ def workdir(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def retrain(workdir: Path, run_file: Any) -> Callable[..., Any]:
-    """Run the script on the words that the study had."""
+    """Run the script on the study's words."""
     return lambda file, *flags: run_file(
         "experiments/retrain.py", file, "--names", "words.txt", "--device", "cpu", *flags
     )
@@ -61,7 +59,7 @@ def retrain(workdir: Path, run_file: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def config(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config file, in a folder whose store mlflow itself uses too."""
+    """A config file. MLFLOW_TRACKING_URI names the store in its folder."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
     path = Path("small.toml")
     path.write_text(SMALL.to_toml())
