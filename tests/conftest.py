@@ -53,7 +53,7 @@ class Ran:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count tests with a real server or browser as slow, so that `-m "not slow"` leaves them out."""
+    """Mark tests with a real server or browser as slow: `-m "not slow"` leaves them out."""
     for item in items:
         if item.get_closest_marker("server") or item.get_closest_marker("browser"):
             item.add_marker("slow")

@@ -24,7 +24,7 @@ SMALL = Config(max_steps=40, eval_interval=10, n_hidden=16, init="kaiming")
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with words.txt and the study `small`: three trials of 40 steps, the lecture's first."""
+    """A folder with words.txt and the study `small`: three trials of 40 steps."""
     folder = tmp_path_factory.mktemp("template")
     with contextlib.chdir(folder):
         names = write_small_names(Path("words.txt"))

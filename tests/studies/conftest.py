@@ -1,4 +1,4 @@
-"""Real stores for the studies: each test has its own folder, databases, and helpers to read them."""
+"""Real stores for the studies, in a new folder for each test, and helpers that read them."""
 
 from __future__ import annotations
 

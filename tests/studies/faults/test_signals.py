@@ -14,12 +14,13 @@ from tests.conftest import finish, wait_for
 from tests.studies.conftest import assert_whole, runs_by_trial, start_study, states_of
 
 
-def mlflow_has_a_trial(study: str) -> bool:
+def mlflow_has_a_running_trial(study: str) -> bool:
     client = connect(None)
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         return False
-    return bool(find_runs(client, experiment.experiment_id, "tags.trial != ''", most=1))
+    query = "tags.trial != '' and tags.state = 'RUNNING'"
+    return bool(find_runs(client, experiment.experiment_id, query, most=1))
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,10 @@ def mlflow_has_a_trial(study: str) -> bool:
 def test_signal_requeues_trials_and_study_resumes(
     names: Path, number: signal.Signals, storage: str | None
 ) -> None:
-    flags = ("--trials", 3, "--steps", 60_000, "--no-prune")
+    flags = ("--trials", 3, "--steps", 80_000, "--no-prune")
     process = start_study(names, *flags, storage=storage)
     wait_for(lambda: TrialState.RUNNING in states_of("mlp", storage))
-    wait_for(lambda: mlflow_has_a_trial("mlp"))
+    wait_for(lambda: mlflow_has_a_running_trial("mlp"))
     process.send_signal(number)
     ran = finish(process, timeout=30)
 
