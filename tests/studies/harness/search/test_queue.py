@@ -1,4 +1,4 @@
-"""Which trial comes next: totals, seeds, resumed studies, duplicates, and hidden follow-up trials."""
+"""Which trial comes next: totals, seeds, resumed studies, duplicates, follow-up trials."""
 
 from __future__ import annotations
 
