@@ -33,7 +33,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Ran:
-    """How a script ended, and what it printed."""
+    """The exit code and the output of a script."""
 
     code: int
     out: str

@@ -148,7 +148,7 @@ def start_study(names: Path, *flags: object, storage: str | None = None) -> subp
     return start("studies/mlp.py", *always, *flags, *store)
 
 
-# ---- what the stores hold
+# ---- contents of the stores
 
 
 def trials_of(study: str, storage: str | None = None) -> list[FrozenTrial]:

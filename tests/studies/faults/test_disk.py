@@ -74,7 +74,7 @@ def test_read_only_disk_is_reported(small_disk: Callable[[str], None], names: Pa
     assert_whole("mlp", 2)
 
 
-def test_unusable_database_is_reported_during_training(names: Path) -> None:
+def test_unusable_database_is_reported_during_training(names: Path, mlflow_template: Path) -> None:
     flags = ("--trials", 3, "--steps", 20_000)
     with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'of-a-newer-mlflow'")
@@ -87,7 +87,9 @@ def test_unusable_database_is_reported_during_training(names: Path) -> None:
     # Running trials wait, and ended ones are sent as soon as the store can be opened.
     assert TrialState.RUNNING not in states_of("mlp")
 
-    Path("mlruns/mlflow.db").unlink()
+    for file in MLRUNS.glob("mlflow.db*"):
+        file.unlink()
+    shutil.copy(mlflow_template, "mlruns/mlflow.db")
     ran = finish(start_study(names, *flags))
 
     assert ran.code == 0, ran.err
@@ -95,7 +97,7 @@ def test_unusable_database_is_reported_during_training(names: Path) -> None:
 
 
 def test_other_file_is_refused_before_the_study(names: Path) -> None:
-    Path("mlruns/mlflow.db").write_text("my notes, which are no database\n" * 100)
+    Path("mlruns/mlflow.db").write_text("my notes, not a database\n" * 100)
 
     ran = finish(start_study(names, "--trials", 1))
 
@@ -105,7 +107,7 @@ def test_other_file_is_refused_before_the_study(names: Path) -> None:
     assert not Path("mlruns/optuna").exists()
 
 
-# MLflow's own engine tries for about 100 s to open what is no database.
+# MLflow's own engine retries such a database for about 100 s.
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("content", "reason"),

@@ -1,4 +1,4 @@
-"""The tracker: what it sends to MLflow equals what Optuna stores."""
+"""The tracker: the runs in MLflow equal the trials in Optuna's storage."""
 
 from __future__ import annotations
 
