@@ -95,7 +95,6 @@ for changes in ({"lr": 0.5}, {"lr": 0.01, "optimizer": "adamw", "dropout": 0.1, 
 """
 
 
-@pytest.mark.slow
 def test_the_process_that_compiles_rounds_as_those_that_load(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     ran = [

@@ -81,7 +81,6 @@ def test_rules_rank_by_the_mean_over_the_models_of_their_median_regret() -> None
     assert (ranks["valley"], ranks["slide"], ranks["tenth"]) == pytest.approx((0.25, 0.3, 7.0))
 
 
-@pytest.mark.slow
 def test_the_default_rule_trains_well_on_the_smaller_model_of_the_lecture(corpus: Corpus) -> None:
     done = audit(MODELS[1], corpus, steps=2000, range_steps=1000, stop=4.0, seed=0, slots=2)
 

@@ -1,4 +1,4 @@
-"""The doctor: it finds runs that differ from their trials, and repairs them."""
+"""The doctor script: it finds runs that differ from their trials, and repairs them."""
 
 from __future__ import annotations
 
