@@ -1,11 +1,15 @@
-"""What all tests share."""
+"""Fixtures and helpers of all tests: words, corpora, and scripts run in this process or another."""
 
 from __future__ import annotations
 
 import json
 import os
 import runpy
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Thirty words are enough for a split (24 / 3 / 3) and small enough to check by hand.
 WORDS = (
-    "emma olivia ava isabella sophia charlotte mia amelia harper evelyn abigail emily elizabeth mila ella "
-    "avery sofia camila aria scarlett victoria madison luna grace chloe penelope layla riley zoey nora"
+    "emma olivia ava isabella sophia charlotte mia amelia harper evelyn abigail emily elizabeth "
+    "mila ella avery sofia camila aria scarlett victoria madison luna grace chloe penelope layla "
+    "riley zoey nora"
 ).split()
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a script ended, and what it printed."""
+    """The exit code and the output of a script."""
 
     code: int
     out: str
@@ -46,6 +51,24 @@ class Ran:
         return self.err.strip()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests with a real server or browser as slow: `-m "not slow"` leaves them out."""
+    for item in items:
+        if item.get_closest_marker("server") or item.get_closest_marker("browser"):
+            item.add_marker("slow")
+
+
+# ---- words
+
+
+def write_small_names(path: Path) -> Path:
+    """Write a few hundred made-up words, so that a trial takes milliseconds."""
+    words = [a[:i] + b for a in WORDS for b in WORDS for i in (2, 3)]
+    path.write_text("\n".join(words)[:4000] + "\n")
+    return path
+
+
 @pytest.fixture(scope="session")
 def words() -> list[str]:
     return list(WORDS)
@@ -54,7 +77,8 @@ def words() -> list[str]:
 @pytest.fixture(scope="session")
 def small_corpus() -> Corpus:
     """A corpus of the thirty words: 24 in train, 3 in dev."""
-    vocab, split = Vocab.of(WORDS), split_words(WORDS)
+    vocab = Vocab.of(WORDS)
+    split = split_words(WORDS)
     return Corpus(
         vocab,
         Examples.of(split.train, vocab),
@@ -72,15 +96,12 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="session")
 def lecture_names() -> Path:
-    """The lecture's own file of names, which the project does not carry."""
-    path = Path(
-        os.environ.get(
-            "MAKEMORE_LECTURE_NAMES", ROOT.parent / "shared" / "data" / "lecture" / "names.txt"
-        )
-    )
+    """The lecture's own file of names, which is not part of the project."""
+    default = ROOT.parent / "shared" / "data" / "lecture" / "names.txt"
+    path = Path(os.environ.get("MAKEMORE_LECTURE_NAMES", default))
     if not path.exists():
         pytest.skip(
-            f"the lecture's names.txt is not at {path}; set MAKEMORE_LECTURE_NAMES to its path"
+            f"no names.txt of the lecture at {path}; set MAKEMORE_LECTURE_NAMES to its path"
         )
     return path
 
@@ -90,11 +111,14 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
+# ---- scripts
+
+
 @pytest.fixture
 def run_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Ran]:
-    """Run a script of the project as its file is run, in this process: run_file("studies/compare.py", "mlp")."""
+    """Run a script of the project in this process: run_file("studies/compare.py", "mlp")."""
 
     def run_file(script: str, *flags: object) -> Ran:
         monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
@@ -105,3 +129,39 @@ def run_file(
         return Ran(int(stopped.value.code or 0), output.out, output.err)
 
     return run_file
+
+
+def start(script: str, *flags: object) -> subprocess.Popen[str]:
+    """Start a script of the project as a user would, in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *map(str, flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> Ran:
+    """Wait for the end of a started script; one that takes longer is killed."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return Ran(process.returncode, out, err)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,8 +1,9 @@
-"""What a trial costs beside its training: coordinator, Optuna, MLflow and files, with an engine that trains nothing.
+"""Measures the cost of a trial without its training: coordinator, Optuna, MLflow and files.
 
-The engine returns ten made-up evaluations a trial at once, so all time is overhead. For each number of trials a fresh
-study runs on the embedded stores, whose making, with imports and pictures, costs what a study of one trial costs; the
-columns a trial are without that.
+The engine returns ten made-up evaluations a trial and trains nothing, so all time is overhead.
+It has no peer. For each number of trials, a new study runs in the default stores. The columns
+exclude the fixed cost of a study (imports, stores, pictures), which is measured with a study of
+one trial.
 
     python tests/benchmarks/bench_overhead.py [--trials 100 1000]
 """
@@ -29,10 +30,11 @@ from studies.harness.tracking import tracker
 
 
 class NoEngine:
-    """Slots whose models stay as they were drawn, with a loss that depends on the parameters."""
+    """An engine that trains nothing; the loss depends on the config and the step."""
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
-        self.capacity, self._vocab_size = capacity, len(corpus.vocab)
+        self.capacity = capacity
+        self._vocab_size = len(corpus.vocab)
         self._slots: dict[int, tuple[Config, list[EvalPoint]]] = {}
 
     def admit(self, config: Config) -> int:
@@ -64,7 +66,15 @@ class NoEngine:
 
 
 class Measured(NamedTuple):
-    """What one study took: seconds, of the processor (all threads), in ask, in MLflow's thread; bytes in mlruns/."""
+    """The cost of one study.
+
+    Attributes:
+        wall: seconds.
+        cpu: CPU seconds of all threads.
+        ask: seconds in Optuna's ask.
+        mlflow: seconds in MLflow's thread.
+        size: bytes in mlruns/.
+    """
 
     wall: float
     cpu: float
@@ -74,7 +84,7 @@ class Measured(NamedTuple):
 
 
 def measure(trials: int, folder: Path) -> Measured:
-    """Run one study in a folder of its own."""
+    """Run one study in a new folder."""
     folder.mkdir()
     os.chdir(folder)
     spent = {"ask": 0.0, "mlflow": 0.0}
@@ -96,10 +106,12 @@ def measure(trials: int, folder: Path) -> Measured:
         timed(queue.TrialQueue, "next", "ask"),
         timed(tracker.Tracker, "_send_all", "mlflow"),
     ]
-    begun, cpu = time.perf_counter(), time.process_time()
+    begun = time.perf_counter()
+    begun_cpu = time.process_time()
     args = mlp.Args(trials=trials, steps=5000, prune=False, repeats=0, json=False, device="cpu")
     launch.run_study(args, mlp.space, mlp.BASE, first=mlp.LECTURE)
-    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    wall = time.perf_counter() - begun
+    cpu = time.process_time() - begun_cpu
     for undo in restore:
         undo()
     size = sum(path.stat().st_size for path in Path("mlruns").rglob("*") if path.is_file())
@@ -119,25 +131,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
         one = measure(1, Path(folder) / "one")
-        print(f"a study of one trial: {one.wall:.2f} s, {one.cpu:.2f} s of the processor\n")
-        print(
-            "Milliseconds a trial beyond the first; MLflow's thread runs beside the coordinator's.\n"
-        )
-        print(
-            "| trials | s | ms | of the processor | Optuna's ask | MLflow's thread | MB in mlruns/ |"
-        )
+        print(f"a study of one trial: {one.wall:.2f} s, {one.cpu:.2f} s of CPU time\n")
+        print("Milliseconds of each trial after the first. MLflow has its own thread.\n")
+        print("| trials | s | ms | CPU ms | Optuna's ask | MLflow's thread | MB in mlruns/ |")
         print("|---|---|---|---|---|---|---|")
         for trials in args.trials:
-            all_of_it = measure(trials, Path(folder) / str(trials))
+            study = measure(trials, Path(folder) / str(trials))
             each = [
-                1000 * (much - little) / (trials - 1)
-                for much, little in zip(all_of_it[:4], one[:4], strict=True)
+                1000 * (all_trials - one_trial) / (trials - 1)
+                for all_trials, one_trial in zip(study[:4], one[:4], strict=True)
             ]
             cells = [
                 f"{trials}",
-                f"{all_of_it.wall:.1f}",
+                f"{study.wall:.1f}",
                 *(f"{ms:.1f}" for ms in each),
-                f"{all_of_it.size / 1e6:.0f}",
+                f"{study.size / 1e6:.0f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
         os.chdir(Path(__file__).parent)

@@ -1,8 +1,9 @@
-"""How many model-steps a second the batched engine trains, by the number of models, against one model in eager mode.
+"""Measures the batched engine: model-steps a second for different numbers of models.
 
-All models have the lecture's size (block 3, embedding 10, hidden 200, batch 32). The eager model is the lecture's loop
-under autograd on the same device; the two take turns, and the best of the rounds counts, so that other load on the
-machine weighs on both alike. Training steps only: evaluations, admissions and the capture of CUDA graphs are left out.
+The peer is one model in the lecture's loop under autograd, on the same device. All models have
+the lecture's size (block 3, embedding 10, hidden 200, batch 32). Engine and peer take turns, and
+the best of the rounds counts, so that other load on the machine affects both. Only training
+steps are timed: no evaluations, no admissions, no capture of CUDA graphs.
 
     python tests/benchmarks/bench_population.py [--device cpu|cuda] [--optimizer sgd|adamw]
 """
@@ -45,7 +46,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def eager_model(corpus: Corpus, config: Config, device: torch.device) -> Callable[[int], None]:
-    """One model as the lecture trains it: a function that runs some steps."""
+    """Return a function that trains one model for n steps, as the lecture does."""
     X, Y = (x.to(device) for x in corpus.train.tensors(config.block_size))
     model = MLP(config, len(corpus.vocab))
     C, W1, b1, W2, b2 = parameters = [
@@ -74,7 +75,7 @@ def eager_model(corpus: Corpus, config: Config, device: torch.device) -> Callabl
 def population(
     corpus: Corpus, configs: list[Config], device: torch.device
 ) -> Callable[[int], object]:
-    """All models in one stack: a function that runs some steps of each."""
+    """Return a function that trains all models for n steps in one stack."""
     layout = Layout(Envelope.around(*configs), len(corpus.vocab))
     stack = Stack(len(configs), layout, TrainSet(corpus.train, device), torch.float32)
     for row, config in enumerate(configs):
@@ -89,7 +90,7 @@ def population(
 
 
 def measure(corpus: Corpus, base: Config, n: int, device: torch.device) -> tuple[float, float]:
-    """Model-steps a second of n models in one stack, and of one eager model beside it."""
+    """Return model-steps a second of n models in one stack, and of one eager model."""
     ours = population(corpus, [base.replace(seed=seed) for seed in range(n)], device)
     eager = eager_model(corpus, base, device)
     steps = 320 if device.type == "cuda" else max(32, 2048 // n // 16 * 16)
@@ -103,7 +104,7 @@ def measure(corpus: Corpus, base: Config, n: int, device: torch.device) -> tuple
 
 
 def processor() -> str:
-    """The name of the CPU."""
+    """Return the name of the CPU."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(
@@ -142,9 +143,8 @@ def main() -> None:
         print(f"{n:7,} {rates[n]:14,.0f} {eager:16,.0f} {rates[n] / eager:7.1f}", flush=True)
     if device.type == "cuda":
         minutes = PROJECTED_MODELS * PROJECTED_STEPS / rates[1024] / 60
-        print(
-            f"{PROJECTED_MODELS:,} configurations x {PROJECTED_STEPS:,} steps at the rate of 1,024: {minutes:.1f} min"
-        )
+        work = f"{PROJECTED_MODELS:,} configurations x {PROJECTED_STEPS:,} steps"
+        print(f"{work} at the rate of 1,024: {minutes:.1f} min")
 
 
 if __name__ == "__main__":

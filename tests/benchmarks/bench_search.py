@@ -1,10 +1,12 @@
-"""Samplers and pruners compared without training: searches are replayed over a table of learning curves.
+"""Compares samplers and pruners without training: replays searches over a table of learning curves.
 
-A proposal is answered by the nearest configuration of the table that was not tried yet, with the dev losses that it
-really had; a pruned trial costs the steps up to there. Costs are counted in whole trials: 1 is the steps of one. The
-table is `learning_curves.csv.gz`, made by make_curves.py.
+The peers are Optuna's own samplers and pruners, and random search with twice the budget. A
+proposal gets the nearest configuration of the table that is still unused, with its measured dev
+losses. A pruned trial costs only its steps up to there. Costs are in whole trials: 1 is the
+steps of one trial. make_curves.py makes the table, learning_curves.csv.gz.
 
-    python tests/benchmarks/bench_search.py [--seeds 20] [--budget 40] [--curves average|dev] [--only NAME ...]
+    python tests/benchmarks/bench_search.py [--seeds 20] [--budget 40] [--curves average|dev]
+        [--only SAMPLER/PRUNER ...]
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class Table:
     """The configurations of the table.
 
     Attributes:
-        params: their parameters.
-        places: (N, 8) the same on scales from 0 to 1, learning rate, decay and batch size as logarithms.
+        params: the N parameter sets.
+        places: (N, 8) the parameters on scales from 0 to 1; learning rate, decay and batch size
+            are logarithmic.
         curves: (N, P) dev losses at P evenly spaced steps; inf after divergence.
     """
 
@@ -66,7 +69,11 @@ class Table:
 
 @cache
 def read_table(kind: str) -> Table:
-    """The table with the losses of the weights themselves (dev) or of their running average (average)."""
+    """Read the table.
+
+    Args:
+        kind: "dev" for the losses of the weights, "average" for those of their running average.
+    """
     frame = pd.read_csv(TABLE)
     columns = [name for name in frame if str(name).startswith(f"{kind}_")]
     params = [
@@ -78,18 +85,19 @@ def read_table(kind: str) -> Table:
 
 
 def places(params: list[dict[str, Any]]) -> np.ndarray:
-    """Parameters (N, 8) on scales from 0 to 1."""
+    """Return parameters (N, 8) on scales from 0 to 1."""
     scales = {name: Scale.searched(distribution) for name, distribution in SPACE.items()}
     columns = {name: scale.unit(p[name] for p in params) for name, scale in scales.items()}
-    columns["direct"] = columns["direct"] / 2  # it matters less than the length of its axis says
+    columns["direct"] = columns["direct"] / 2  # a yes/no parameter would weigh too much
     return np.stack(list(columns.values()), axis=1)
 
 
 class FromTable(BaseSampler):
-    """Answers a sampler's proposal by the nearest configuration of the table that was not taken yet."""
+    """Replaces a sampler's proposal by the nearest unused configuration of the table."""
 
     def __init__(self, sampler: BaseSampler, table: Table) -> None:
-        self._sampler, self._table = sampler, table
+        self._sampler = sampler
+        self._table = table
         self._free = np.ones(len(table.params), bool)
         self.row = -1  # of the last trial
 
@@ -159,7 +167,7 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
 
 
 def replay(sampler: str, pruner: str, seed: int, budget: float, kind: str) -> np.ndarray:
-    """One search: (K, 2) cost and best dev loss so far, after each evaluation."""
+    """Run one search; returns (K, 2) cost and best dev loss so far, after each evaluation."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = read_table(kind)
@@ -191,7 +199,10 @@ def replay(sampler: str, pruner: str, seed: int, budget: float, kind: str) -> np
 
 
 def summarise(searches: list[np.ndarray], budget: float) -> dict[str, Any]:
-    """Over seeds: median cost to each level, and the median best loss at a quarter, a half and all of the budget."""
+    """Return medians over seeds: cost to each level, and best loss at shares of the budget.
+
+    The shares are a quarter, a half and all.
+    """
     row: dict[str, Any] = {}
     for level in LEVELS:
         costs = [
@@ -205,11 +216,14 @@ def summarise(searches: list[np.ndarray], budget: float) -> dict[str, Any]:
 
 
 def rank_correlations(kind: str) -> dict[str, list[float]]:
-    """Spearman's correlation of the loss at 5, 15, 25, 50 and 75% of the steps with the lowest of the weights' own."""
-    curves, final = (
-        pd.DataFrame(read_table(kind).curves),
-        pd.Series(read_table("dev").curves.min(axis=1)),
-    )
+    """Return how well early losses rank the configurations.
+
+    Returns:
+        Spearman's correlations of the loss at 5, 15, 25, 50 and 75% of the steps with the lowest
+        dev loss of the weights; over all configurations, and over the best quarter.
+    """
+    curves = pd.DataFrame(read_table(kind).curves)
+    final = pd.Series(read_table("dev").curves.min(axis=1))
     shares = [0.05, 0.15, 0.25, 0.5, 0.75]
     columns = [round(share * curves.shape[1]) - 1 for share in shares]
     best = final.nsmallest(len(final) // 4).index
@@ -222,16 +236,13 @@ def rank_correlations(kind: str) -> dict[str, list[float]]:
 def main(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     n_rows = len(read_table("dev").params)
-    print(
-        f"{n_rows} learning curves; how well dev loss at 5, 15, 25, 50 and 75% of the steps ranks them as the end does"
-    )
+    print(f"{n_rows} learning curves; rank correlation of the dev loss at 5, 15, 25, 50 and 75% of")
+    print("the steps with the lowest dev loss")
     for kind, title in (("dev", "weights"), ("average", "their average")):
         for which, values in rank_correlations(kind).items():
             print(f"  {title:<14}{which:<13}" + " ".join(f"{value:6.2f}" for value in values))
     lowest = read_table("average").curves.min(axis=1) - read_table("dev").curves.min(axis=1)
-    print(
-        f"lowest loss of the average above that of the weights: median {np.median(lowest):+.4f} over the table"
-    )
+    print(f"lowest loss of the average minus that of the weights: median {np.median(lowest):+.4f}")
     rows = {}
     with ProcessPoolExecutor(args.processes) as pool:
 
@@ -271,7 +282,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--budget", type=float, default=40.0, help="whole trials a search may cost")
+    parser.add_argument(
+        "--budget", type=float, default=40.0, help="cost of a search in whole trials (default: 40)"
+    )
     parser.add_argument("--curves", choices=["average", "dev"], default="average")
     parser.add_argument("--only", nargs="*", help="pairs SAMPLER/PRUNER")
     parser.add_argument("--processes", type=int, default=os.cpu_count())

@@ -1,8 +1,10 @@
-"""A whole study against the script that an engineer would write in an afternoon: the same trials, all stores on.
+"""Measures a whole study from its start to its last line, with all stores.
 
-Both run as whole processes, ours first, so that the peer (plain_study.py) can train the very parameters that ours
-proposed; ours starts from empty stores and a compiled kernel. Then ours once more under a clock, to say where its time
-goes; the main thread's rows add up to its time from the imports to the last line, and the slots' are summed over slots.
+The peer is plain_study.py, the script that an engineer would write in an afternoon. Both run as
+whole processes. Ours runs first, so that the peer can train the parameters that ours proposed.
+Ours starts with empty stores and a compiled kernel. A second run of ours is timed by activity:
+the rows of the main thread add up to its time from the imports to the last line, and those of
+the slots are summed.
 
     python tests/benchmarks/bench_study.py [--trials 16] [--steps 5000] [--own-kernel]
 """
@@ -33,7 +35,7 @@ STUDY = HERE.parents[1] / "studies" / "mlp.py"
 
 
 def run(command: list[str], folder: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds of a whole process, and the JSON of its last line."""
+    """Run a whole process; returns its seconds and the JSON of its last line."""
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, check=True, capture_output=True, text=True
@@ -42,7 +44,7 @@ def run(command: list[str], folder: Path) -> tuple[float, dict[str, Any]]:
 
 
 def proposed(folder: Path) -> list[dict[str, Any]]:
-    """The parameters of the study in a folder, in order."""
+    """Return the parameters of the trials of the study in a folder, in order."""
     from studies.harness.store.study import load_study
 
     return [
@@ -52,13 +54,12 @@ def proposed(folder: Path) -> list[dict[str, Any]]:
 
 
 class Clock:
-    """Seconds by activity; an activity within another of the same thread counts for itself only."""
+    """Seconds by activity. An inner activity of a thread does not count for the outer one."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
-        self._inner = (
-            threading.local()
-        )  # seconds of the activities within the present one, outermost first
+        # Seconds of the inner activities of each activity that runs, outermost first.
+        self._inner = threading.local()
 
     @contextmanager
     def activity(self, label: str) -> Iterator[None]:
@@ -84,7 +85,7 @@ class Clock:
 
 
 def time_one_study(trials: int, steps: int) -> None:
-    """Run a study of this process's own under a clock, and print two tables."""
+    """Run a study in this process, time its activities, and print two tables."""
     clock, begun = Clock(), time.perf_counter()
     with clock.activity("imports"):
         from studies import mlp
@@ -112,20 +113,27 @@ def time_one_study(trials: int, steps: int) -> None:
     with clock.activity("corpus, Optuna's store, kernel, and the rest"):
         launch.run_study(args, mlp.space, mlp.BASE, first=mlp.LECTURE)
     wall, spent = time.perf_counter() - begun, clock.spent
-    beside = ("training", "evaluation", "MLflow: import, and", "MLflow: what", "MLflow: sending")
+    other_threads = (
+        "training",
+        "evaluation",
+        "MLflow: import, and",
+        "MLflow: what",
+        "MLflow: sending",
+    )
     for title, there in (
         (f"the main thread, {wall:.1f} s", False),
-        ("beside it, in the slots and MLflow's thread", True),
+        ("the slots and MLflow's thread", True),
     ):
         print(f"\nwhere the time goes: {title}\n")
         print("| | s | share |")
         print("|---|---|---|")
         for label, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-            if label.startswith(beside) == there:
+            if label.startswith(other_threads) == there:
                 print(f"| {label} | {seconds:.2f} | {seconds / wall:.0%} |")
 
 
 def blas_kernel() -> str:
+    """Return the name of the kernel that OpenBLAS selected."""
     import numpy  # noqa: F401
     from threadpoolctl import threadpool_info
 
@@ -147,8 +155,10 @@ def main() -> None:
     if args.own_kernel:
         for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
             os.environ.pop(name, None)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, OpenBLAS pinned to "
-          f"{os.environ.get('OPENBLAS_CORETYPE', 'nothing')} (kernel {blas_kernel()})")  # fmt: skip
+    processor = platform.processor() or platform.machine()
+    pinned = os.environ.get("OPENBLAS_CORETYPE", "nothing")
+    blas = f"OpenBLAS pinned to {pinned} (kernel {blas_kernel()})"
+    print(f"{processor}, {os.cpu_count()} cores, {blas}")
     flags = ["--trials", str(args.trials), "--steps", str(args.steps)]
     ours_only = ["--no-prune", "--repeats", "0", "--json"]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,9 @@
-"""How long until a search has a model of a dev loss: studies/mlp.py against the plain script, over several seeds.
+"""Measures how long a search takes to reach a dev loss: studies/mlp.py, over several seeds.
 
-The same five parameters and ranges, 5,000 SGD steps a trial, both with their pruner and all their stores, counted from
-the start of the process. The plain script (plain_study.py, with TPE and MedianPruner) gets at most 100 trials and
-`--timeout` seconds; a search that does not arrive counts as that long.
+The peer is plain_study.py with TPE and MedianPruner. Both search the same five parameters and
+ranges with 5,000 SGD steps a trial, their own pruner and all stores. Time counts from the start
+of the process. The peer gets at most 100 trials, and both at most `--timeout` seconds; a search
+that does not reach the loss counts as `--timeout` seconds.
 
     python tests/benchmarks/bench_target.py [--level 2.07] [--seeds 5] [--names PATH]
 """
@@ -29,12 +30,16 @@ STUDY = HERE.parents[1] / "studies" / "mlp.py"
 
 
 def reached(folder: Path, level: float) -> float:
-    """When a trial of the study in a folder first had a dev loss of at most `level`, in seconds since the epoch."""
+    """Return when the study in a folder first had a dev loss of at most `level`.
+
+    Returns:
+        Seconds since the epoch; inf if it did not reach that loss yet.
+    """
     try:
         trials = load_study("mlp", str(folder / "mlruns/optuna/mlp.journal")).get_trials(
             deepcopy=False
         )
-    except ValueError:  # not made yet
+    except ValueError:  # the study does not exist yet
         return math.inf
     rows = [
         row for trial in trials for row in trial.user_attrs.get("summary", {}).get("history", [])
@@ -43,9 +48,10 @@ def reached(folder: Path, level: float) -> float:
 
 
 def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
-    """Seconds from the start of the process."""
+    """Return the seconds that studies/mlp.py took, from the start of its process."""
     with tempfile.TemporaryDirectory() as name:
-        folder, began = Path(name), time.time()
+        folder = Path(name)
+        began = time.time()
         flags = ["--trials", "1000", "--repeats", "0", "--seed", str(seed), *names]
         study = subprocess.Popen(
             [sys.executable, str(STUDY), *flags],
@@ -55,9 +61,7 @@ def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
         )
         while (at := reached(folder, level)) == math.inf and time.time() - began < timeout:
             if study.poll() is not None:
-                raise RuntimeError(
-                    f"the study of seed {seed} ended before its time, with exit code {study.returncode}"
-                )
+                raise RuntimeError(f"the study of seed {seed} ended with code {study.returncode}")
             time.sleep(0.5)
         study.send_signal(signal.SIGINT)
         study.wait(30)
@@ -65,7 +69,7 @@ def ours(seed: int, level: float, timeout: float, names: list[str]) -> float:
 
 
 def plain(seed: int, level: float, timeout: float, names: list[str]) -> float:
-    """The same for the plain script."""
+    """Return the seconds that the plain script took, from the start of its process."""
     with tempfile.TemporaryDirectory() as folder:
         flags = [
             "--trials",
@@ -97,10 +101,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["ours", "plain"])
     args = parser.parse_args()
     names = ["--names", str(args.names.absolute())] if args.names else []
-    print(
-        f"seconds to a dev loss of {args.level}, {os.cpu_count()} cores, at most {args.timeout:g} s",
-        flush=True,
-    )
+    limits = f"{os.cpu_count()} cores, at most {args.timeout:g} s"
+    print(f"seconds to a dev loss of {args.level}, {limits}", flush=True)
     medians = {}
     for name, search in (("ours", ours), ("plain", plain)):
         if args.only in (None, name):

@@ -1,10 +1,13 @@
-"""Steps a second of the CPU engine, beside the lecture's loop and the same loop in JAX; one thread each, taken in turn.
+"""Measures the CPU engine: steps a second, in one thread.
 
-python tests/benchmarks/bench_trainer.py        (two minutes; quiet machine, please)
+The peers are the lecture's loop in torch and the same loop in JAX. Each round measures every
+contender once, so that other load affects all; medians over the rounds are printed. Run it on a
+quiet machine; it takes about two minutes. Environment variables that select an older OpenBLAS
+kernel are removed for this process, except with --pinned. They affect torch and JAX only: the
+CPU engine uses no BLAS. The script then measures two slots, an evaluation, and the compilation
+of the kernel.
 
-Each round measures every contender once, so that a disturbance falls on all; medians over the rounds are printed. An
-environment that pins OpenBLAS to an older kernel is undone for this process, and the kernel that runs is named; with
---pinned it is left as it is. Only torch and JAX could be touched by that: the CPU engine uses no BLAS.
+    python tests/benchmarks/bench_trainer.py [--rounds 5] [--seconds 0.4] [--pinned]
 """
 
 from __future__ import annotations
@@ -25,9 +28,8 @@ ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-if (
-    __name__ == "__main__" and os.environ.get("MAKEMORE_BENCH") != "ready"
-):  # BLAS reads the environment when it loads
+# BLAS reads the environment when it loads.
+if __name__ == "__main__" and os.environ.get("MAKEMORE_BENCH") != "ready":
     environment = {**os.environ, **ONE_THREAD, "MAKEMORE_BENCH": "ready"}
     if "--pinned" not in sys.argv:
         environment = {name: value for name, value in environment.items() if name not in PINS}
@@ -55,11 +57,14 @@ ROWS = {
         init="kaiming", block_size=8, n_embd=24, n_hidden=400, batch_size=256
     ),
 }
-Steps = Callable[[int], object]  # trains so many steps, and returns when they are done
+Steps = Callable[[int], object]  # trains n steps, and returns when they are done
 
 
 def lecture_loop(config: Config, corpus: Corpus) -> Steps:
-    """The lecture's training loop, line by line: autograd, and p.data += -lr * p.grad whatever the optimizer."""
+    """Return the lecture's training loop, line by line, with autograd.
+
+    Its update is p.data += -lr * p.grad for both optimizers.
+    """
     X, Y = corpus.train.tensors(config.block_size)
     model = MLP(config, len(corpus.vocab))
     C, W1, b1, W2, b2 = parameters = list(model.parameters())
@@ -83,7 +88,10 @@ def lecture_loop(config: Config, corpus: Corpus) -> Steps:
 
 
 def jax_loop(config: Config, corpus: Corpus) -> Steps:
-    """The same step in JAX: one jitted scan over all steps, their rows drawn before it; AdamW by hand where asked."""
+    """Return the same loop in JAX: one jitted scan over all steps, with rows drawn before it.
+
+    AdamW is written out, since JAX has no optimizers.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -106,7 +114,8 @@ def jax_loop(config: Config, corpus: Corpus) -> Steps:
             return ([a - config.lr * b for a, b in zip(p, g, strict=True)], m, v, n + 1), None
         m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
         v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g, strict=True)]
-        c, d = 1 / (1 - 0.9**n), 1 / (1 - 0.999**n)
+        c = 1 / (1 - 0.9**n)
+        d = 1 / (1 - 0.999**n)
         p = [
             a - config.lr * c * b / (jnp.sqrt(e * d) + 1e-8)
             for a, b, e in zip(p, m, v, strict=True)
@@ -127,14 +136,17 @@ def kernel_loop(config: Config, corpus: Corpus) -> Steps:
 
 
 def rate(steps: Steps, n: int) -> float:
-    """Steps a second of one call."""
+    """Return the steps a second of one call."""
     started = time.perf_counter()
     steps(n)
     return n / (time.perf_counter() - started)
 
 
 def suitable_steps(steps: Steps, seconds: float) -> int:
-    """How many steps take about so long; each number is run once before it is timed, since JAX compiles for each."""
+    """Return how many steps take about `seconds`.
+
+    Each number of steps runs once before it is timed, because JAX compiles for each number.
+    """
     n = 100
     for _ in range(2):
         steps(n)
@@ -144,7 +156,7 @@ def suitable_steps(steps: Steps, seconds: float) -> int:
 
 
 def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
-    """The table of steps a second: medians over rounds of about `seconds` for each contender."""
+    """Print steps a second: medians over rounds of about `seconds` for each contender."""
     contenders: dict[str, Callable[[Config, Corpus], Steps]] = {
         "lecture": lecture_loop,
         "engine": kernel_loop,
@@ -177,7 +189,7 @@ def compare(corpus: Corpus, rounds: int, seconds: float) -> None:
 
 
 def two_slots(corpus: Corpus, rounds: int) -> None:
-    """How much faster two models train on two cores than one after the other."""
+    """Print how much faster two models train on two cores than one after the other."""
     if (os.cpu_count() or 1) < 2:
         print("two slots: this machine has one core")
         return
@@ -201,7 +213,10 @@ def two_slots(corpus: Corpus, rounds: int) -> None:
 
 
 def evaluation(corpus: Corpus, rounds: int) -> None:
-    """An evaluation of the dev split, beside the two matrix products of a plain one over every example."""
+    """Print the time of an evaluation of the dev split.
+
+    The peer is the two matrix products of a plain evaluation over every example.
+    """
     for row, config in list(ROWS.items())[::4]:
         slot = Slot(config, corpus)
         emb = torch.randn(len(corpus.dev), config.block_size * config.n_embd)
@@ -222,14 +237,18 @@ def evaluation(corpus: Corpus, rounds: int) -> None:
 
 COMPILE = """
 import time
-from makemore.config import Config; from makemore.data import load_corpus; from makemore.engines.cpu.slot import Slot
-corpus = load_corpus(); started = time.perf_counter(); Slot(Config(), corpus).run(1)
+from makemore.config import Config
+from makemore.data import load_corpus
+from makemore.engines.cpu.slot import Slot
+corpus = load_corpus()
+started = time.perf_counter()
+Slot(Config(), corpus).run(1)
 print(time.perf_counter() - started)
 """
 
 
 def compilation() -> None:
-    """Seconds from a config to its first step, with and without machine code on disk."""
+    """Print the seconds from a config to its first step, with and without cached machine code."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             **os.environ,
@@ -256,10 +275,12 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--seconds", type=float, default=0.4, help="of one measurement (default: %(default)s)"
+        "--seconds", type=float, default=0.4, help="length of a measurement (default: 0.4)"
     )
     parser.add_argument(
-        "--pinned", action="store_true", help="leave an environment's choice of OpenBLAS kernel"
+        "--pinned",
+        action="store_true",
+        help="keep the OpenBLAS kernel that the environment selects",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -276,7 +297,7 @@ def main() -> None:
     print(f"BLAS in this process: {', '.join(sorted(blas))}; the engine uses none.")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     with threadpool_limits(1, user_api="blas"):
-        if cores:  # one core for all contenders, so that none is moved about
+        if cores:  # one core for all contenders, so that none is moved
             os.sched_setaffinity(0, cores[-1:])
         compare(corpus, args.rounds, args.seconds)
         if cores:

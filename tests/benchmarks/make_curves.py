@@ -1,9 +1,10 @@
-"""Train a few hundred configurations of the record search in full, and keep their learning curves for bench_search.py.
+"""Makes learning_curves.csv.gz for bench_search.py: learning curves of complete trainings.
 
-    python tests/benchmarks/make_curves.py
+It trains a few hundred configurations of the record search, in about half an hour on two cores.
+Most are random; the rest are TPE's proposals from these results, so that the table is dense near
+the best.
 
-Most configurations are drawn at random, the rest by TPE from what those reached, so that the table is dense where a
-search ends. Two cores take about half an hour.
+    python tests/benchmarks/make_curves.py [--random 266] [--by-tpe 34] [--steps 10000]
 """
 
 from __future__ import annotations
@@ -32,11 +33,18 @@ SPAN = 0.1  # the averaged weights' memory, as a share of the steps done
 
 
 def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[float], float]:
-    """Dev loss of the weights and of their running average at POINTS steps, nan after divergence; and seconds."""
+    """Train one config.
+
+    Returns:
+        Dev loss of the weights and of their running average at POINTS steps, nan after
+        divergence; and the seconds of the training without the average.
+    """
     slot = Slot(config, corpus)
     average = slot.weights.flat.copy()
-    curve, averaged = [math.nan] * POINTS, [math.nan] * POINTS
-    began, spent = time.perf_counter(), 0.0
+    curve = [math.nan] * POINTS
+    averaged = [math.nan] * POINTS
+    began = time.perf_counter()
+    spent = 0.0
     for point in range(POINTS):
         end = (point + 1) * config.max_steps // POINTS
         while slot.steps_done < end:
@@ -50,7 +58,8 @@ def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[f
         if not curve[point] < DIVERGED_LOSS:
             curve[point] = math.nan
             break
-        away, weights = time.perf_counter(), slot.weights.flat.copy()
+        away = time.perf_counter()
+        weights = slot.weights.flat.copy()
         slot.weights.flat[:] = average
         averaged[point] = slot.evaluate()
         slot.weights.flat[:] = weights
@@ -59,7 +68,10 @@ def learning_curves(config: Config, corpus: Corpus) -> tuple[list[float], list[f
 
 
 def main(at_random: int, by_tpe: int, steps: int, threads: int) -> None:
-    corpus, lock, rows, n_configs = load_corpus(None), Lock(), [], at_random + by_tpe
+    corpus = load_corpus(None)
+    lock = Lock()
+    rows: list[dict[str, Any]] = []
+    n_configs = at_random + by_tpe
     base = Config(
         optimizer="adamw", schedule="cosine", init="kaiming", max_steps=steps, eval_interval=steps
     )

@@ -1,7 +1,11 @@
-"""The peer of bench_study and bench_target: a five-parameter search as an engineer would write it in an afternoon.
+"""The peer of bench_study.py and bench_target.py: a simple search, written in an afternoon.
 
-Optuna in SQLite, nested MLflow runs in SQLite through the fluent API, the lecture's training loop in torch under
-autograd, one trial after another, torch's default threads, dev loss every 500 steps, the model saved as an artifact.
+It searches five parameters with Optuna in SQLite and nested MLflow runs in SQLite through the
+fluent API. It trains with the lecture's loop in torch under autograd, one trial after another,
+with torch's default number of threads, takes the dev loss every 500 steps, and saves the model
+as an artifact.
+
+    python tests/benchmarks/plain_study.py [--trials 16] [--steps 5000] [--prune]
 """
 
 from __future__ import annotations
@@ -94,9 +98,9 @@ def main() -> None:
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--params", type=Path, help="JSON list of parameters to train, in order")
     parser.add_argument("--names", type=Path, default=NAMES)
-    parser.add_argument("--seed", type=int, help="of the sampler and of torch")
+    parser.add_argument("--seed", type=int, help="seed of the sampler and of torch")
     parser.add_argument("--until", type=float, help="stop at this dev loss")
-    parser.add_argument("--timeout", type=float, help="seconds after which no trial begins")
+    parser.add_argument("--timeout", type=float, help="seconds after which no new trial starts")
     args = parser.parse_args()
     words = args.names.read_text().split()
     if args.seed is not None:
@@ -106,11 +110,13 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
     mlflow.set_experiment("plain")
-    sampler, pruner = optuna.samplers.TPESampler(seed=args.seed), optuna.pruners.MedianPruner()
+    sampler = optuna.samplers.TPESampler(seed=args.seed)
+    pruner = optuna.pruners.MedianPruner()
     study = optuna.create_study(storage="sqlite:///optuna.db", sampler=sampler, pruner=pruner)
     for params in json.loads(args.params.read_text()) if args.params else []:
         study.enqueue_trial(params)
-    spent, ended = [0.0], [0.0]
+    spent = [0.0]
+    ended = [0.0]
 
     def timed(trial: optuna.Trial) -> float:
         begun = time.perf_counter()

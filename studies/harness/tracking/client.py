@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -71,12 +72,14 @@ def connect(uri: str | None) -> Any:
                 _make_database(path)
             # With WAL a commit need not reach the disk: a power cut may take the last ones back, and harms nothing.
             _wait_less(path.absolute(), "NORMAL")
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
+            _check_room(path.parent)
+            # MLflow retries a database that it cannot open for 100 s; sqlite3 fails at once. While
+            # this connection is open, MLflow needs no further room to open the database.
             with closing(sqlite3.connect(path)) as database:
-                database.execute(
-                    "PRAGMA journal_mode=WAL"
-                )  # persists in the file; halves the time of each call
+                # Persists in the file, and halves the time of each call.
+                database.execute("PRAGMA journal_mode=WAL")
+                client = MlflowClient(uri)
+                client.search_experiments(max_results=1)
         return client
 
 
@@ -114,6 +117,16 @@ def _one_sentence(uri: str) -> Iterator[None]:
         ) from None
 
 
+def _check_room(folder: Path) -> None:
+    """Write what SQLite needs to open a database; on a full disk it says only "disk I/O error".
+
+    Raises:
+        OSError: the folder cannot be written; with the system's reason.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(64 * 1024))
+
+
 def _make_database(path: Path) -> None:
     """Have MLflow make its tables in a file beside `path`, and move it there once it is whole and on the disk.
 
@@ -126,6 +139,7 @@ def _make_database(path: Path) -> None:
     for left in path.parent.glob(f"{glob.escape(new.name)}*"):  # by a kill, perhaps with a journal
         left.unlink()
     _wait_less(new, "OFF")
+    new.touch()  # fails at once where no file can be made
     try:
         MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
         with new.open("rb") as file:

@@ -1,0 +1,190 @@
+"""The loop of a study: pruned, diverged and failed trials, kept checkpoints, seed repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.engines.cpu.engine import CpuEngine, Slot
+from studies.harness.search import launch as launch_module
+from studies.harness.store.trials import dev_loss, ranked
+from tests.studies.conftest import (
+    Launcher,
+    artifacts_of,
+    runs_by_trial,
+    runs_of,
+    trials_of,
+    violations,
+)
+
+# ---- pruned and diverged trials
+
+
+def test_pruned_run_is_killed_with_reason(launch: Launcher) -> None:
+    launch(trials=14)
+
+    pruned = [trial for trial in trials_of("small") if trial.state == TrialState.PRUNED]
+    assert pruned
+    runs = runs_by_trial("small")
+    for trial in pruned:
+        run = runs[trial.number]
+        assert (run.info.status, run.data.tags["state"]) == ("KILLED", "PRUNED")
+        assert run.data.tags["reason"].startswith(("pruned", "diverged at step"))
+        assert run.data.metrics["dev_loss"] == dev_loss(trial)
+    assert violations("small") == []
+
+
+def test_diverged_trial_is_pruned_with_its_step(launch: Launcher) -> None:
+    def explode(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True))
+
+    assert launch(space=explode, base=Config(init="lecture"), first=None, trials=2) == 0
+
+    for trial in trials_of("small"):
+        assert trial.state == TrialState.PRUNED
+        assert trial.user_attrs["summary"]["reason"].startswith("diverged at step")
+    # MLflow stores an infinite metric as 1.8e308, which spoils the axes of its charts.
+    for run in runs_of("small"):
+        assert all(abs(value) < 1e300 for value in run.data.metrics.values())
+    assert violations("small") == []
+
+
+# ---- checkpoints
+
+
+def trials_with_model() -> set[int]:
+    runs = runs_by_trial("small")
+    return {number for number, run in runs.items() if "model.safetensors" in artifacts_of(run)}
+
+
+def test_only_best_trials_keep_checkpoints(launch: Launcher) -> None:
+    launch(trials=8, keep_models=2, prune=False)
+
+    best = ranked(trials_of("small"))[:2]
+    assert trials_with_model() == {trial.number for trial in best}
+
+
+def test_lower_keep_models_drops_earlier_checkpoints(launch: Launcher) -> None:
+    launch(trials=4, prune=False)
+    launch(trials=5, prune=False, keep_models=1)
+
+    assert trials_with_model() == {ranked(trials_of("small"))[0].number}
+
+
+# ---- seed repeats
+
+
+def test_best_trials_get_seed_repeats(launch: Launcher, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch(trials=12, repeats=2, json=True, prune=False) == 0
+
+    trials = trials_of("small")
+    repeats = [t for t in trials if "repeat_of" in t.user_attrs]
+    best = [t.number for t in ranked(trials)[:3]]
+    assert sorted(t.user_attrs["repeat_of"] for t in repeats) == sorted(best * 2)
+    for trial in repeats:
+        original = trials[trial.user_attrs["repeat_of"]]
+        assert trial.params == original.params
+        assert trial.state == TrialState.COMPLETE
+    assert len({t.user_attrs["seed"] for t in trials}) == len(trials)
+    # Seed repeats do not count, and their runs are children of the run that they repeat.
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trials"] == 12
+    runs = runs_by_trial("small")
+    for trial in repeats:
+        parent = runs[trial.user_attrs["repeat_of"]]
+        assert runs[trial.number].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert violations("small") == []
+
+
+# ---- engines that fail
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> None:
+    """Let every slot's thread call `fail` before it trains up to the next evaluation."""
+
+    class Faulty(CpuEngine):
+        def admit(self, config: Config) -> int:
+            number = super().admit(config)
+            slot = self._slots[number]
+            train = slot.train
+
+            def faulty() -> Any:
+                fail(slot)
+                return train()
+
+            slot.train = faulty  # type: ignore[method-assign]
+            return number
+
+    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
+        return Faulty(corpus, capacity)
+
+    monkeypatch.setattr(launch_module, "make_engine", make)
+
+
+def test_failed_trials_are_trained_again(launch: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[int] = []
+
+    def fail(slot: Slot) -> None:
+        if slot.history and len(failures) < 2:
+            failures.append(slot.config.seed)
+            raise MemoryError("injected")
+
+    inject(monkeypatch, fail)
+    assert launch(trials=5, prune=False) == 0
+
+    trials = trials_of("small")
+    runs = runs_by_trial("small")
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    assert len(failed) == 2
+    assert sum(t.state == TrialState.COMPLETE for t in trials) == 5
+    for trial in failed:
+        run = runs[trial.number]
+        assert (run.info.status, run.data.tags["state"]) == ("FAILED", "FAIL")
+        assert "injected" in run.data.tags["reason"]
+        again = next(t for t in trials if t.user_attrs.get("retry_of") == trial.number)
+        assert again.params == trial.params
+        assert again.user_attrs["seed"] == trial.user_attrs["seed"]
+        assert runs[again.number].data.tags["retry_of"] == str(trial.number)
+    assert violations("small") == []
+
+
+def test_failing_parameters_are_tried_three_times(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(slot: Slot) -> None:
+        raise MemoryError("injected")
+
+    inject(monkeypatch, fail)
+    assert launch(trials=2) == 0
+
+    trials = trials_of("small")
+    assert [t.state for t in trials] == [TrialState.FAIL] * 6
+    assert len({tuple(t.params.items()) for t in trials}) == 2
+    assert violations("small") == []
+
+
+def test_bug_in_trainer_keeps_finished_trials(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def fail(slot: Slot) -> None:
+        if slot.config.seed not in seen:
+            seen.append(slot.config.seed)
+        if len(seen) == 3:
+            raise ZeroDivisionError("a bug")
+
+    inject(monkeypatch, fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        launch(trials=6, workers=1, prune=False)
+
+    states = [t.state for t in trials_of("small")]
+    assert states.count(TrialState.COMPLETE) == 2
+    assert TrialState.RUNNING not in states
+    assert violations("small") == []
