@@ -19,6 +19,14 @@ from studies.harness.store.journal import Journal, check_journal, drop_torn_line
 from tests.conftest import ROOT
 
 RECORDS = [{"op_code": 0, "name": "a"}, {"op_code": 1, "name": "b"}]
+HOLD_LOCK = """
+import sys, time
+from pathlib import Path
+from studies.harness.store.journal import _Lock
+_Lock(Path(sys.argv[1])).acquire()
+print("locked", flush=True)
+time.sleep(60)
+"""
 
 
 class TestJournalContract(StorageTestCase):
@@ -87,11 +95,7 @@ def test_failed_write_leaves_no_partial_record(journal: Journal) -> None:
 
 
 def test_lock_of_a_killed_process_is_free(journal: Journal) -> None:
-    program = (
-        "import sys, time; from pathlib import Path; from studies.harness.store.journal import _Lock\n"
-        "_Lock(Path(sys.argv[1])).acquire(); print('locked', flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", program, str(journal._path)]
+    command = [sys.executable, "-c", HOLD_LOCK, str(journal._path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         assert process.stdout.readline() == "locked\n"
