@@ -144,7 +144,8 @@ def test_a_file_that_someone_wrote_is_not_written_over(workdir: Path, run_file: 
         ),
         (
             ["none"],
-            "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its --storage.",
+            "no study 'none' in {here}/mlruns/optuna, which holds small; give one of these names, run the "
+            "command from the folder that holds the right mlruns/, or give --storage.",
         ),
         (
             ["small", "-o", "words.txt/x"],
@@ -159,7 +160,7 @@ def test_bad_input_is_refused_in_a_sentence(
     add_trial(
         load_study("small", None), TrialState.PRUNED, reason="diverged at step 4", dev_loss=None
     )
-    assert run_file(EXPORT, *flags).refusal == sentence
+    assert run_file(EXPORT, *flags).refusal == sentence.format(here=workdir)
 
 
 def test_a_study_without_a_finished_trial_is_refused(workdir: Path, run_file: Any) -> None:

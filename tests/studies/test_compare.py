@@ -162,7 +162,8 @@ def test_bad_input_is_refused_in_a_sentence(launch: Callable[..., int], run_file
     refusals = {
         (
             "none",
-        ): "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its --storage.",
+        ): f"no study 'none' in {Path('mlruns/optuna').absolute()}, which holds small; give one of these "
+        "names, run the command from the folder that holds the right mlruns/, or give --storage.",
         ("small", "--top", "0"): "--top must be at least 1, but got 0.",
         (
             "small",

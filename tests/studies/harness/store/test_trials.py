@@ -27,7 +27,7 @@ from studies.harness.store.trials import (
 )
 from tests.studies.synthetic import falling, make_study, make_trial
 
-PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
+PARAMS: dict[str, Any] = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
 
 
 def trial(loss: float = 2.2, **attrs: Any) -> FrozenTrial:
