@@ -78,7 +78,9 @@ def _connect_sqlite(uri: str) -> Any:
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive("mlflow"):  # processes that create the database together crash each other
-        if not path.exists():
+        if path.exists():
+            _check_database(path)
+        else:
             _create_database(path)
         # In WAL mode, NORMAL keeps the database whole; a power cut may undo the last commits.
         _set_synchronous(path.absolute(), "NORMAL")
@@ -110,8 +112,13 @@ def check_default_store() -> None:
         (MLRUNS / "locks").mkdir(parents=True, exist_ok=True)
         (MLRUNS / "locks" / "mlflow.lock").touch()
         if path.exists():
-            with closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA schema_version")
+            _check_database(path)
+
+
+def _check_database(path: Path) -> None:
+    """Raise sqlite3's error if a file is not a database; SQLAlchemy tries again for 100 s first."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA schema_version")
 
 
 @contextmanager
