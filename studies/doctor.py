@@ -64,7 +64,7 @@ def main(args: Args) -> int:
     if not violations:
         say(console, "Optuna and MLflow agree: each finished trial has one run, with its values.")
     elif not args.repair:
-        say(console, "The same command with --repair corrects what it can.")
+        say(console, "To repair this, run the same command with --repair.")
     if args.json:
         found = [{"kind": v.kind, "detail": v.detail} for v in violations]
         print(json.dumps({"study": args.study, "clean": not violations, "violations": found}))

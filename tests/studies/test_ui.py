@@ -224,7 +224,8 @@ def test_taken_port_is_refused(workdir: Path, run_file: Any) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert run_file(UI, "--port", port).refusal == (
-            f"port {port} is taken on 127.0.0.1; give another --port, or none for the next free one."
+            f"port {port} is taken on 127.0.0.1; give another --port, or none for the next free "
+            "one."
         )
 
 

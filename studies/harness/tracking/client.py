@@ -1,4 +1,4 @@
-"""Connects to MLflow's tracking store: creates what is missing, and finds experiments and runs.
+"""Connects to MLflow's tracking store, creates experiments, and finds experiments and runs.
 
 Functions import mlflow themselves, because its import takes about a second.
 """
@@ -82,7 +82,7 @@ def _connect_sqlite(uri: str) -> Any:
             _check_database(path)
         else:
             _create_database(path)
-        # In WAL mode, NORMAL keeps the database whole; a power cut may undo the last commits.
+        # In WAL mode, NORMAL keeps the database consistent; a power cut may undo the last commits.
         _set_synchronous(path.absolute(), "NORMAL")
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)

@@ -28,7 +28,7 @@ class Violation:
 
     Attributes:
         kind: name of the kind, in a few words.
-        detail: which trial or run, and what was found.
+        detail: the trial or run, and the difference.
         trial: number of the trial whose run the repair writes again, if it does.
         runs: ids of the MLflow runs that the repair deletes.
     """
@@ -70,12 +70,12 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
 
 
 def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -> None:
-    """Repair what can be repaired.
+    """Requeue dead trials, write missing or different runs again, and delete surplus runs.
 
     Args:
         study: the study.
         tracker: a tracker that has not begun; it gets the runs that must be sent.
-        violations: what `check` found.
+        violations: from `check`.
     """
     requeue_dead(study)
     recover(tracker, study)
@@ -97,7 +97,7 @@ def repair_and_send(
     outbox: Path,
     violations: list[Violation],
 ) -> None:
-    """Repair what can be repaired, as a launch of the study, and send it to MLflow."""
+    """Repair the stores as a launch of the study, and send the result to MLflow."""
     launch = Launch.begin(study)
     dataset = {
         "name": study.user_attrs["data"],

@@ -63,7 +63,7 @@ def _restore_all(tracker: Tracker, study: optuna.Study, trials: dict[int, Frozen
     for trial in trials.values():
         if not trial.state.is_finished() or "seed" not in trial.user_attrs:
             continue
-        # The tracker sends its own trials, and what is in the outbox.
+        # The tracker sends its own trials and those in the outbox anyway.
         if _launch_of(trial) != tracker.launch and not any_folder(tracker, trial.number):
             restore(tracker, study, trial)
 

@@ -101,7 +101,7 @@ class Sender:
     # ---- the runs of trials
 
     def send(self, run: PendingRun) -> None:
-        """Send what MLflow does not have of a trial, and note in `run` what it has."""
+        """Send the new data of a trial, and update `run`."""
         record = run.record
         ended = run.ended  # read once: the coordinator may end the trial during this call
         if record.state == "INTERRUPTED" and run.run_id is None and not run.uncertain:

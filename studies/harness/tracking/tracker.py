@@ -3,7 +3,7 @@
 Optuna's storage is the truth. The files of a trial go first to a folder of the outbox, on this
 machine. A thread sends them and removes the folder when MLflow has everything. So training never
 waits for MLflow, and a server that is down delays a trial but loses nothing. After a kill, the
-folders that are left show what is not sent yet.
+remaining folders show which trials are not sent yet.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Tracker:
         sender = self._sender
         assert sender is not None
         with self._lock:
-            # Failed runs come last: one run that MLflow refuses must not delay the others.
+            # Failed runs come last: one run that MLflow refuses must not delay the rest.
             runs = sorted(self._runs.items(), key=lambda item: (item[1].uncertain, item[0]))
 
         failures = 0

@@ -1,4 +1,4 @@
-"""Launches: which of them live, and the requeue of the others' trials."""
+"""Launches: signs of life, and the requeue of trials whose launch died."""
 
 from __future__ import annotations
 

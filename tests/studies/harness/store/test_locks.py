@@ -21,7 +21,7 @@ with exclusive("{name}"):
 
 
 def rest_of(process: subprocess.Popen[str]) -> str:
-    """Return what a process prints until its end."""
+    """Return the output of a process until its end."""
     with process:
         assert process.stdout
         return process.stdout.read()

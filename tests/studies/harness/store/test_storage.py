@@ -1,4 +1,4 @@
-"""Opening storages: what is created, and the sentences for those that cannot be opened."""
+"""Opening storages: creation, and the messages for storages that cannot be opened."""
 
 from __future__ import annotations
 

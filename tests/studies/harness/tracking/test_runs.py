@@ -1,4 +1,4 @@
-"""What is written to an MLflow run."""
+"""Writing MLflow runs: metrics, params, tags, files and the dataset."""
 
 from __future__ import annotations
 

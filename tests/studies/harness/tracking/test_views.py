@@ -1,4 +1,4 @@
-"""The saved views, links and the note as text; tests/studies/test_browser.py opens them in MLflow."""
+"""Saved views, links and the note as text; tests/studies/test_browser.py opens them."""
 
 from __future__ import annotations
 
