@@ -1,38 +1,38 @@
-"""A trial of a study, by default its best, as a config file that can be trained again.
+"""Export a trial of a study, by default the best, as a TOML file that can be trained again.
 
-The file is experiments/configs/STUDY.toml below the working directory, as mlruns is; from a checkout that is the folder
-beside this script. Its [config] is what makemore.trainer and experiments/retrain.py read, its [origin] says where it
-comes from.
+The [config] table is the input of makemore.trainer and of experiments/retrain.py. The [origin]
+table records the study, the trial, the data and the versions. The default path,
+experiments/configs/STUDY.toml, is relative to the working directory.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import time
 import tomllib
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import optuna
 from cyclopts import Parameter
-from optuna.trial import FrozenTrial, TrialState
 
 from makemore.cli import SWITCH
-from makemore.errors import UserError
+from makemore.errors import UserError, check_output, writing
+from studies.harness.cli.args import OUTPUT, STORES
 from studies.harness.cli.commands import print_next, store_flags
 from studies.harness.cli.script import run_script
-from studies.harness.cli.terminal import make_console, say
-from studies.harness.store.study import load_study
 from studies.harness.store.text import without_password
-from studies.harness.store.trials import counts, dev_loss, ranked, trial_config
-from studies.harness.tracking.client import versions
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
 
 CONFIGS = Path("experiments", "configs")
-# What may differ between two exports of the same trial.
-CIRCUMSTANCES = ("command", "exported", "commit", "versions", "trials")
+# Fields of [origin] that may differ between two exports of the same trial.
+EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials")
 
 
 @dataclass
@@ -43,38 +43,32 @@ class Args:
     """Name of the study."""
     _: KW_ONLY
     trial: int | None = None
-    """Number of the trial; the one of lowest dev loss if not given."""
+    """Number of the trial. Default: the trial with the lowest dev loss."""
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
-    """Where the config goes; experiments/configs/STUDY.toml if not given."""
+    """Config file to write. Default: experiments/configs/STUDY.toml."""
     force: Annotated[bool, SWITCH] = False
-    """Write over a file that exists."""
-    storage: str | None = None
-    """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
-    tracking_uri: str | None = None
-    """MLflow tracking URI, for the next command that is shown."""
-    json: Annotated[bool, SWITCH] = False
+    """Overwrite a file that exists."""
+    storage: Annotated[str | None, Parameter(group=STORES)] = None
+    """Optuna URL or path of a journal file. Default: mlruns/optuna/STUDY.journal."""
+    tracking_uri: Annotated[str | None, Parameter(group=STORES)] = None
+    """MLflow tracking URI to put into the proposed command. Default: none."""
+    json: Annotated[bool, SWITCH, Parameter(group=OUTPUT)] = False
     """Print one JSON object as the last line of standard output."""
 
 
 def main(args: Args) -> int:
-    """Write the file. Returns the exit code."""
+    """Write the config file. Returns the exit code."""
+    from studies.harness.store.study import load_study
+    from studies.harness.store.trials import trial_config
+
+    path = check_output(args.out or CONFIGS / f"{args.study}.toml", "--out")
     study = load_study(args.study, args.storage)
-    trial = _choose(study, args.trial)
-    path = args.out or CONFIGS / f"{args.study}.toml"
-    config, origin = trial_config(study, trial), _origin(args, study, trial)
-    written = _write(path, config.to_toml(origin=origin), force=args.force)
-    console = make_console(stderr=args.json)
-    best = f", the best of {origin['trials']}" if args.trial is None else ""
-    losses = f"dev loss {origin['dev_loss']:.4f} at step {origin['best_step']:,}"
-    say(console, f"Trial {trial.number} of study {args.study}{best}: {losses}.")
-    if trial.state == TrialState.PRUNED:
-        say(console, f"It was pruned; trained again, it goes on to step {config.max_steps:,}.")
-    say(console, f"{'Exported to' if written else 'Already exported to'} {path}")
-    names = study.user_attrs.get("names")
-    again = [str(path), *(["--names", names] if names else []), *store_flags(args, storage=False)]
-    print_next(
-        console, ("train it again with 5 seeds", "experiments/retrain.py", [*again, "--seeds", "5"])
-    )
+    trial = _choose_trial(study, args.trial)
+    config = trial_config(study, trial)
+    origin = _origin(args, study, trial)
+    written = _write_config(path, config.to_toml(origin=origin), force=args.force)
+
+    _report(args, study, trial, origin, path, written)
     if args.json:
         outcome = {
             "file": str(path),
@@ -86,48 +80,60 @@ def main(args: Args) -> int:
     return 0
 
 
-def _choose(study: optuna.Study, number: int | None) -> FrozenTrial:
-    """The trial of a number, or the one of lowest dev loss.
+def _choose_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
+    """Return the trial with this number, or the trial with the lowest dev loss.
 
     Raises:
-        UserError: there is none, or it has no dev loss.
+        UserError: no such trial exists, or it has no dev loss.
     """
+    from studies.harness.store.trials import dev_loss, ranked
+
     trials = study.get_trials(deepcopy=False)
     best = ranked(trials)
     if not best:
         raise UserError(
-            f"study {study.study_name!r} has no finished trial yet; let it run until one has a dev loss."
+            f"study {study.study_name!r} has no finished trial yet; "
+            "let it run until a trial has a dev loss."
         )
     if number is None:
         return best[0]
+
     if not 0 <= number < len(trials):
         raise UserError(
-            f"study {study.study_name!r} has no trial {number}; its trials are 0 to {len(trials) - 1}."
+            f"study {study.study_name!r} has no trial {number}; "
+            f"its trials are 0 to {len(trials) - 1}."
         )
     if dev_loss(trials[number]) is None:
         summary = trials[number].user_attrs.get("summary", {})
         state = summary.get("reason") or trials[number].state.name.lower()
         raise UserError(
-            f"trial {number} of study {study.study_name!r} has no dev loss ({state}); choose another."
+            f"trial {number} of study {study.study_name!r} has no dev loss ({state}); "
+            "choose another trial."
         )
     return trials[number]
 
 
 def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    summary, attrs = trial.user_attrs["summary"], study.user_attrs
-    flags = [args.study] + (["--trial", str(args.trial)] if args.trial is not None else [])
+    """Return the [origin] table: where the config comes from."""
+    from studies.harness.store.trials import counts
+    from studies.harness.tracking.client import versions
+
+    summary = trial.user_attrs["summary"]
+    trials = study.get_trials(deepcopy=False)
+    flags = [args.study]
+    if args.trial is not None:
+        flags += ["--trial", str(args.trial)]
     flags += [without_password(flag) for flag in store_flags(args)]
+
     origin = {
         "study": args.study,
         "trial": trial.number,
         "state": trial.state.name,
         "dev_loss": summary["dev_loss"],
         "best_step": summary["best_step"],
-        "trials": sum(
-            counts(t) and t.state.is_finished() for t in study.get_trials(deepcopy=False)
-        ),
-        "data": attrs["data"],
-        "data_sha256": attrs["data_sha256"],
+        "trials": sum(counts(t) and t.state.is_finished() for t in trials),
+        "data": study.user_attrs["data"],
+        "data_sha256": study.user_attrs["data_sha256"],
         "commit": find_commit(),
         "command": shlex.join(["python", "experiments/export.py", *flags]),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -137,61 +143,84 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
 
 
 def find_commit() -> str | None:
-    """The commit of this checkout, followed by -dirty where files differ from it; None without git."""
+    """Return this checkout's commit, with -dirty if files differ from it, or None without git."""
     root = Path(__file__).resolve().parents[1]
-    if not (
-        root / ".git"
-    ).exists():  # installed elsewhere, perhaps inside another project's repository
+    # An installed package may be inside the repository of another project.
+    if not (root / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            ["git", "-C", str(root), *describe], capture_output=True, text=True, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
 
 
-def _write(path: Path, text: str, *, force: Annotated[bool, SWITCH]) -> bool:
-    """Write the file whole; returns False when the same trial already stands in it.
+def _write_config(path: Path, text: str, *, force: bool) -> bool:
+    """Write the file atomically. Returns False if it already holds the same trial.
 
     Raises:
-        UserError: another file stands there and may not be replaced, or it cannot be written.
+        UserError: the file holds something else and `force` is off, or it cannot be written.
     """
-    try:
+    with writing(path, "--out"):
         if path.exists() and not force:
-            if _essence(path.read_text(encoding="utf-8")) == _essence(text):
+            if _parse_export(path.read_bytes()) == _parse_export(text.encode()):
                 return False
             raise UserError(
-                f"{path}: exists and holds something else; give --force to write over it, or another -o."
+                f"{path}: exists and is not the config of this trial; "
+                "give --force to overwrite it, or give --out another path."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another -o.") from None
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return True
 
 
-def _essence(text: str) -> dict[str, Any] | None:
-    """What an exported file says of its trial, without the circumstances of the export."""
+def _parse_export(raw: bytes) -> dict[str, Any] | None:
+    """Return the tables of an exported file without EXPORT_FIELDS, or None if it is not TOML."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        tables = tomllib.loads(raw.decode("utf-8"))
+    except ValueError:  # not UTF-8, or not TOML
         return None
-    origin = {
-        key: value for key, value in tables.get("origin", {}).items() if key not in CIRCUMSTANCES
-    }
-    return {**tables, "origin": origin}
+    origin = tables.get("origin", {})
+    if not isinstance(origin, dict):
+        return None
+    kept = {key: value for key, value in origin.items() if key not in EXPORT_FIELDS}
+    return {**tables, "origin": kept}
+
+
+def _report(
+    args: Args,
+    study: optuna.Study,
+    trial: FrozenTrial,
+    origin: dict[str, Any],
+    path: Path,
+    written: bool,
+) -> None:
+    """Print the exported trial and the command that trains it again."""
+    from studies.harness.cli.terminal import make_console, say
+    from studies.harness.store.trials import trial_config
+
+    console = make_console(stderr=args.json)
+    best = f", the best of {origin['trials']}" if args.trial is None else ""
+    losses = f"dev loss {origin['dev_loss']:.4f} at step {origin['best_step']:,}"
+    say(console, f"Trial {trial.number} of study {args.study}{best}: {losses}.")
+    if trial.state.name == "PRUNED":
+        steps = trial_config(study, trial).max_steps
+        say(console, f"It was pruned; a retraining continues to step {steps:,}.")
+    say(console, f"{'Exported to' if written else 'Already exported to'} {path}")
+
+    flags = [str(path)]
+    if names := study.user_attrs.get("names"):
+        flags += ["--names", names]
+    flags += [*store_flags(args, storage=False), "--seeds", "5"]
+    print_next(console, ("train it again with 5 seeds", "experiments/retrain.py", flags))
 
 
 if __name__ == "__main__":

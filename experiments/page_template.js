@@ -11,7 +11,7 @@ function unpack() {
   let at = 0, row = 0;
   for (const { name, rows, columns, bits } of M.tensors) {
     const w = weights[name] = new Float32Array(rows * columns), zero = 2 ** (bits - 1);
-    let held = 0, n = 0;  // bits that are read and not used yet, at most 31
+    let held = 0, n = 0;  // bits that were read but not used yet, and their number, at most 31
     for (let i = 0; i < w.length; i++) {
       if (i % columns === 0) row++;
       while (n < bits) { held = (held << 8 | raw[at++]) >>> 0; n += 8; }
@@ -36,7 +36,7 @@ function addProduct(out, x, W) {  // out += x W
     for (let j = 0, k = i * n; j < n; j++) out[j] += x[i] * W[k + j];
 }
 
-function logits(word) {  // of what follows these codes
+function logits(word) {  // of the next character after these codes
   const x = new Float64Array(T * E);
   for (let t = 0; t < T; t++) {
     const code = word[word.length - T + t] ?? 0;
@@ -55,7 +55,7 @@ function softmax(y, temperature = 1) {
   return p.map(v => v / sum);
 }
 
-function random(seed, stream) {  // mulberry32; a stream a name, so that no name depends on those before it
+function random(seed, stream) {  // mulberry32; one stream per name, so a name does not depend on earlier names
   let a = Math.imul(seed, 0x9e3779b1) + Math.imul(stream + 1, 0x85ebca6b) | 0;
   return () => {
     a = a + 0x6d2b79f5 | 0;
@@ -67,7 +67,7 @@ function random(seed, stream) {  // mulberry32; a stream a name, so that no name
 
 function sampleWord(prefix, temperature, draw) {
   const word = [];
-  let nats = 0;  // at temperature 1, and with the prefix: how unlikely the name is, not how it was drawn
+  let nats = 0;  // of the whole name at temperature 1, whatever temperature it was sampled at
   while (true) {
     const y = logits(word), given = prefix[word.length];
     let code = given ?? 0;
@@ -82,7 +82,7 @@ function sampleWord(prefix, temperature, draw) {
   }
 }
 
-function sampleNames(prefix, temperature, seed, n) {  // different ones, or fewer where few are likely
+function sampleNames(prefix, temperature, seed, n) {  // n different names, or fewer if few are likely
   const names = new Map();
   for (let i = 0; i < TRIES * n && names.size < n; i++) {
     const word = sampleWord(prefix, temperature, random(seed, i));
@@ -104,7 +104,7 @@ window.makemore = {
 
 const $ = id => document.getElementById(id), percent = p => `${(100 * p).toFixed(1)} %`;
 const label = c => c === " " ? "␣" : /\p{M}/u.test(c) ? "◌" + c : c;
-const big = V > 40;  // too many for a bar each
+const big = V > 40;  // too many symbols to give each a bar
 
 function make(tag, parent, text = "", attributes = {}, space = null) {
   const element = space ? document.createElementNS(space, tag) : document.createElement(tag);
@@ -132,11 +132,11 @@ function drawBars(word) {
     bar.firstChild.style.width = `${100 * p[code] / top}%`;
     number.textContent = percent(p[code]);
   });
-  $("after").textContent = word.length ? `after ${word.map(code => symbols[code]).join("")}` : "at the beginning";
+  $("after").textContent = word.length ? `after ${word.map(code => symbols[code]).join("")}` : "at the start";
   if (focused && document.activeElement.disabled) $("prefix").focus();
   const rest = 1 - order.reduce((sum, code) => sum + p[code], 0);
-  $("rest").textContent = (big ? `The other ${V - 30} characters have ${percent(Math.max(0, rest))} together. ` : "")
-    + "At the temperature above. Press a letter to add it.";
+  $("rest").textContent = (big ? `The remaining ${V - 30} characters have ${percent(Math.max(0, rest))} together. ` : "")
+    + "At the temperature set above. Click a letter to add it.";
 }
 
 function drawNames(word, prefix) {
@@ -149,11 +149,11 @@ function drawNames(word, prefix) {
   }
   const one = names.length === 1, many = one ? "1 name" : `${names.length} different names`;
   const begins = prefix && ` that begin${one ? "s" : ""} with ${prefix}`;
-  const hint = names.length < N ? " At this temperature the model has few others." : "";
+  const hint = names.length < N ? " At this temperature the model finds few more." : "";
   say(`${many}${begins}, seed ${seed}.${hint}`);
 }
 
-function spread(places, gap) {  // letters on top of each other move apart, just so far that both can be read
+function spread(places, gap) {  // move overlapping letters apart, just far enough to be readable
   for (let round = 0; round < 40; round++)
     for (const a of places) for (const b of places) {
       const dx = b[0] - a[0] || 1e-6, dy = b[1] - a[1], far = Math.hypot(dx, dy), push = (gap - far) / far / 4;
@@ -166,7 +166,7 @@ function drawMap() {
   const svg = "http://www.w3.org/2000/svg", xs = M.places.map(p => p[0]), ys = M.places.map(p => p[1]);
   const bounds = v => v.reduce(([a, b], x) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
   const [x0, x1] = bounds(xs), [y0, y1] = bounds(ys), W = 400, edge = 22;
-  const scale = (W - 2 * edge) / Math.max(x1 - x0, y1 - y0, 1e-9);  // the same both ways: distances are true
+  const scale = (W - 2 * edge) / Math.max(x1 - x0, y1 - y0, 1e-9);  // the same on both axes, so distances are correct
   const width = Math.max(2 * edge + scale * (x1 - x0), 0.75 * W);
   const height = Math.max(2 * edge + scale * (y1 - y0), 0.5 * W);
   $("map").setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -180,9 +180,9 @@ function drawMap() {
     make("text", $("map"), label(symbols[code]), { x: at[0], y: at[1], "font-size": size }, svg);
   });
   const share = M.shares[0] + M.shares[1];
-  $("legend").textContent = `The two directions in which the letters’ ${E} features differ most hold `
-    + `${percent(share)} of their variance. “.” is the beginning and the end. Ringed: the `
-    + `${T === 1 ? "character" : T + " characters"} that the model looks at now.`;
+  $("legend").textContent = `The two directions in which the ${E} features of the letters vary most explain `
+    + `${percent(share)} of their variance. “${symbols[0]}” is the start and the end of a name. Rings mark the `
+    + `${T === 1 ? "character" : T + " characters"} that the model sees now.`;
 }
 
 function markMap(word) {
@@ -196,7 +196,7 @@ function say(sentence, bad = false) {
   $("status").classList.toggle("bad", bad);
 }
 
-// A phone begins with a capital; where the model knows small letters only, that is what is meant.
+// Phones capitalise the first letter; use the small letter if the model knows only that.
 const fold = text => Array.from(text, c => !codes.has(c) && codes.has(c.toLowerCase()) ? c.toLowerCase() : c).join("");
 
 function update() {
@@ -207,23 +207,23 @@ function update() {
     if (!(error instanceof RangeError)) throw error;
     const known = V <= 100 ? ` It knows ${symbols.slice(1).join("")}.` : "";
     $("prefix").setAttribute("aria-invalid", "true");
-    return say(`The model has never seen “${error.message}”.${known}`, true);
+    return say(`The model does not know “${error.message}”.${known}`, true);
   }
   $("prefix").removeAttribute("aria-invalid");
   drawBars(word); markMap(word);
-  if (!$("seed").checkValidity()) return say("The seed is a whole number from 0 to 4,294,967,295.", true);
+  if (!$("seed").checkValidity()) return say("The seed must be a whole number from 0 to 4,294,967,295.", true);
   drawNames(word, prefix);
 }
 
 $("form").oninput = update;
 $("form").onsubmit = event => {
   event.preventDefault();
-  // Enter in the seed's field asks for that seed; anywhere else for other names.
+  // Enter in the seed field uses that seed; elsewhere it takes the next seed.
   if (document.activeElement !== $("seed")) $("seed").value = ($("seed").valueAsNumber + 1) % 2 ** 32;
   update();
 };
-const loss = M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)} nats a character`;
-$("about").textContent = `Made in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that `
+const loss = M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)} nats per character`;
+$("about").textContent = `Generated in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that `
   + `sees the last ${T === 1 ? "character" : T + " characters"}${loss}. ${M.source}`;
 drawMap();
 update();

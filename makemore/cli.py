@@ -1,4 +1,4 @@
-"""Command lines: flags from a dataclass, and how a program ends when something is wrong."""
+"""Command lines: flags from a dataclass, and errors as one sentence with an exit code."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from docstring_parser import parse_from_object
 
 from makemore.errors import UserError
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit codes; 130 is the shell's for Ctrl-C
+# Exit codes.
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",
@@ -27,8 +30,9 @@ STORAGE_ERRORS = {
     errno.EACCES: "make it writable and run the same command again",
 }
 
-# Parameters of cyclopts for the flags of all scripts.
-SWITCH = Parameter(negative=(), show_default=False)  # a boolean that is off by default
+# A boolean flag that is off by default, without a --no- form.
+SWITCH = Parameter(negative=(), show_default=False)
+
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 POSITIONAL_OR_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
 Args = TypeVar("Args")
@@ -37,35 +41,21 @@ Args = TypeVar("Args")
 def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: str = "") -> Args:
     """Parse a command line into a dataclass: a flag for each field, its docstring as help.
 
-    Fields before `KW_ONLY` are also positional arguments. A field that only changes an inherited
-    default keeps the help and the group of the inherited one.
+    Fields before `KW_ONLY` are also positional arguments. A subclass that only changes the default
+    of a field keeps the field's help and group.
 
     Args:
         args_type: the dataclass.
-        argv: the arguments; those of this process if not given.
-        prog: how the program is called, for the usage line; the script's path if not given.
+        argv: the arguments. Default: those of this process.
+        prog: the program in the usage line. Default: python and the path of the script.
 
     Raises:
-        UserError: an unknown flag, a missing argument, or a value of the wrong type.
-        SystemExit: after --help.
+        UserError: a flag is unknown, an argument is missing, or a value has the wrong type.
+        SystemExit: after --help, with code 0.
     """
     argv = sys.argv[1:] if argv is None else argv
-    prog = prog or f"python {os.path.relpath(sys.argv[0])}"
     parameters = _parameters(args_type)
-    positional = [p for p in parameters if p.kind is POSITIONAL_OR_KEYWORD]
-    required = [p.name.upper() for p in positional if p.default is p.empty]
-    if required and not argv:
-        raise UserError(f"{required[0]} is missing; see --help.")
-    optional = [f"[{p.name.upper()}]" for p in positional if p.default is not p.empty]
-    app = App(
-        help=args_type.__doc__,
-        usage=" ".join(["Usage:", prog, *required, *optional, "[OPTIONS]\n"]),
-        help_flags=("--help", "-h"),
-        version_flags=(),
-        group_parameters=Group("Options", sort_key=1),
-        group_commands=Group("Help", sort_key=99),
-        result_action="return_value",
-    )
+    app = _make_app(parameters, args_type.__doc__, prog)
 
     def build(*values: Any, **flags: Any) -> Args:
         return args_type(*values, **flags)
@@ -77,18 +67,69 @@ def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: s
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or [])
         raise UserError(f"unexpected argument {words}; see --help.") from None
+    except MissingArgumentError as error:
+        raise UserError(_missing(error, parameters)) from None
     except CycloptsError as error:
         raise UserError(" ".join(str(error).split())) from None
-    if args is None:  # the help was printed
+    if args is None:  # cyclopts printed the help
         sys.exit(0)
     return args
 
 
-def _parameters(args_type: Any) -> list[inspect.Parameter]:
-    """Return one parameter for each field of a dataclass, with its help and cyclopts' metadata.
+def _make_app(parameters: list[inspect.Parameter], text: str | None, prog: str) -> App:
+    """Return a cyclopts app with this project's help page and usage line."""
+    prog = prog or f"python {os.path.relpath(sys.argv[0])}"
+    positional = [p for p in parameters if p.kind is POSITIONAL_OR_KEYWORD]
+    required = [p.name.upper() for p in positional if p.default is p.empty]
+    optional = [f"[{p.name.upper()}]" for p in positional if p.default is not p.empty]
+    return App(
+        help=text,
+        usage=" ".join(["Usage:", prog, *required, *optional, "[OPTIONS]\n"]),
+        help_flags=("--help", "-h"),
+        version_flags=(),
+        group_parameters=Group("Options", sort_key=1),
+        group_commands=Group("Help", sort_key=99),
+        result_action="return_value",
+    )
 
-    The metadata and the docstring come from the class that declares them last, so a subclass can
-    change a default without repeating them.
+
+def _missing(error: MissingArgumentError, parameters: list[inspect.Parameter]) -> str:
+    """Return the sentence for a positional argument or for a flag without its value."""
+    required = {p.name for p in parameters if p.default is p.empty}
+    name = error.argument.field_info.name if error.argument else ""
+    if name in required:
+        return f"{name.upper()} is missing; see --help."
+    return " ".join(str(error).split())
+
+
+def _parameters(args_type: Any) -> list[inspect.Parameter]:
+    """Return one parameter for each field of a dataclass, positional ones first.
+
+    Each parameter has the field's help and cyclopts' metadata in its annotation.
+    """
+    metadata = _metadata(args_type)
+    hints = typing.get_type_hints(args_type)
+    return [
+        inspect.Parameter(
+            field.name,
+            KEYWORD_ONLY if field.kw_only else POSITIONAL_OR_KEYWORD,
+            default=_default(field),
+            annotation=Annotated[hints[field.name], *metadata.get(field.name, (Parameter(),))],
+        )
+        for field in sorted(fields(args_type), key=lambda field: bool(field.kw_only))
+    ]
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def _metadata(args_type: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the `Annotated` metadata and the help of each field, base classes first.
+
+    Later metadata wins, so a subclass can change a default without repeating the rest.
     """
     metadata: dict[str, tuple[Any, ...]] = {}
     for base in reversed(args_type.__mro__[:-1]):
@@ -100,30 +141,15 @@ def _parameters(args_type: Any) -> list[inspect.Parameter]:
                 extras += (Parameter(help=texts[name]),)
             if extras:
                 metadata[name] = metadata.get(name, ()) + extras
-
-    hints = typing.get_type_hints(args_type)
-    parameters = []
-    for field in sorted(fields(args_type), key=lambda field: bool(field.kw_only)):
-        default = field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        parameters.append(
-            inspect.Parameter(
-                field.name,
-                KEYWORD_ONLY if field.kw_only else POSITIONAL_OR_KEYWORD,
-                default=inspect.Parameter.empty if default is MISSING else default,
-                annotation=Annotated[hints[field.name], *metadata.get(field.name, (Parameter(),))],
-            )
-        )
-    return parameters
+    return metadata
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """End the program with one sentence on stderr for what its user can cause.
+    """End the program with one sentence on stderr for errors that its user can fix.
 
     A UserError exits with 2, a full or read-only disk with 1, Ctrl-C with 130. Every other
-    exception is a bug and passes through with its traceback.
+    exception is a bug and keeps its traceback.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Config: everything that decides one training run, as one flat, frozen, validated record."""
+"""Config: the flat, frozen, validated record of everything that decides one training."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from makemore.errors import UserError
 
-# The corpus lays this many boundary symbols before each word, so every shorter context is a window of the same stream.
+# The corpus puts this many boundary symbols before each word; a context cannot be longer.
 MAX_BLOCK_SIZE = 32
-# The draws of a step are numbered in 32 bits, and dropout takes batch_size * n_hidden of them.
+# A step numbers its random draws in 32 bits, and dropout needs batch_size * n_hidden draws.
 MAX_WIDTH = 65_535
 
 
 class Config(BaseModel):
-    """A training run. The defaults are those of the lecture: 200,000 steps of SGD on an 11,897-parameter model.
+    """Hyperparameters of one training.
 
-    Values are not converted: "3", True and 3.0 are no integers (an integer is a float, though).
+    The defaults are those of the lecture: 200,000 steps of SGD on a model of 11,897 parameters.
+    Values are not converted, so "3", True and 3.0 are refused as integers. An integer is accepted
+    as a float.
 
     Raises:
-        UserError: a value is out of range or of the wrong type, or a key is unknown; one sentence with the key, the
-            rule and, for an unknown key, the nearest valid one.
+        UserError: a value is out of range or of the wrong type, or a key is unknown; the message
+            names the key, the rule and, for an unknown key, the nearest valid one.
     """
 
     model_config = ConfigDict(
@@ -51,15 +53,15 @@ class Config(BaseModel):
     schedule: Literal["constant", "step", "cosine"] = "step"
     """step: lr / 10 from half of max_steps; cosine: down to 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled: each step scales the weights by 1 - lr * weight_decay."""
+    """Decoupled weight decay: each step scales the weights by 1 - lr * weight_decay."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability that a hidden unit is zeroed in a training step."""
     ema: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Evaluate an average of the weights over this fraction of the steps done."""
+    """Evaluate an average of the weights over this fraction of the steps done; 0: no average."""
     direct: bool = False
-    """Bengio's direct connections from the embeddings to the output."""
+    """Add direct connections from the embeddings to the output (Bengio et al. 2003)."""
     init: Literal["lecture", "kaiming"] = "lecture"
-    """lecture: every parameter standard normal."""
+    """lecture: every parameter standard normal; kaiming: scaled for tanh (He et al. 2015)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2147483647
     """Seed of the initial weights, the batches and the dropout."""
 
@@ -69,26 +71,30 @@ class Config(BaseModel):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                raise UserError(f"{'; '.join(_sentence(e) for e in error.errors())}.") from None
+                raise UserError(f"{'; '.join(_explain(e) for e in error.errors())}.") from None
 
     def replace(self, **changes: Any) -> Config:
-        """This config with some fields changed, validated again.
+        """Return a copy with some fields changed, validated again.
 
         Raises:
-            UserError: as Config.
+            UserError: see Config.
         """
         return Config(**{**self.model_dump(), **changes})
 
     def to_toml(self, **tables: dict[str, Any]) -> str:
-        """The TOML that `read_config` reads back; `tables` are written after it, for example `origin={...}`."""
+        """Return the TOML text that `read_config` reads.
+
+        Args:
+            tables: more tables to write after [config], for example origin={...}.
+        """
         return tomli_w.dumps({"config": self.model_dump(), **tables})
 
 
 def parse_config(fields: dict[str, Any], where: str) -> Config:
-    """Validate `fields`; `where` names their source in the message.
+    """Validate `fields`; `where` names their source in messages.
 
     Raises:
-        UserError: as Config, after the source.
+        UserError: see Config.
     """
     try:
         return Config(**fields)
@@ -97,10 +103,10 @@ def parse_config(fields: dict[str, Any], where: str) -> Config:
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
-    """The tables of a config file.
+    """Return the tables of a config file.
 
     Raises:
-        UserError: the file is missing, unreadable or not TOML, or has no [config] table; one sentence.
+        UserError: the file is missing, unreadable or not TOML, or has no [config] table.
     """
     try:
         tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
@@ -127,12 +133,12 @@ def read_config(path: Path | str) -> Config:
     """Read the [config] table of a TOML file.
 
     Raises:
-        UserError: as `read_toml` and `parse_config`.
+        UserError: see `read_toml` and `parse_config`.
     """
     return parse_config(read_toml(path)["config"], str(path))
 
 
-# What a value must be, by pydantic's name of the rule that it breaks.
+# pydantic's name of a rule, and the rule in words.
 RULES = {
     "greater_than": "greater than {gt:g}",
     "greater_than_equal": "at least {ge:g}",
@@ -146,20 +152,20 @@ RULES = {
 }
 
 
-def _sentence(error: Any) -> str:
+def _explain(error: Any) -> str:
+    """Return one of pydantic's errors in words, with the key and the value."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = {**{name: name for name in Config.model_fields}, "learning_rate": "lr"}
-        nearest = difflib.get_close_matches(key, known, n=1)
-        hint = (
-            f"did you mean {known[nearest[0]]}"
-            if nearest
-            else f"the fields are {', '.join(Config.model_fields)}"
-        )
-        return f"{key} is not a field of Config; {hint}"
-    rule = (
-        RULES[error["type"]].format(**error.get("ctx", {}))
-        if error["type"] in RULES
-        else error["msg"]
-    )
+        return f"{key} is not a field of Config; {_suggest_field(key)}"
+    rule = error["msg"]
+    if error["type"] in RULES:
+        rule = RULES[error["type"]].format(**error.get("ctx", {}))
     return f"{key} must be {rule}, but got {error['input']!r}"
+
+
+def _suggest_field(key: str) -> str:
+    known = {**{name: name for name in Config.model_fields}, "learning_rate": "lr"}
+    nearest = difflib.get_close_matches(key, known, n=1)
+    if nearest:
+        return f"did you mean {known[nearest[0]]}"
+    return f"the fields are {', '.join(Config.model_fields)}"

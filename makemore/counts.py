@@ -1,4 +1,4 @@
-"""What counting alone can do: n-gram models of a corpus, as rungs that a trained model has to stand above."""
+"""Counting baselines: n-gram models of a corpus, for comparison with a trained model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 from makemore.data import Corpus, Examples
 from makemore.words import Vocab
 
-ADDED = 0.1  # count given to every symbol after every context, seen or not
+ADDED = 0.1  # added to the count of every symbol after every context
 LONGEST = 4  # characters of context of the interpolated model
-CAUTION = 2.0  # weight of a context's different successors in Witten-Bell smoothing
+CAUTION = 2.0  # weight of the number of different successors in Witten-Bell smoothing
+N_GRAMS = {1: "bigram", 2: "trigram", 3: "4-gram"}  # by characters of context
 
 
 class Rung(NamedTuple):
     """One baseline.
 
     Attributes:
-        name: what stands in a table.
-        context: how many characters it looks back.
+        name: for display.
+        context: characters of context.
         dev_loss: nats per character over the whole dev split.
-        new_loss: the same over the dev words that do not stand in train; nan where every one does.
+        new_loss: nats per character over the dev words that are not in train; nan if there are
+            none.
     """
 
     name: str
@@ -32,61 +34,65 @@ class Rung(NamedTuple):
 
 
 def ladder(corpus: Corpus) -> list[Rung]:
-    """The losses of models that count, fitted on train, from guessing up; a tenth of a second for 30,000 names.
+    """Fit the baselines on train and return their losses, simplest first.
 
-    - uniform: every symbol is as likely as any other, ln V.
-    - bigram, trigram, 4-gram: the share of each successor of the last 1, 2, 3 characters, with 0.1 added to each count.
-    - interpolated: Witten & Bell 1991. With n counts of t different successors after a context, the estimate is
-      (count + 2 t p) / (n + 2 t), where p is the estimate for the context shortened by its first character; from the
-      uniform guess up to 4 characters of context.
+    This takes a tenth of a second for 30,000 names. The contexts begin with boundary symbols, as
+    in training.
 
-    Every word begins behind boundary symbols, as in training.
+    - uniform: every symbol has the same probability; the loss is ln V.
+    - bigram, trigram, 4-gram: relative counts after the last 1, 2 and 3 characters, with 0.1 added
+      to each count.
+    - interpolated: Witten & Bell 1991. If a context has n successors, t of them different, the
+      estimate is (count + 2 t p) / (n + 2 t). Here p is the estimate for the context without its
+      first character. The recursion goes from the uniform estimate to 4 characters of context.
     """
     unseen = unseen_examples(corpus)
 
     def rung(name: str, context: int, probabilities: np.ndarray) -> Rung:
         losses = -np.log(probabilities)  # (N,) over the dev examples
-        return Rung(
-            name,
-            context,
-            float(losses.mean()),
-            float(losses[unseen].mean()) if unseen.any() else math.nan,
-        )
+        new_loss = float(losses[unseen].mean()) if unseen.any() else math.nan
+        return Rung(name, context, float(losses.mean()), new_loss)
 
     V = len(corpus.vocab)
     blend = np.full(len(corpus.dev), 1 / V)
     rungs = [rung("uniform", 0, blend)]
     for context, counted in enumerate(_count(corpus, LONGEST)):
-        if 1 <= context <= 3:
+        if context in N_GRAMS:
             added = (counted.pair + ADDED) / (counted.total + ADDED * V)
-            rungs.append(rung(("bigram", "trigram", "4-gram")[context - 1], context, added))
-        held_back = CAUTION * counted.kinds
+            rungs.append(rung(N_GRAMS[context], context, added))
+        reserved = CAUTION * counted.kinds
         blend = np.where(
             counted.total > 0,
-            (counted.pair + held_back * blend) / np.maximum(1, counted.total + held_back),
+            (counted.pair + reserved * blend) / np.maximum(1, counted.total + reserved),
             blend,
         )
     return [*rungs, rung("interpolated", LONGEST, blend)]
 
 
 class _Counted(NamedTuple):
-    """For each dev example, what train holds; all (N,) int64."""
+    """Counts in train for each dev example; all are (N,) int64.
 
-    pair: np.ndarray  # how often its context was followed by its target
-    total: np.ndarray  # how often its context stands there
-    kinds: np.ndarray  # how many different targets followed it
+    Attributes:
+        pair: of the example's context followed by its target.
+        total: of the example's context.
+        kinds: of different targets after the example's context.
+    """
+
+    pair: np.ndarray
+    total: np.ndarray
+    kinds: np.ndarray
 
 
 def _count(corpus: Corpus, longest: int) -> list[_Counted]:
-    """Counts for contexts of 0, 1, ... `longest` characters."""
-    n, V = len(corpus.train), len(corpus.vocab)
-    contexts = np.concatenate(
-        [corpus.train.contexts(longest), corpus.dev.contexts(longest)]
-    ).astype(np.int64)
-    targets = np.concatenate([corpus.train.targets, corpus.dev.targets]).astype(np.int64)
-    ids = np.zeros(
-        len(targets), np.int64
-    )  # of the contexts, numbered anew for each length so that nothing overflows
+    """Return the counts for contexts of 0, 1, ... `longest` characters."""
+    n = len(corpus.train)
+    V = len(corpus.vocab)
+    splits = (corpus.train, corpus.dev)
+    contexts = np.concatenate([split.contexts(longest) for split in splits]).astype(np.int64)
+    targets = np.concatenate([split.targets for split in splits]).astype(np.int64)
+
+    # Identifiers of the contexts. Each length numbers them from 0, so the products stay small.
+    ids = np.zeros(len(targets), np.int64)
     counted = []
     for length in range(longest + 1):
         if length:
@@ -100,21 +106,22 @@ def _count(corpus: Corpus, longest: int) -> list[_Counted]:
 
 
 def list_words(examples: Examples, vocab: Vocab) -> list[str]:
-    """The words of a split, in order."""
-    # The targets are each word's letters and the boundary after them; numpy keeps a character in four bytes.
+    """Return the words of a split, in order."""
+    # The targets are the letters of each word and the boundary. numpy uses 4 bytes a character.
     letters = np.array(vocab.symbols, "<U1")[examples.targets]
-    return letters.tobytes().decode("utf-32-le").split(vocab.symbols[0])[:-1]
+    return letters.tobytes().decode("utf-32-le").split(vocab.boundary)[:-1]
 
 
 def unseen_words(corpus: Corpus) -> list[str]:
-    """The dev words that do not stand in train; a model cannot have learnt them by heart."""
+    """Return the dev words that are not in train; a model cannot have memorised them."""
     known = set(list_words(corpus.train, corpus.vocab))
     return [word for word in list_words(corpus.dev, corpus.vocab) if word not in known]
 
 
 def unseen_examples(corpus: Corpus) -> np.ndarray:
-    """(N,) bool: which dev examples are of words that do not stand in train."""
+    """Return (N,) bool: which dev examples belong to words that are not in train."""
     known = set(list_words(corpus.train, corpus.vocab))
     words = list_words(corpus.dev, corpus.vocab)
     lengths = np.fromiter((len(word) + 1 for word in words), np.int64, len(words))
-    return np.repeat(np.fromiter((word not in known for word in words), bool, len(words)), lengths)
+    unseen = np.fromiter((word not in known for word in words), bool, len(words))
+    return np.repeat(unseen, lengths)

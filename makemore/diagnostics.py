@@ -1,4 +1,4 @@
-"""The lecture's diagnostics of a trained model, as single numbers on a fixed batch."""
+"""Diagnostics of a trained model from the lecture, as single numbers on a fixed batch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from makemore.engines import EvalPoint
 from makemore.model import MLP
 
 BATCH = 512  # examples of the dev split, the same for all trials of a study
-SATURATED = 0.97  # |tanh| beyond which a unit passes almost no gradient
+SATURATED = 0.97  # |tanh| above which a unit passes almost no gradient
 
 
 def diagnose(model: MLP, best: EvalPoint, corpus: Corpus) -> dict[str, float]:
-    """What the lecture looks at when a network trains badly.
+    """Return the numbers that the lecture checks when a network trains badly.
+
+    Args:
+        model: the trained model.
+        best: its best evaluation, for the learning rate.
+        corpus: the data that it was trained on.
 
     Returns:
-        init_loss: of the untrained weights, in nats; ln V is what they should not exceed.
-        tanh_saturation: share of hidden values beyond 0.97 in size.
-        log10_update_ratio: log10 of lr * sd(gradient of W1) / sd(W1), with the learning rate of the best step; near -3
-            is healthy for SGD.
+        init_loss: of the untrained weights, in nats; a good initialisation starts near ln V.
+        tanh_saturation: share of hidden values whose size exceeds 0.97.
+        log10_update_ratio: log10 of lr * sd(gradient of W1) / sd(W1), with the learning rate of
+            the best step; near -3 is healthy for SGD. Missing if the ratio is 0 or not finite.
     """
-    rows = np.linspace(0, len(corpus.dev) - 1, min(BATCH, len(corpus.dev))).astype(np.int64)
+    n = min(BATCH, len(corpus.dev))
+    rows = np.linspace(0, len(corpus.dev) - 1, n).astype(np.int64)
     X, Y = corpus.dev.tensors(model.config.block_size, rows)
     with torch.no_grad():
         init_loss = MLP(model.config, model.vocab_size).loss(X, Y).item()
         saturation = (model.hidden(X).abs() > SATURATED).float().mean().item()
+    found = {"init_loss": init_loss, "tanh_saturation": saturation}
+
     (gradient,) = torch.autograd.grad(model.loss(X, Y), [model.W1])
     ratio = best.lr * gradient.std().item() / max(model.W1.std().item(), 1e-30)
-    found = {"init_loss": init_loss, "tanh_saturation": saturation}
-    return found | (
-        {"log10_update_ratio": math.log10(ratio)} if ratio > 0 and math.isfinite(ratio) else {}
-    )
+    if ratio > 0 and math.isfinite(ratio):
+        found["log10_update_ratio"] = math.log10(ratio)
+    return found

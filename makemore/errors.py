@@ -1,22 +1,27 @@
-"""Errors that a user can fix, and how errors are put into one line."""
+"""Errors that a user can fix, and messages of one line."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """Bad input that the user can fix. The message is one sentence: what is wrong, where, what to do.
+    """Bad input that the user can fix.
 
-    Scripts print only the message and exit with code 2. Every other exception is a bug or a failure
-    of the machine and keeps its traceback.
+    The message is one sentence with the problem, the place and the remedy. Scripts print only the
+    message and exit with code 2. Every other exception is a bug or a failure of the machine and
+    keeps its traceback.
     """
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return the first line of an error's message, or the name of its type if it has no message."""
+    """Return the first line of an error's message, cut to `limit` characters.
+
+    An error without a message gives the name of its type.
+    """
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:limit]
 
@@ -26,6 +31,7 @@ def writing(path: Path | str, flag: str) -> Iterator[None]:
     """Report a failed write to `path` as a UserError that names the flag to change.
 
     Args:
+        path: for the message.
         flag: the flag that sets the path, for example "--out".
 
     Raises:
@@ -38,3 +44,32 @@ def writing(path: Path | str, flag: str) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written ({reason}); give {flag} another path."
         ) from None
+
+
+def check_output(path: Path | str, flag: str) -> Path:
+    """Return an output path as a Path, after checking that a regular file can be written there.
+
+    Scripts call it before long work, so that a bad path is reported first. It creates nothing.
+
+    Args:
+        path: the file to write; missing folders are allowed.
+        flag: the flag that sets the path, for example "--out".
+
+    Raises:
+        UserError: the path exists and is not a regular file, or its folder cannot hold a new file.
+    """
+    path = Path(path)
+    with writing(path, flag):
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory; give {flag} the path of a file.")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a regular file; give {flag} another path.")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+
+    if not folder.is_dir():
+        fault = f"{folder} is not a directory"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        fault = f"the folder {folder} is not writable"
+    else:
+        return path
+    raise UserError(f"{path}: cannot be written ({fault}); give {flag} another path.")

@@ -1,4 +1,4 @@
-"""The character-level MLP of Bengio et al. 2003, in plain torch: the truth that the engines are held against."""
+"""Character-level MLP of Bengio et al. 2003 in plain torch; the engines are tested against it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from makemore.errors import UserError
 
 
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each parameter, in the order in which they are drawn and laid out in memory."""
-    T, E, H, V = config.block_size, config.n_embd, config.n_hidden, vocab_size
+    """Return the name and shape of each parameter, in the order of drawing and of memory."""
+    T = config.block_size
+    E = config.n_embd
+    H = config.n_hidden
+    V = vocab_size
     shapes: dict[str, tuple[int, ...]] = {
         "C": (V, E),
         "W1": (T * E, H),
@@ -27,17 +30,16 @@ def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ..
 
 
 def n_params(config: Config, vocab_size: int) -> int:
-    """Number of trained values."""
+    """Return the number of trained values."""
     return sum(math.prod(shape) for shape in parameter_shapes(config, vocab_size).values())
 
 
 def _allocate(n: int) -> Tensor:
-    # Asked of the machine first: an allocator that overcommits would hand out the vector, and drawing it would kill us.
-    memory = (
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if hasattr(os, "sysconf")
-        else math.inf
-    )
+    """Return an uninitialised vector (n,) float32, or raise a UserError if RAM is too small."""
+    # Check RAM first: Linux overcommits, so a failed allocation would kill the process later.
+    memory = math.inf
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * n > memory:
         size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
         raise UserError(
@@ -47,17 +49,22 @@ def _allocate(n: int) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Embedding, one tanh layer, logits: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), Bengio et al. 2003, eq. 1.
+    """Embedding, one tanh layer, logits (Bengio et al. 2003, eq. 1).
 
-    The parameters C (V, E), W1 (T*E, H), b1 (H,), W2 (H, V), b2 (V,) and, with `direct`, Wd (T*E, V) are views of one
-    flat float32 vector, `flat`, in that order: what changes `flat` changes the model, and no copy is needed.
+    y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), with x the embeddings of the context.
+
+    The parameters are views of one flat float32 vector, `flat`, so changing `flat` changes the
+    model without a copy. Their order is C (V, E), W1 (T*E, H), b1 (H,), W2 (H, V), b2 (V,) and,
+    with `config.direct`, Wd (T*E, V).
 
     Args:
-        generator: draws the initial weights; by default one seeded by `config.seed`, so that a config alone decides
-            them. The global generator is never used.
+        config: sizes, initialisation and seed.
+        vocab_size: number of symbols V.
+        generator: draws the initial weights. Default: a generator seeded by `config.seed`, so
+            the config alone decides the weights. The global generator is never used.
 
     Raises:
-        UserError: the model does not fit into memory; one sentence.
+        UserError: the model does not fit into memory.
     """
 
     C: nn.Parameter
@@ -71,7 +78,8 @@ class MLP(nn.Module):
         self, config: Config, vocab_size: int, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.config, self.vocab_size = config, vocab_size
+        self.config = config
+        self.vocab_size = vocab_size
         shapes = parameter_shapes(config, vocab_size)
         self.flat = _allocate(n_params(config, vocab_size))
         views = self.flat.split([math.prod(shape) for shape in shapes.values()])
@@ -101,14 +109,15 @@ class MLP(nn.Module):
                 parameter.mul_(scale[name])
 
     def hidden(self, X: Tensor) -> Tensor:
-        """The tanh units (B, H) for contexts (B, T) int64."""
+        """Return the tanh units (B, H) for contexts (B, T) int64."""
         return torch.tanh(self.C[X].flatten(1) @ self.W1 + self.b1)
 
     def forward(self, X: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Logits (B, V) for contexts (B, T) int64.
+        """Return the logits (B, V).
 
         Args:
-            keep: (B, H) what each hidden unit is multiplied by, for dropout: 0 or 1 / (1 - dropout).
+            X: contexts (B, T) int64.
+            keep: dropout factors (B, H) of the hidden units: 0 or 1 / (1 - dropout).
         """
         emb = self.C[X].flatten(1)  # (B, T*E)
         h = torch.tanh(emb @ self.W1 + self.b1)  # (B, H)
@@ -116,5 +125,5 @@ class MLP(nn.Module):
         return logits + emb @ self.Wd if self.config.direct else logits
 
     def loss(self, X: Tensor, Y: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy in nats per character of targets (B,) int64."""
+        """Return the mean cross-entropy in nats per character of targets Y (B,) int64."""
         return F.cross_entropy(self(X, keep), Y)

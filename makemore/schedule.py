@@ -1,4 +1,4 @@
-"""The learning rate of each step, and what its weights count in their running average."""
+"""Learning rate of each step, and weight of each step in the running average of the weights."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import numpy as np
 
 from makemore.config import Config
 
-WARMUP = 0.05  # share of max_steps that the cosine schedule rises over
+WARMUP = 0.05  # share of max_steps in which the cosine schedule rises
 
 
 def lr_at(config: Config, steps: np.ndarray) -> np.ndarray:
-    """Learning rates (S,) float32 of steps (S,), counted from 0.
+    """Return the learning rates of some steps.
 
-    constant: lr. step: lr, then lr / 10 from half of max_steps (the lecture's). cosine: a linear rise over the first 5%
-    of max_steps, then half a cosine down to 0 (Loshchilov & Hutter 2017, eq. 5, one period).
+    - constant: lr.
+    - step: lr, then lr / 10 from half of max_steps, as in the lecture.
+    - cosine: a linear rise over the first 5% of max_steps, then half a cosine down to 0
+      (Loshchilov & Hutter 2017, eq. 5, one period).
+
+    Args:
+        config: the schedule, lr and max_steps.
+        steps: (S,) steps, counted from 0.
+
+    Returns:
+        (S,) float32.
     """
     steps = np.asarray(steps, np.float64)
     if config.schedule == "constant":
@@ -28,10 +37,19 @@ def lr_at(config: Config, steps: np.ndarray) -> np.ndarray:
 
 
 def averaging_at(config: Config, steps: np.ndarray) -> np.ndarray:
-    """Weights (S,) float32 of the parameters after steps (S,), counted from 0, in their running average.
+    """Return the weight of the parameters after some steps in their running average.
 
-    1 / (ema * step + 1): the average of the first steps is their mean, and later it forgets what lies further back than
-    a share `ema` of the steps done, so that it suits a short training and a long one. 1 keeps the mean of all (Polyak
-    & Juditsky 1992), 0 the last alone. A power-function average as in Karras et al. 2024 (arXiv:2312.02696, eq. 4).
+    The weight is 1 / (ema * step + 1). The average of the first steps is their mean. Later it
+    forgets parameters that are older than a share `ema` of the steps done, so it suits short and
+    long trainings. With ema = 1 it is the mean of all steps (Polyak & Juditsky 1992), with ema = 0
+    the last step alone. It is a power-function average as in Karras et al. 2024
+    (arXiv:2312.02696, eq. 4).
+
+    Args:
+        config: ema.
+        steps: (S,) steps, counted from 0.
+
+    Returns:
+        (S,) float32.
     """
     return (1 / (config.ema * np.asarray(steps, np.float64) + 1)).astype(np.float32)

@@ -1,12 +1,16 @@
-"""Train one model: as a function, and as a command.
+"""Training of one model, as a function and as a command.
 
 python -m makemore.trainer experiments/configs/lecture.toml --lr 0.05
+
+Modules that are slow to import are imported in functions, so --help answers at once.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -14,32 +18,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from makemore.checkpoint import save_checkpoint
 from makemore.cli import FAILED, SWITCH, parse_args, plain_errors, stop
 from makemore.config import Config, parse_config, read_config
-from makemore.data import Corpus, load_corpus
-from makemore.engines import (
-    Diverged,
-    EngineFailed,
-    Envelope,
-    EvalPoint,
-    TrainResult,
-    make_engine,
-    resolve_device,
-)
-from makemore.engines.cpu.evaluation import evaluate
 from makemore.errors import writing
-from makemore.sampling import sample_words
 
-__all__ = ["Diverged", "EngineFailed", "EvalPoint", "TrainResult", "evaluate", "main", "train"]
+if TYPE_CHECKING:
+    from makemore.data import Corpus
+    from makemore.engines import EvalPoint, TrainResult
 
-CHECKPOINTS = Path("mlruns", "checkpoints")  # below the working directory
+CHECKPOINTS = Path("mlruns", "checkpoints")  # in the working directory
 N_SAMPLES = 20
 PROG = "python -m makemore.trainer"
 
@@ -51,22 +42,27 @@ def train(
     device: str = "auto",
     on_eval: Callable[[EvalPoint], None] | None = None,
 ) -> TrainResult:
-    """Train one model: an engine with one slot.
+    """Train one model on an engine with one slot.
 
-    The result depends on the config, the corpus and the kind of device only.
+    The result depends only on the config, the corpus and the kind of device.
 
     Args:
-        device: auto, cpu, cuda, cuda:0 (any index) or mps; auto takes a GPU where there is one.
-        on_eval: called after each evaluation. What it raises ends the training and passes through.
+        config: hyperparameters and seed.
+        corpus: the data.
+        device: auto, cpu, cuda, cuda:0 (any index) or mps; auto takes a GPU if there is one.
+        on_eval: called after each evaluation. An exception that it raises ends the training and
+            reaches the caller.
 
     Returns:
         The model with the weights of its best evaluation, and all evaluations.
 
     Raises:
-        UserError: the device is unknown or absent, or the model does not fit it.
-        Diverged: a loss was not finite.
+        UserError: the device is unknown or absent, or the model does not fit on it.
+        Diverged: a loss was not finite or far too high.
         EngineFailed: the device failed.
     """
+    from makemore.engines import Envelope, EvalPoint, make_engine
+
     with closing(make_engine(device, corpus, 1, Envelope.around(config))) as engine:
         slot = engine.admit(config)
         while outcomes := engine.advance():
@@ -99,35 +95,43 @@ class Args(_config_flags()):  # type: ignore[misc]
     names: Path | None = None
     """Text file with one word per line, UTF-8. Default: the embedded names."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, cuda:0 (any index) or mps."""
+    """auto, cpu, cuda, cuda:0 (any index) or mps. auto takes CUDA, then MPS, then the CPU."""
     out: Path | None = None
     """Path of the saved model. Default: a file in mlruns/checkpoints/ named after the config."""
     json: Annotated[bool, SWITCH] = False
-    """Print the result as a JSON object in the last line."""
+    """Print one JSON object as the last line of standard output."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
-    Exits with 2 for bad input, 1 if the training fails, 130 after Ctrl-C.
+    Exits with 2 for a user error, 1 if the training fails, 130 after Ctrl-C.
     """
     with plain_errors():
         args = parse_args(Args, argv, prog=PROG)
-        config = _read_config(args)
-        resolve_device(args.device)
-        corpus = load_corpus(args.names)
-        out = args.out or _default_path(args.file, config, corpus)
-        _check_writable(out)
-        with _progress(config) as show:
-            try:
-                result = train(config, corpus, device=args.device, on_eval=show)
-            except (Diverged, EngineFailed, MemoryError) as error:
-                stop(f"{error}" or "out of memory; lower batch_size or n_hidden.", FAILED)
-        _report(result, corpus, out, as_json=args.json)
+        _run(args)
+
+
+def _run(args: Args) -> None:
+    """Train, save and report, after checking everything that could fail at the end."""
+    from makemore.data import load_corpus
+    from makemore.engines import Diverged, EngineFailed, resolve_device
+
+    config = _read_config(args)
+    resolve_device(args.device)
+    corpus = load_corpus(args.names)
+    out = args.out or _default_path(args.file, config, corpus)
+    _check_writable(out)
+    with _progress(config) as show:
+        try:
+            result = train(config, corpus, device=args.device, on_eval=show)
+        except (Diverged, EngineFailed, MemoryError) as error:
+            stop(str(error) or "out of memory; lower batch_size or n_hidden.", FAILED)
+    _report(result, corpus, out, as_json=args.json)
 
 
 def _read_config(args: Args) -> Config:
-    """Return the config of the file, with the flags of the command line over it."""
+    """Return the config of the file, changed by the flags of the command line."""
     base = Config() if args.file is None else read_config(args.file)
     flags = {name: getattr(args, name) for name in Config.model_fields}
     changes = {name: value for name, value in flags.items() if value is not None}
@@ -135,77 +139,104 @@ def _read_config(args: Args) -> Config:
 
 
 def _default_path(file: Path | None, config: Config, corpus: Corpus) -> Path:
-    """One file for one config and corpus: a run repeated writes over itself, another does not."""
+    """Return a path that is different for each config and corpus.
+
+    The same training again replaces its file; another training never does.
+    """
     digest = hashlib.sha256(f"{config.model_dump_json()} {corpus.sha256}".encode()).hexdigest()[:8]
-    return CHECKPOINTS / f"{file.stem if file else 'mlp'}-{digest}.safetensors"
+    name = file.stem if file else "mlp"
+    return CHECKPOINTS / f"{name}-{digest}.safetensors"
 
 
 def _check_writable(out: Path) -> None:
-    """Refuse before the training what could not be saved after it."""
+    """Refuse a path that cannot be written before the training, not after it.
+
+    Raises:
+        UserError: the path is a folder, or its folder is not writable.
+    """
     with writing(out, "--out"):
         if out.is_dir():
-            raise IsADirectoryError(21, "Is a directory")
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
 
 
 @contextmanager
 def _progress(config: Config) -> Iterator[Callable[[EvalPoint], None]]:
-    """A progress bar on a terminal, a line an evaluation elsewhere; both on stderr."""
+    """Give a function that shows an evaluation on stderr.
+
+    A terminal gets a progress bar; a file or a pipe gets one line per evaluation.
+    """
+    from rich.console import Console
+
     started = time.perf_counter()
 
     def speed(point: EvalPoint) -> str:
         return f"{point.step / (time.perf_counter() - started):,.0f} steps/s"
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda point: print(
-            f"step {point.step:,} of {config.max_steps:,}: train {point.train_loss:.4f}, dev {point.dev_loss:.4f}, "
-            f"lr {point.lr:.3g}, {speed(point)}",
+    def print_line(point: EvalPoint) -> None:
+        print(
+            f"step {point.step:,} of {config.max_steps:,}: train {point.train_loss:.4f}, "
+            f"dev {point.dev_loss:.4f}, lr {point.lr:.3g}, {speed(point)}",
             file=sys.stderr,
         )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield print_line
         return
+
+    from rich import progress
+
     columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with progress.Progress(*columns, console=console) as bar:
         task = bar.add_task("steps", total=config.max_steps)
-        yield lambda point: bar.update(
-            task,
-            completed=point.step,
-            description=f"steps, dev loss {point.dev_loss:.4f}, {speed(point)}",
-        )
+
+        def move_bar(point: EvalPoint) -> None:
+            text = f"steps, dev loss {point.dev_loss:.4f}, {speed(point)}"
+            bar.update(task, completed=point.step, description=text)
+
+        yield move_bar
 
 
 def _report(result: TrainResult, corpus: Corpus, out: Path, *, as_json: bool) -> None:
-    """Evaluate the best weights exactly, save them, and print what the user wants to know."""
-    model, steps = result.model, result.history[-1].step
-    summary = {
+    """Evaluate the best weights exactly, save them, and print the losses and sampled words."""
+    from makemore.checkpoint import save_checkpoint
+    from makemore.engines.cpu.evaluation import evaluate
+    from makemore.sampling import sample_words
+
+    model = result.model
+    steps = result.history[-1].step
+    losses = {
         "train_loss": evaluate(model, corpus.train),
         "dev_loss": evaluate(model, corpus.dev),
         "best_step": result.best.step,
         "steps": steps,
-        "seconds": round(result.seconds, 3),
-        "steps_per_s": round(steps / result.seconds, 1),
-        "n_params": result.n_params,
     }
-    kept = {key: summary[key] for key in ("train_loss", "dev_loss", "best_step", "steps")}
-    save_checkpoint(
-        out, model, corpus.vocab, **kept, corpus={"source": corpus.source, "sha256": corpus.sha256}
+    source = {"source": corpus.source, "sha256": corpus.sha256}
+    save_checkpoint(out, model, corpus.vocab, **losses, corpus=source)
+
+    print(
+        f"train loss {losses['train_loss']:.4f}, dev loss {losses['dev_loss']:.4f} "
+        f"nats per character (exact, best weights: step {result.best.step:,})"
     )
     print(
-        f"train loss {summary['train_loss']:.4f}, dev loss {summary['dev_loss']:.4f} nats per character "
-        f"(exact, best weights: step {result.best.step:,})"
-    )
-    print(
-        f"{steps:,} steps of {result.n_params:,} parameters in {result.seconds:.1f} s, saved as {out}"
+        f"{steps:,} steps of {result.n_params:,} parameters in {result.seconds:.1f} s, "
+        f"saved as {out}"
     )
     print("\n".join(sample_words(model, corpus.vocab, N_SAMPLES, seed=model.config.seed)))
     if as_json:
-        print(json.dumps({**summary, "checkpoint": str(out)}))
+        speed = {
+            "seconds": round(result.seconds, 3),
+            "steps_per_s": round(steps / result.seconds, 1),
+            "n_params": result.n_params,
+        }
+        print(json.dumps({**losses, **speed, "checkpoint": str(out)}))
 
 
 if __name__ == "__main__":

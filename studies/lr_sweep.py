@@ -21,15 +21,8 @@ import torch
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.errors import UserError
-from makemore.lr_sweep import (
-    DEFAULT_RULE,
-    MIN_POINTS,
-    RULES,
-    STOP,
-    LrSweep,
-    lr_range_test,
-    plot_lr_sweep,
-)
+from makemore.lr_plot import plot_lr_sweep
+from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, STOP, LrSweep, lr_range_test
 from studies.harness.cli.args import StudyArgs, count_slots
 from studies.harness.cli.commands import print_next, store_flags
 from studies.harness.cli.script import given_flags, run_script

@@ -1,4 +1,4 @@
-"""A study's report, written again: one HTML page that tells its story."""
+"""Write the report of a study again: one HTML page."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import json
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import optuna
 from cyclopts import Parameter
 
 from makemore.cli import SWITCH
-from makemore.data import Corpus, load_corpus
 from makemore.errors import UserError, writing
 from studies.harness.cli.script import run_script
-from studies.harness.cli.terminal import make_console, say
-from studies.harness.report.build import make_report
-from studies.harness.search.finish import load_best_model, report_context
-from studies.harness.store.paths import report_path
-from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect
+
+if TYPE_CHECKING:
+    import optuna
+
+    from makemore.data import Corpus
 
 
 @dataclass
@@ -31,55 +28,64 @@ class Args:
     """Name of the study."""
     _: KW_ONLY
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
-    """Where the page goes; mlruns/reports/STUDY.html if not given."""
+    """File to write. Default: mlruns/reports/STUDY.html."""
     names: Path | None = None
-    """The study's file of words; the embedded names if not given."""
+    """File of words of the study. Default: the embedded names."""
     storage: str | None = None
-    """Optuna URL or path of a journal file; mlruns/optuna/STUDY.journal if not given."""
+    """Optuna URL or journal file. Default: mlruns/optuna/STUDY.journal."""
     tracking_uri: str | None = None
-    """MLflow tracking URI, where the best trial's model is; the SQLite database in mlruns/ if not given."""
+    """MLflow tracking URI, to load the best model. Default: the database in mlruns/."""
     json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output."""
 
 
 def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
+    from studies.harness.cli.terminal import make_console, say
+    from studies.harness.report.build import make_report
+    from studies.harness.search.finish import load_best_model, report_context
+    from studies.harness.store.paths import report_path
+    from studies.harness.store.study import load_study
+    from studies.harness.tracking.client import connect
+
     study = load_study(args.study, args.storage)
     corpus = _load_corpus(args, study)
     client = connect(args.tracking_uri)
     experiment = client.get_experiment_by_name(args.study)
     model, why = load_best_model(study, client, experiment.experiment_id if experiment else None)
     path = args.out or report_path(args.study)
-    context = report_context(args, study)
-    _write(path, make_report(study, corpus, model, context))
+    _write(path, make_report(study, corpus, model, report_context(args, study)))
+
     if corpus is None:
-        print(
-            f"The study was made on {study.user_attrs.get('data')}, so the page has no ladder and no samples; give "
-            "--names the path of that file.",
-            file=sys.stderr,
-        )
+        data = study.user_attrs.get("data")
+        missing = "counting baselines and no samples"
+        print(f"The report has no {missing}; give --names the path of {data}.", file=sys.stderr)
     elif model is None:
-        print(f"The page has no samples and no loss on unseen words: {why}", file=sys.stderr)
-    say(make_console(stderr=args.json), f"The report of study {args.study}: {path}")
+        print(f"The report has no samples and no loss on unseen words: {why}", file=sys.stderr)
+    say(make_console(stderr=args.json), f"Report of study {args.study}: {path}")
     if args.json:
         print(json.dumps({"study": args.study, "path": str(path), "bytes": path.stat().st_size}))
     return 0
 
 
 def _load_corpus(args: Args, study: optuna.Study) -> Corpus | None:
-    """The study's words, or None when they are another file than the embedded one and its path is not given.
+    """Return the study's words; None if they are not the embedded names and --names is not given.
 
     Raises:
-        UserError: the file that was given is not the study's.
+        UserError: the file of --names is not the study's.
     """
+    from makemore.data import load_corpus
+
     corpus = load_corpus(args.names)
     if corpus.sha256 == study.user_attrs.get("data_sha256"):
         return corpus
-    if args.names is not None:
-        raise UserError(
-            f"{args.names}: is not the file of words that study {args.study!r} was made on."
-        )
-    return None
+    if args.names is None:
+        return None
+    data = study.user_attrs.get("data")
+    raise UserError(
+        f"{args.names}: study {args.study!r} was made on other words; give --names the path of "
+        f"{data}, or leave it out for the embedded names."
+    )
 
 
 def _write(path: Path, page: str) -> None:

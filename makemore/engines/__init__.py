@@ -1,6 +1,13 @@
-"""What trains: engines keep models in slots, each on its own clock, and train them to their next evaluation."""
+"""Training engines: they keep models in slots and train each one to its next evaluation.
+
+`make_engine` chooses the engine for a device: `cpu` trains one model per thread, `batched` trains
+many models in one step on a GPU. The batched engine was tested on a CPU only; it has not been run
+on a GPU yet.
+"""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import torch
 
@@ -25,60 +32,75 @@ __all__ = [
     "Outcome",
     "TrainResult",
     "make_engine",
+    "resolve_device",
 ]
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA, then MPS, then the CPU.
+    """Return the device with this name, after a check that it exists here.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:0" (any index) or "mps". "auto" takes CUDA if there is
+            one, else MPS, else the CPU.
 
     Raises:
-        UserError: the device is unknown, or this machine or this build of torch lacks it; one sentence.
+        UserError: the name is unknown, or this machine or this build of torch lacks the device.
     """
     if device == "auto":
-        device = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
-    try:
+        return _best_device()
+
+    resolved: torch.device | None = None
+    with suppress(RuntimeError):  # torch.device raises for an unknown name
         resolved = torch.device(device)
-    except RuntimeError:
-        resolved = torch.device("meta")
-    if resolved.type not in ("cpu", "cuda", "mps"):
+    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
         raise UserError(
             f"device {device!r} is unknown; use auto, cpu, cuda, cuda:0 (any index) or mps."
         )
     if resolved.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "device 'mps' needs a Mac with Apple silicon and a torch built for it; use --device auto."
+            "device 'mps' needs a Mac with Apple silicon and a torch build that supports it; "
+            "use --device auto."
         )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
         raise UserError(
-            f"device {device!r} is absent: torch finds {found} CUDA devices here; use --device auto."
+            f"device {device!r} is absent: torch finds {torch.cuda.device_count()} CUDA devices "
+            "here; use --device auto."
         )
     return resolved
 
 
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
 def make_engine(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> Engine:
-    """The engine for a device: one model a thread on a CPU, many models a step on a GPU.
+    """Make the engine for a device: `CpuEngine` on a CPU, `BatchedEngine` on a GPU.
+
+    `BatchedEngine` has not been run on a GPU yet.
 
     Args:
-        capacity: models at once, at least 1.
-        envelope: the largest model that will be admitted; only GPUs need it.
+        device: a name that `resolve_device` accepts.
+        corpus: the train and dev splits.
+        capacity: number of models to train at once, at least 1.
+        envelope: the largest model that will be admitted. Only `BatchedEngine` uses it.
 
     Raises:
-        UserError: the device is unknown or absent, or the capacity is below 1; one sentence.
+        UserError: the device is unknown or absent.
+        ValueError: the capacity is below 1.
     """
     if capacity < 1:
         raise ValueError(f"capacity must be at least 1, but got {capacity=}.")
+
     resolved = resolve_device(device)
     if resolved.type == "cpu":
         from makemore.engines.cpu.engine import CpuEngine
 
         return CpuEngine(corpus, capacity)
+
     from makemore.engines.batched.engine import BatchedEngine
 
     return BatchedEngine(corpus, capacity, envelope, device=resolved)

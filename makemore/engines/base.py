@@ -1,4 +1,4 @@
-"""The interface between engines and what drives them."""
+"""The interface between engines and the code that drives them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Protocol
 from makemore.config import Config
 from makemore.model import MLP
 
-# Nats. Standard normal weights begin near 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 at 1,024.
+# Nats. A dev loss above this is divergence. An untrained model with standard normal weights is at
+# about 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 for 1,024 hidden units.
 DIVERGED_LOSS = 300.0
 
 
@@ -19,7 +20,7 @@ class EvalPoint:
 
     Attributes:
         step: optimizer steps done.
-        train_loss: mean over the minibatches since the evaluation before.
+        train_loss: mean over the minibatches since the previous evaluation.
         dev_loss: exact mean over the whole dev split.
         lr: learning rate of the last step.
     """
@@ -31,20 +32,21 @@ class EvalPoint:
 
 
 class Diverged(ArithmeticError):
-    """A loss was not finite, or out of all proportion: the learning rate is too high for this model.
+    """A loss was inf, nan or above DIVERGED_LOSS: the learning rate is too high for this model.
 
     Attributes:
-        step: optimizer steps done when it was seen.
+        step: optimizer steps done when the loss was computed.
         loss: the loss, in nats.
     """
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"training diverged: loss {loss} at step {step}; lower the learning rate.")
-        self.step, self.loss = step, loss
+        self.step = step
+        self.loss = loss
 
 
 class EngineFailed(RuntimeError):
-    """What a model trained on failed (out of memory, a lost device); the model itself may be trained again."""
+    """The device failed (out of memory, for example), not the model: it can be trained again."""
 
 
 Outcome = EvalPoint | Diverged | EngineFailed
@@ -52,10 +54,11 @@ Outcome = EvalPoint | Diverged | EngineFailed
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training left.
+    """The result of training one model.
 
     Attributes:
-        model: an MLP that holds the weights of `best`, on the CPU (the initial weights if nothing was evaluated).
+        model: an MLP on the CPU with the weights of `best`, or the initial weights if the model was
+            never evaluated.
         history: every evaluation in order.
         n_params: number of trained values.
         seconds: time spent in training steps and evaluations of this model.
@@ -68,10 +71,10 @@ class TrainResult:
 
     @property
     def best(self) -> EvalPoint:
-        """The evaluation of lowest dev loss, the earliest of equals.
+        """The evaluation with the lowest dev loss; the earliest one if several are equal.
 
         Raises:
-            ValueError: nothing was evaluated.
+            ValueError: the model was never evaluated.
         """
         if not self.history:
             raise ValueError("the model was never evaluated; let it train for one eval_interval.")
@@ -80,12 +83,13 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Envelope:
-    """The largest model that a batched engine can hold; smaller ones stand in it padded by zeros.
+    """The largest model that a batched engine can hold; smaller models are padded with zeros.
 
     Attributes:
-        direct: whether room is kept for direct connections.
-        dropout: whether dropout is drawn at all.
-        ema: whether room is kept for averages of the weights.
+        block_size, n_embd, n_hidden, batch_size: the largest value of the `Config` field.
+        direct: whether memory is reserved for direct connections.
+        dropout: whether models may use dropout.
+        ema: whether memory is reserved for averages of the weights.
     """
 
     block_size: int
@@ -98,7 +102,7 @@ class Envelope:
 
     @classmethod
     def around(cls, *configs: Config) -> Envelope:
-        """The smallest envelope that holds all of these."""
+        """Return the smallest envelope that holds models of all these configs."""
         sizes = {
             name: max(getattr(c, name) for c in configs)
             for name in ("block_size", "n_embd", "n_hidden", "batch_size")
@@ -112,48 +116,59 @@ class Envelope:
 
 
 class Engine(Protocol):
-    """Slots that train models, each on its own clock.
+    """Slots that train models, each with its own step count.
 
-    A model's result depends on its config, the corpus and the kind of device only: not on its slot, on its neighbours
-    or on when it was admitted. Engines are driven from one thread.
+    A model's result depends only on its config, the corpus and the kind of device. It does not
+    depend on its slot, on other models, or on the time of admission. Call an engine from one thread
+    only.
     """
 
     @property
     def capacity(self) -> int:
-        """How many models can be trained at once. May shrink when the device runs out of memory."""
+        """Number of models that can be trained at once; may shrink when the device is full."""
 
     def admit(self, config: Config) -> int:
-        """Put a fresh model into a free slot and return the slot.
+        """Put a new model into a free slot and return the number of the slot.
 
         Raises:
-            ValueError: the config does not fit this engine; one sentence.
-            RuntimeError: no slot is free.
+            UserError: this machine has too little memory for the model.
+            ValueError: the config is larger than the engine's envelope.
+            RuntimeError: no slot is free, or the engine is closed.
         """
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        """Train until at least one model is at its next evaluation; return (slot, outcome) of those that are.
+        """Train until at least one model reaches its next evaluation.
 
-        Evaluations fall on multiples of the config's eval_interval and on max_steps. A model that is at max_steps,
-        diverged or failed stays in its slot, and does not train, until it is removed. Returns an empty list when no
-        model has steps left.
+        Evaluations are at multiples of the config's eval_interval and at max_steps. A model that
+        has reached max_steps, diverged or failed does not train further, but keeps its slot until
+        it is removed.
+
+        Returns:
+            (slot, outcome) of each model that reached an evaluation; an empty list if no model has
+            steps left.
         """
 
     def remove(self, slot: int) -> TrainResult:
-        """Free a slot, whatever the state of its model, and return what it holds so far."""
+        """Free a slot at any time and return the result of its model so far."""
 
     def close(self) -> None:
-        """Stop what is running within a second and free everything; the engine cannot be used again."""
+        """Stop training within a second and free all memory; the engine cannot be used again."""
 
 
 def next_stop(config: Config, step: int) -> int:
-    """The step of the next evaluation after `step`."""
+    """Return the step of the first evaluation after `step`."""
     return min(config.max_steps, (step // config.eval_interval + 1) * config.eval_interval)
 
 
 def check_finite(step: int, train_loss: float, dev_loss: float) -> None:
-    """Raise Diverged when a loss is inf or nan, or the dev loss beyond what any model starts from.
+    """Raise Diverged if a loss is inf or nan, or if the dev loss is above DIVERGED_LOSS.
 
-    tanh saturates, so a learning rate that is far too high seldom ends in inf: the loss stays at thousands of nats.
+    The limit is needed because tanh saturates: a learning rate that is far too high rarely gives
+    inf, but a loss of thousands of nats.
+
+    Args:
+        step: optimizer steps done.
+        train_loss, dev_loss: in nats per character.
     """
     for loss in (train_loss, dev_loss):
         if not math.isfinite(loss) or dev_loss > DIVERGED_LOSS:

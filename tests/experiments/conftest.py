@@ -1,4 +1,4 @@
-"""A finished study on real stores, made once and copied for each test."""
+"""A finished study in real stores, made once and copied for each test."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ SMALL = Config(max_steps=40, eval_interval=10, n_hidden=16, init="kaiming")
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> Path:
-    """A folder with words.txt and the study `small` of three trials of 40 steps, the first the lecture's."""
+    """A folder with words.txt and the study `small`: three trials of 40 steps."""
     folder = tmp_path_factory.mktemp("template")
     with contextlib.chdir(folder):
         names = Path("words.txt")
-        names.write_text(
-            "\n".join(a[:i] + b for a in words for b in words for i in (2, 3))[:4000] + "\n"
-        )
+        pairs = "\n".join(a[:i] + b for a in words for b in words for i in (2, 3))
+        names.write_text(pairs[:4000] + "\n")
         flags: dict[str, Any] = {
             "trials": 3,
             "steps": 40,
@@ -53,15 +52,22 @@ def workdir(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def retrain(workdir: Path, run_file: Any) -> Callable[..., Any]:
-    """Run the script on the words that the study had."""
+    """Run retrain.py on the words of the study."""
     return lambda file, *flags: run_file(
         "experiments/retrain.py", file, "--names", "words.txt", "--device", "cpu", *flags
     )
 
 
 @pytest.fixture
+def exported(workdir: Path, run_file: Any) -> Path:
+    """The exported config of the study's best trial."""
+    assert run_file("experiments/export.py", "small").code == 0
+    return Path("experiments/configs/small.toml")
+
+
+@pytest.fixture
 def config(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config file, in a folder whose store mlflow itself uses too."""
+    """A config file, in a folder whose store mlflow's own functions use too."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
     path = Path("small.toml")
     path.write_text(SMALL.to_toml())

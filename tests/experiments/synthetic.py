@@ -1,4 +1,4 @@
-"""Made-up models for the page of names, and what torch says of them."""
+"""Synthetic models for the tests of the page, and their probabilities in torch."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.page import contexts, make_page, pack
+from experiments.packing import contexts, pack
+from experiments.page import make_page
 from makemore.checkpoint import Checkpoint
 from makemore.config import Config
 from makemore.model import MLP
 from makemore.words import Vocab
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
-# Letters of several scripts, one beyond 16 bits, a combining accent, a space, and what could end an element of HTML.
-UNICODE = "ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
-SOURCE = "made up <!-- <script>.safetensors"  # would swallow the rest of the page if it stood there as it is
+# A dot, letters of several scripts, one beyond 16 bits, a combining accent, a space, and characters that
+# could end an HTML element.
+UNICODE = ".ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
+SOURCE = "made up <!-- <script>.safetensors"  # unescaped, it would break the page
 
 
 def make_checkpoint(characters: str = LATIN, *, gain: float = 40.0, **fields: Any) -> Checkpoint:
-    """A model that is as sure of what follows as a trained one: kaiming weights, W2 and Wd larger by `gain`."""
-    config = Config(
-        **{
-            "block_size": 3,
-            "n_embd": 10,
-            "n_hidden": 100,
-            "init": "kaiming",
-            "dropout": 0.3,
-            **fields,
-        }
-    )
+    """Return a model whose probabilities are as uneven as a trained one's.
+
+    Its weights are kaiming, with W2 and Wd multiplied by `gain`.
+    """
+    usual = {"block_size": 3, "n_embd": 10, "n_hidden": 100, "init": "kaiming", "dropout": 0.3}
+    config = Config(**{**usual, **fields})
     vocab = Vocab(sorted(set(characters)))
     model = MLP(config, len(vocab))
     with torch.no_grad():
@@ -54,14 +51,14 @@ def page_of(checkpoint: Checkpoint) -> str:
 
 
 def some_prefixes(vocab: Vocab) -> list[str]:
-    """A hundred, from none to forty characters."""
+    """Return a hundred prefixes of 0 to 40 characters."""
     draw = random.Random(0)
     return ["".join(draw.choices(vocab.symbols[1:], k=k % 41)) for k in range(100)]
 
 
 @torch.no_grad()
 def probabilities(checkpoint: Checkpoint, prefixes: list[str]) -> np.ndarray:
-    """(len(prefixes), V) what torch says follows."""
+    """Return the next-character probabilities of torch, (len(prefixes), V)."""
     T = checkpoint.model.config.block_size
     rows = [([0] * T + checkpoint.vocab.encode(prefix))[-T:] for prefix in prefixes]
     return checkpoint.model(torch.tensor(rows)).double().softmax(1).numpy()

@@ -1,44 +1,38 @@
-"""The script that prints new names, as a user runs it."""
+"""generate.py: which names it prints, and which of them it marks."""
 
 from __future__ import annotations
 
-import os
-import pickle
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from experiments.registry import save_served
-from makemore.checkpoint import load_checkpoint, save_checkpoint
+from makemore.checkpoint import save_checkpoint
 from makemore.config import Config
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
-from makemore.words import Vocab
-from studies.harness.tracking.client import connect
+from makemore.words import NAMES, Vocab
 from tests.conftest import Ran
 
 SCRIPT = "experiments/generate.py"
 VOCAB = Vocab("abcdefghijklmnopqrstuvwxyz")
 CHECKPOINT = Path("model.safetensors")
+EMBEDDED = hashlib.sha256(NAMES.read_bytes()).hexdigest()
 Run = Callable[..., Ran]
-
-
-def make_model(seed: int = 1) -> MLP:
-    """A model whose words are short and unlike."""
-    model = MLP(Config(block_size=2, n_embd=3, n_hidden=8, init="kaiming", seed=seed), len(VOCAB))
-    with torch.no_grad():
-        model.W2.mul_(100)
-        model.b2[0] = 2.0  # the end
-    return model
 
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MLP:
-    """The model of CHECKPOINT in the current directory, which holds nothing else."""
+    """The model in CHECKPOINT, whose words are short and varied; it records no data."""
     monkeypatch.chdir(tmp_path)
-    model = make_model()
+    config = Config(block_size=2, n_embd=3, n_hidden=8, init="kaiming", seed=1)
+    model = MLP(config, len(VOCAB))
+    with torch.no_grad():
+        model.W2.mul_(100)
+        model.b2[0] = 2.0  # the end
     save_checkpoint(CHECKPOINT, model, VOCAB)
     return model
 
@@ -49,53 +43,45 @@ def write_names(words: list[str]) -> Path:
     return path
 
 
-def test_names_come_with_their_nats_and_those_in_the_data_are_marked(
-    run_file: Run, model: MLP
-) -> None:
+def save_with_data(model: MLP, path: Path, **metadata: Any) -> str:
+    """Save the model with the digest of its data, which is returned."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    corpus = {"source": str(path), "sha256": sha256}
+    save_checkpoint(CHECKPOINT, model, VOCAB, corpus=corpus, **metadata)
+    return sha256
+
+
+def test_names_are_scored_and_known_ones_marked(run_file: Run, model: MLP) -> None:
     drawn = sample_words(model, VOCAB, 12, seed=5, temperature=0.8, prefix="al")
-    data = write_names([drawn[2], drawn[7], "never"])
-
+    known = (drawn[2], drawn[7])
+    data = write_names([*known, "never"])
+    save_with_data(model, data)
     flags = ("--prefix", "al", "--n", 12, "--temperature", 0.8, "--seed", 5, "--names", data)
+
     ran = run_file(SCRIPT, CHECKPOINT, *flags, "--json")
-
-    assert ran.code == 0
-    assert [row["name"] for row in ran.json["names"]] == drawn
-    assert [row["in_data"] for row in ran.json["names"]] == [
-        word in (drawn[2], drawn[7]) for word in drawn
-    ]
-    assert [row["nats_per_char"] for row in ran.json["names"]] == score_words(
-        model, VOCAB, drawn
-    ).tolist()
     shown = run_file(SCRIPT, CHECKPOINT, *flags).out
+
+    assert (ran.code, "Using" in ran.err) == (0, False)
+    rows = ran.json["names"]
+    assert [row["name"] for row in rows] == drawn
+    assert [row["in_data"] for row in rows] == [word in known for word in drawn]
+    scores = score_words(model, VOCAB, drawn).tolist()
+    assert [row["nats_per_char"] for row in rows] == scores
+
     line = next(line for line in shown.splitlines() if line.split()[:1] == [drawn[2]])
-    assert line.split()[1:] == [
-        f"{score_words(model, VOCAB, drawn[2:3])[0]:.3f}",
-        "in",
-        "the",
-        "data",
-    ]
-    known = sum(word in (drawn[2], drawn[7]) for word in drawn)
-    assert sum(line.rstrip().endswith("in the data") for line in shown.splitlines()) == known
-    assert f"{12 - known} are new; {known} stand in the data." in shown
+    assert line.split()[1:] == [f"{scores[2]:.3f}", "in", "the", "data"]
+    n_known = sum(word in known for word in drawn)
+    assert sum(line.rstrip().endswith("in the data") for line in shown.splitlines()) == n_known
+    assert f"{12 - n_known} are new; {n_known} are in the data." in shown
 
 
-def test_new_only_draws_on_past_what_is_known_and_what_was_drawn_before(
-    run_file: Run, model: MLP
-) -> None:
+def test_new_only_skips_known_and_repeated_names(run_file: Run, model: MLP) -> None:
     drawn = sample_words(model, VOCAB, 500, seed=5, temperature=0.7)
     known = drawn[:10]
-    assert len(set(drawn[:60])) < 60  # there are repeats to leave out
+    assert len(set(drawn[:60])) < 60  # there are repeats to skip
+    data = write_names([*filter(None, known), "other"])
+    flags = ("--n", 30, "--temperature", 0.7, "--seed", 5, "--names", data)
 
-    flags = (
-        "--n",
-        30,
-        "--temperature",
-        0.7,
-        "--seed",
-        5,
-        "--names",
-        write_names([*filter(None, known), "other"]),
-    )
     ran = run_file(SCRIPT, CHECKPOINT, *flags, "--new-only", "--json")
 
     expected = [word for word in dict.fromkeys(drawn) if word and word not in known][:30]
@@ -104,9 +90,7 @@ def test_new_only_draws_on_past_what_is_known_and_what_was_drawn_before(
     assert not any(row["in_data"] for row in ran.json["names"])
 
 
-def test_new_only_gives_up_with_a_sentence_where_there_is_nothing_new(
-    run_file: Run, model: MLP
-) -> None:
+def test_new_only_stops_if_nothing_is_new(run_file: Run, model: MLP) -> None:
     with torch.no_grad():
         model.flat.zero_()
         model.b2[0] = 50.0  # every word ends at once
@@ -123,56 +107,62 @@ def test_new_only_gives_up_with_a_sentence_where_there_is_nothing_new(
         assert f"10,000 draws gave {count} of 3 names that are new; lower --n" in ran.err
 
 
-def test_without_a_path_the_newest_checkpoint_is_taken_and_named(run_file: Run, model: MLP) -> None:
-    folder = Path("mlruns", "checkpoints")
-    for age, name in enumerate(("b", "a", "c")):
-        path = save_checkpoint(folder / f"{name}.safetensors", make_model(age), VOCAB)
-        os.utime(path, (1000 - age, 1000 - age))
+def test_model_of_other_words_gets_no_marks(run_file: Run, model: MLP) -> None:
+    data = write_names(sample_words(model, VOCAB, 5, seed=1))
+    sha256 = save_with_data(model, data)
+
+    ran = run_file(SCRIPT, CHECKPOINT, "--json")
+
+    assert ran.code == 0
+    assert {row["in_data"] for row in ran.json["names"]} == {None}
+    assert ran.err.splitlines()[-1] == (
+        f"Which names are new is not known: the model was trained on names.txt (sha256 "
+        f"{sha256[:12]}), not on the embedded names (sha256 {EMBEDDED[:12]}); "
+        "give that file with --names."
+    )
+    assert "are new;" not in ran.err and "in the data" not in ran.err
+    # With the words of the model the marks are there.
+    ran = run_file(SCRIPT, CHECKPOINT, "--names", data)
+    assert "are new;" in ran.out and "in the data" in ran.out and ran.err == ""
+
+
+def test_new_only_is_refused_on_other_words(run_file: Run, model: MLP) -> None:
+    save_with_data(model, write_names(["emma", "ava"]))
+    Path("other.txt").write_text("ida\n")
+
+    for flags, given in (((), "the embedded names"), (("--names", "other.txt"), "other.txt")):
+        refusal = run_file(SCRIPT, CHECKPOINT, "--new-only", *flags).refusal
+        assert refusal.startswith("--new-only cannot tell which names are new: ")
+        assert f"not on {given} (sha256 " in refusal and "--names." in refusal
+
+
+def test_unrecorded_data_needs_names(run_file: Run, model: MLP) -> None:
+    ran = run_file(SCRIPT, CHECKPOINT)
+    assert ran.code == 0 and "are new;" not in ran.out
+    assert "the checkpoint does not record its words; give their file with --names." in ran.err
+
+    ran = run_file(SCRIPT, CHECKPOINT, "--names", write_names(["emma"]))
+    assert "are new;" in ran.out and ran.err == ""
+
+
+def test_digest_of_the_origin_is_used_too(run_file: Run, model: MLP) -> None:
+    origin = {"data": "names.txt", "data_sha256": EMBEDDED}
+    save_checkpoint(CHECKPOINT, model, VOCAB, origin=origin)
+
+    ran = run_file(SCRIPT, CHECKPOINT)
+
+    assert "are new;" in ran.out and ran.err == ""
+
+
+def test_chosen_model_is_named_on_stderr(run_file: Run, model: MLP) -> None:
+    path = save_checkpoint("mlruns/checkpoints/mine.safetensors", model, VOCAB)
 
     ran = run_file(SCRIPT, "--n", 5)
 
     assert ran.code == 0
-    assert str(folder / "b.safetensors") in ran.out.splitlines()[0]
-    assert all(word in ran.out for word in sample_words(make_model(0), VOCAB, 5, seed=1))
-
-
-def test_other_data_than_the_models_is_warned_of(run_file: Run, model: MLP) -> None:
-    save_checkpoint(CHECKPOINT, model, VOCAB, corpus={"source": "fish.txt", "sha256": "0" * 64})
-
-    ran = run_file(SCRIPT, CHECKPOINT)
-
-    assert ran.code == 0
-    assert "trained on fish.txt, and its names are looked up in names.txt" in ran.err
-
-
-def test_a_registered_model_gives_the_names_of_its_checkpoint(run_file: Run, model: MLP) -> None:
-    client = connect(None)
-    save_served(Path("served"), CHECKPOINT)
-    Path("bare").mkdir()
-    Path("bare", "MLmodel").write_text("flavors: {}\n", encoding="utf-8")
-    for name in ("served", "bare"):
-        client.create_registered_model(name)
-        version = client.create_model_version(name, Path(name).absolute().as_uri())
-        client.set_registered_model_alias(name, "champion", version.version)
-
-    words = [
-        run_file(SCRIPT, uri, "--json").json
-        for uri in ("models:/served@champion", "models:/served/1")
-    ]
-
-    assert [row["name"] for row in words[0]["names"]] == sample_words(model, VOCAB, 20, seed=1)
-    assert (
-        words[0]["names"]
-        == words[1]["names"]
-        == run_file(SCRIPT, CHECKPOINT, "--json").json["names"]
-    )
-    assert "holds 0 safetensors files" in run_file(SCRIPT, "models:/bare@champion").refusal
-    for uri in ("models:/served@nobody", "models:/nothing@champion", "models:/served/7"):
-        assert run_file(SCRIPT, uri).refusal.startswith(f"{uri}: cannot be loaded from MLflow (")
-    assert (
-        "give models:/NAME@ALIAS or models:/NAME/VERSION"
-        in run_file(SCRIPT, "models:/served").refusal
-    )
+    assert ran.err.startswith(f"Using {path}: it is the newest checkpoint, ")
+    assert str(path) in ran.out.splitlines()[0]
+    assert all(word in ran.out for word in sample_words(model, VOCAB, 5, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -186,23 +176,7 @@ def test_a_registered_model_gives_the_names_of_its_checkpoint(run_file: Run, mod
         (("--names", "nowhere.txt"), "nowhere.txt: no such file"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(
+def test_bad_input_is_refused(
     run_file: Run, model: MLP, flags: tuple[object], sentence: str
 ) -> None:
     assert sentence in run_file(SCRIPT, CHECKPOINT, *flags).refusal
-
-
-def test_files_that_are_no_whole_checkpoint_are_refused_in_one_sentence(
-    run_file: Run, model: MLP
-) -> None:
-    raw = CHECKPOINT.read_bytes()
-    Path("short.safetensors").write_bytes(raw[:-7])
-    Path("pickle.safetensors").write_bytes(pickle.dumps({"a": 1}))
-    assert load_checkpoint(CHECKPOINT)  # the whole file is one
-
-    for name in ("short.safetensors", "pickle.safetensors"):
-        assert run_file(SCRIPT, name).refusal.startswith(
-            f"{name}: is cut short, or is no safetensors file"
-        )
-    assert run_file(SCRIPT, "gone.safetensors").refusal.startswith("gone.safetensors: no such file")
-    assert "holds no checkpoint yet; train a model first" in run_file(SCRIPT).refusal

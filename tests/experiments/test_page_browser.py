@@ -1,4 +1,4 @@
-"""The page that makes up names, in a real Chromium without a screen or a network."""
+"""The page that generates names, in a real headless Chromium without a network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def visit(chromium: Any, tmp_path: Path) -> Callable[..., Any]:
-    """Open the page of a checkpoint from the file system, at a width."""
+    """Open the page of a checkpoint from the file system, at a width in pixels."""
 
     def visit(checkpoint: Checkpoint, width: int = 1200) -> Any:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -90,7 +90,7 @@ def status(browser: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_probabilities_are_those_of_torch(visit: Callable[..., Any], kind: str) -> None:
+def test_probabilities_equal_those_of_torch(visit: Callable[..., Any], kind: str) -> None:
     checkpoint = KINDS[kind]()
     prefixes = some_prefixes(checkpoint.vocab)
 
@@ -101,7 +101,7 @@ def test_its_probabilities_are_those_of_torch(visit: Callable[..., Any], kind: s
 
     expected = probabilities(checkpoint, prefixes)
     assert np.abs(found - expected).max() < 1e-4
-    assert expected.max(1).mean() > 1.5 / len(checkpoint.vocab)  # there is something to get wrong
+    assert expected.max(1).mean() > 1.5 / len(checkpoint.vocab)  # far from uniform
     assert len(names(browser)) > 1
     assert browser.execute_script("return document.querySelectorAll('#map text').length") == len(
         checkpoint.vocab
@@ -111,9 +111,7 @@ def test_its_probabilities_are_those_of_torch(visit: Callable[..., Any], kind: s
 
 
 @pytest.mark.parametrize("kind", ["the lecture's", "many scripts"])
-def test_its_names_begin_with_the_prefix_and_their_nats_are_those_of_torch(
-    visit: Callable[..., Any], kind: str
-) -> None:
+def test_names_begin_with_the_prefix_and_are_scored(visit: Callable[..., Any], kind: str) -> None:
     checkpoint = KINDS[kind]()
     prefix = "".join(checkpoint.vocab.symbols[2:4])
     options = {"prefix": prefix, "temperature": 0.9, "seed": 4, "n": 12}
@@ -127,14 +125,14 @@ def test_its_names_begin_with_the_prefix_and_their_nats_are_those_of_torch(
     made = [row["name"] for row in rows]
     assert rows == again and made != [row["name"] for row in other]
     assert len(set(made)) == len(made) and all(name.startswith(prefix) for name in made)
-    # A name that was cut off has no end to score.
+    # A name that was cut off has no end, so its score differs.
     whole = [row for row in rows if len(row["name"]) < 100]
     scores = score_words(checkpoint.model, checkpoint.vocab, [row["name"] for row in whole])
     assert len(whole) > 3 and np.allclose([row["nats"] for row in whole], scores, atol=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_characters_come_as_often_as_the_model_and_the_temperature_say(
+def test_character_frequencies_follow_model_and_temperature(
     visit: Callable[..., Any], temperature: float
 ) -> None:
     checkpoint = make_checkpoint("abc", block_size=1)
@@ -153,7 +151,7 @@ def test_characters_come_as_often_as_the_model_and_the_temperature_say(
         )
 
 
-def test_it_can_be_used_with_the_keyboard_alone(visit: Callable[..., Any]) -> None:
+def test_page_works_with_the_keyboard_alone(visit: Callable[..., Any]) -> None:
     browser = visit(make_checkpoint())
     press = browser.switch_to.active_element.send_keys
 
@@ -176,7 +174,7 @@ def test_it_can_be_used_with_the_keyboard_alone(visit: Callable[..., Any]) -> No
     ring = "return getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement)"
     assert browser.execute_script(ring + ".outlineWidth") == "solid3px"
 
-    type_keys("\ue007")  # Enter on the bar of a adds the letter
+    type_keys("\ue007")  # Enter on the bar of "a" adds the letter
     assert browser.execute_script("return document.getElementById('prefix').value") == "a"
     assert all(name.startswith("a") for name in names(browser)) and "with a, seed 1." in status(
         browser
@@ -184,17 +182,17 @@ def test_it_can_be_used_with_the_keyboard_alone(visit: Callable[..., Any]) -> No
 
     browser.execute_script("document.getElementById('prefix').focus()")
     before = names(browser)
-    type_keys("l\ue007")  # Enter asks for other names
+    type_keys("l\ue007")  # Enter takes the next seed
     assert status(browser).endswith("with al, seed 2.") and names(browser) != before
     browser.execute_script("document.getElementById('seed').select()")
-    type_keys("7\ue007")  # Enter in the seed's field asks for that seed
+    type_keys("7\ue007")  # Enter in the seed field uses that seed
     seven = names(browser)
     assert status(browser).endswith("with al, seed 7.")
     type_keys("\ue004\ue007")  # the button
     assert status(browser).endswith("with al, seed 8.") and names(browser) != seven
 
 
-def test_what_the_model_cannot_take_is_said_and_capitals_are_understood(
+def test_unknown_characters_are_named_and_capitals_accepted(
     visit: Callable[..., Any],
 ) -> None:
     browser = visit(make_checkpoint())
@@ -205,18 +203,18 @@ def test_what_the_model_cannot_take_is_said_and_capitals_are_understood(
         name.startswith("al") for name in names(browser)
     )
     prefix.send_keys("é")
-    assert status(browser) == f"The model has never seen “é”. It knows {LATIN}."
+    assert status(browser) == f"The model does not know “é”. It knows {LATIN}."
     assert prefix.get_attribute("aria-invalid") == "true"
-    prefix.send_keys("\ue003.")  # the boundary is no letter either
-    assert "never seen “.”" in status(browser)
+    prefix.send_keys("\ue003.")  # the boundary is not a letter
+    assert "does not know “.”" in status(browser)
     prefix.send_keys("\ue003")
     assert prefix.get_attribute("aria-invalid") is None
     seed.send_keys("-")
-    assert status(browser).startswith("The seed is a whole number")
+    assert status(browser).startswith("The seed must be a whole number")
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
 
 
-def test_the_bars_and_the_map_show_what_the_prefix_makes_likely(visit: Callable[..., Any]) -> None:
+def test_bars_and_map_follow_the_prefix(visit: Callable[..., Any]) -> None:
     checkpoint = make_checkpoint()
     browser = visit(checkpoint)
     browser.find_element("id", "prefix").send_keys("zab")
@@ -237,7 +235,7 @@ def test_the_bars_and_the_map_show_what_the_prefix_makes_likely(visit: Callable[
     assert browser.execute_script(seen) == ".z"
 
 
-def test_a_large_alphabet_gets_its_thirty_likeliest_bars(visit: Callable[..., Any]) -> None:
+def test_large_alphabet_gets_thirty_bars(visit: Callable[..., Any]) -> None:
     checkpoint = make_checkpoint("".join(map(chr, range(0x4E00, 0x4E00 + 400))), n_hidden=20)
 
     browser = visit(checkpoint, 360)
@@ -247,22 +245,20 @@ def test_a_large_alphabet_gets_its_thirty_likeliest_bars(visit: Callable[..., An
     )
     likeliest = np.argsort(-probabilities(checkpoint, [""])[0])[:30]
     assert shown == [checkpoint.vocab.symbols[code] if code else "end" for code in likeliest]
-    assert "The other 371 characters have" in browser.execute_script(
+    assert "The remaining 371 characters have" in browser.execute_script(
         "return document.body.innerText"
     )
 
 
 @pytest.mark.parametrize("width", [1200, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_readable_on_a_phone_in_light_and_in_dark(
+def test_text_is_readable_on_phones_and_in_the_dark(
     visit: Callable[..., Any], width: int, scheme: str
 ) -> None:
     browser = visit(make_checkpoint(), width)
     feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
-    browser.find_element("id", "prefix").send_keys(
-        "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm"
-    )  # a long one
+    browser.find_element("id", "prefix").send_keys("mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm")
 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     rows = browser.execute_script(
@@ -281,12 +277,13 @@ def test_it_is_readable_on_a_phone_in_light_and_in_dark(
 
 
 def luminance(color: str) -> float:
-    """Relative luminance of rgb(r, g, b), as WCAG 2 defines it."""
+    """Return the relative luminance of rgb(r, g, b), as WCAG 2 defines it."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
     r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
 
 def contrast(a: str, b: str) -> float:
+    """Return the contrast ratio of two colours, as WCAG 2 defines it."""
     low, high = sorted((luminance(a), luminance(b)))
     return (high + 0.05) / (low + 0.05)

@@ -1,4 +1,4 @@
-"""What a registered model answers, loaded and served: names, their log-likelihood, probabilities, and refusals."""
+"""A registered model, loaded and served: names, log-likelihoods, probabilities, refusals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trained(corpus: Corpus) -> TrainResult:
 
 @pytest.fixture
 def served(tmp_path: Path, corpus: Corpus, trained: TrainResult) -> Path:
-    """An MLflow model in a folder, without a registry."""
+    """A folder with an MLflow model, without a registry."""
     checkpoint = save_checkpoint(tmp_path / "model.safetensors", trained.model, corpus.vocab)
     save_served(tmp_path / "served", checkpoint)
     checkpoint.unlink()
@@ -55,7 +55,7 @@ def served(tmp_path: Path, corpus: Corpus, trained: TrainResult) -> Path:
 
 @torch.no_grad()
 def probabilities(model: MLP, prefixes: list[str], corpus: Corpus) -> np.ndarray:
-    """(N, V) by the definition: the model's softmax at the last context of each prefix."""
+    """Return the softmax at the last context of each prefix, (N, V)."""
     rows = [
         build_dataset([prefix], corpus.vocab, model.config.block_size)[0][-1] for prefix in prefixes
     ]
@@ -71,7 +71,7 @@ def log_likelihood(model: MLP, name: str, corpus: Corpus) -> float:
 # ---- the model as a folder
 
 
-def test_the_model_is_one_checkpoint_and_code_that_needs_only_the_installed_package(
+def test_model_needs_only_the_installed_package(
     served: Path,
 ) -> None:
     files = {str(path.relative_to(served)) for path in served.rglob("*") if path.is_file()}
@@ -86,7 +86,7 @@ def test_the_model_is_one_checkpoint_and_code_that_needs_only_the_installed_pack
     assert roots == {"__future__", "typing", "mlflow", "pandas", "torch", "makemore"}
 
 
-def test_a_row_a_request_gives_its_names_with_their_log_likelihood(
+def test_names_come_with_their_log_likelihood(
     served: Path, corpus: Corpus, trained: TrainResult
 ) -> None:
     model = mlflow.pyfunc.load_model(str(served))
@@ -104,14 +104,16 @@ def test_a_row_a_request_gives_its_names_with_their_log_likelihood(
             log_likelihood(trained.model, row.name, corpus), abs=1e-5
         )
         assert row.nats_per_character == pytest.approx(-row.log_likelihood / (len(row.name) + 1))
-    # The optional columns have defaults, and a request may ask for nothing.
+    # The optional columns have defaults, and n may be 0.
     assert list(model.predict(pd.DataFrame({"prefix": ["al"]})).name) == sample_words(
         trained.model, corpus.vocab, 1, seed=0, prefix="al"
     )
     assert len(model.predict(pd.DataFrame({"prefix": ["al"], "n": [0]}))) == 0
 
 
-def test_its_probabilities_are_torchs(served: Path, corpus: Corpus, trained: TrainResult) -> None:
+def test_probabilities_equal_those_of_torch(
+    served: Path, corpus: Corpus, trained: TrainResult
+) -> None:
     prefixes = sorted({word[:i] for word in read_words()[:60] for i in range(4)})[:100]
     assert len(prefixes) == 100
     model = mlflow.pyfunc.load_model(str(served))
@@ -140,7 +142,7 @@ def test_its_probabilities_are_torchs(served: Path, corpus: Corpus, trained: Tra
         ({"n": 1}, {}, "Model is missing inputs ['prefix']."),
     ],
 )
-def test_a_bad_request_is_refused_in_a_sentence(
+def test_bad_request_is_refused(
     served: Path, row: dict[str, Any], params: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(MlflowException) as refused:
@@ -148,11 +150,11 @@ def test_a_bad_request_is_refused_in_a_sentence(
     assert sentence in refused.value.message
 
 
-def test_a_damaged_model_is_refused_in_a_sentence(served: Path) -> None:
+def test_damaged_model_is_refused(served: Path) -> None:
     path = served / "artifacts" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(
-        ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+        ValueError, match="model.safetensors: is cut short or not a safetensors file"
     ):
         mlflow.pyfunc.load_model(str(served))
 
@@ -162,12 +164,12 @@ def test_a_damaged_model_is_refused_in_a_sentence(served: Path) -> None:
 
 @contextmanager
 def serve(uri: str) -> Iterator[str]:
-    """Run `mlflow models serve` on 127.0.0.1 while the block runs; gives its address."""
+    """Run `mlflow models serve` on 127.0.0.1 during the block; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ["-m", uri, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    # mlflow looks for its server on the PATH.
+    # mlflow finds its server on the PATH.
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -202,9 +204,7 @@ def post(base: str, **body: Any) -> Any:
 
 
 @pytest.mark.server
-def test_the_served_champion_answers_what_the_loaded_one_does(
-    config: Path, retrain: Retrain
-) -> None:
+def test_server_answers_as_the_loaded_model(config: Path, retrain: Retrain) -> None:
     checkpoint = retrain(config, "--json").json["checkpoint"]
     loaded = mlflow.pyfunc.load_model("models:/makemore-mlp@champion")
     corpus, model = load_corpus("words.txt"), load_checkpoint(checkpoint).model

@@ -1,4 +1,4 @@
-"""Checkpoints: there and back, and every file that is refused."""
+"""Checkpoints: round trips, and files that are refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
+from makemore.errors import UserError
 from makemore.model import MLP
 from makemore.words import Vocab
 
@@ -30,24 +31,30 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_model_comes_back_whole(tmp_path: Path, direct: bool) -> None:
+def test_model_is_loaded_as_saved(tmp_path: Path, direct: bool) -> None:
     model = MLP(CONFIG.replace(direct=direct), len(VOCAB))
     loaded = load_checkpoint(
         save_checkpoint(tmp_path / "new" / "folder" / "m.safetensors", model, VOCAB, **METADATA)
     )
 
-    assert (
-        loaded.model.config == model.config
-        and loaded.vocab == VOCAB
-        and loaded.metadata == METADATA
-    )
+    assert loaded.model.config == model.config
+    assert loaded.vocab == VOCAB and loaded.metadata == METADATA
     assert torch.equal(loaded.model.flat, model.flat)
     assert torch.equal(loaded.model(torch.tensor([[1, 2]])), model(torch.tensor([[1, 2]])))
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_boundary_is_loaded_with_the_vocabulary(tmp_path: Path) -> None:
+    vocab = Vocab.of(["M.", "Mlle"])
+    model = MLP(CONFIG, len(vocab))
+
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "m.safetensors", model, vocab))
+
+    assert loaded.vocab == vocab and loaded.vocab.symbols == tuple("|.Mel")
+
+
+def test_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = MLP(CONFIG, len(VOCAB))
-    # safetensors itself orders metadata anew at each call, so a few are enough to see it.
+    # safetensors orders metadata differently at each call, so eight files would show it.
     files = {
         save_checkpoint(tmp_path / f"{i}", model, VOCAB, **METADATA).read_bytes() for i in range(8)
     }
@@ -55,7 +62,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert len(files) == 1
 
 
-def test_anyone_can_read_the_file_with_safetensors(path: Path) -> None:
+def test_safetensors_alone_reads_the_file(path: Path) -> None:
     with safetensors.safe_open(path, "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
 
@@ -64,23 +71,23 @@ def test_anyone_can_read_the_file_with_safetensors(path: Path) -> None:
     assert json.loads(metadata["vocab"]) == "abж😀" and json.loads(metadata["dev_loss"]) == 2.17
 
 
-def test_the_header_keeps_tensors_aligned(path: Path) -> None:
+def test_header_keeps_tensors_aligned(path: Path) -> None:
     assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 
-def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
+def test_file_cut_anywhere_is_refused(path: Path) -> None:
     raw = path.read_bytes()
 
     for length in [0, 1, 8, 9, 100, *range(101, len(raw), 50), len(raw) - 1]:
         path.write_bytes(raw[:length])
         with pytest.raises(
-            ValueError, match="model.safetensors: is cut short, or is no safetensors file"
+            UserError, match="model.safetensors: is cut short or not a safetensors file"
         ):
             load_checkpoint(path)
 
 
 class Bomb:
-    """Runs code when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,22 +96,22 @@ class Bomb:
         return self.path.touch, ()
 
 
-def test_a_pickle_is_refused_and_never_run(path: Path, tmp_path: Path) -> None:
+def test_pickle_is_refused_and_never_run(path: Path, tmp_path: Path) -> None:
     mark = tmp_path / "code ran"
     for write in (
         lambda: path.write_bytes(pickle.dumps(Bomb(mark))),
         lambda: torch.save(Bomb(mark), path),
     ):
         write()
-        with pytest.raises(ValueError, match="is no safetensors file"):
+        with pytest.raises(UserError, match="not a safetensors file"):
             load_checkpoint(path)
     assert not mark.exists()
 
 
-def test_paths_that_hold_no_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="missing: no such file"):
+def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing: no such file"):
         load_checkpoint(tmp_path / "missing")
-    with pytest.raises(ValueError, match=f"{tmp_path}: cannot be read"):
+    with pytest.raises(UserError, match=f"{tmp_path}: cannot be read"):
         load_checkpoint(tmp_path)
 
 
@@ -135,27 +142,27 @@ def tensor(
         (drop("config"), "lacks its config or its vocabulary"),
         (drop("vocab"), "lacks its config or its vocabulary"),
         (put("vocab", 5), "lacks its config or its vocabulary"),
-        (put("vocab", "abba"), "its vocabulary holds a character twice"),
-        (put("vocab", "ab."), "its vocabulary holds a character twice"),
-        (put("vocab", "abж"), "asks for float32 weights"),
+        (put("vocab", "abba"), "its vocabulary has a character twice"),
+        (put("vocab", "ab."), "needs float32 weights"),
+        (put("vocab", "abж"), "needs float32 weights"),
         (put("config", {"lr": -1}), "lr must be greater than 0, but got -1."),
         (
             put("config", {**CONFIG.model_dump(), "hidden": 1}),
             "hidden is not a field of Config; did you mean n_hidden.",
         ),
-        (put("config", CONFIG.replace(n_hidden=6).model_dump()), "asks for float32 weights"),
+        (put("config", CONFIG.replace(n_hidden=6).model_dump()), "needs float32 weights"),
         (
             put("config", CONFIG.replace(n_hidden=65_535, n_embd=65_535).model_dump()),
-            "asks for float32 weights",
+            "needs float32 weights",
         ),
-        (put("config", CONFIG.replace(direct=False).model_dump()), "asks for float32 weights"),
-        (lambda tensors, texts: tensors.pop("b2"), "asks for float32 weights"),
+        (put("config", CONFIG.replace(direct=False).model_dump()), "needs float32 weights"),
+        (lambda tensors, texts: tensors.pop("b2"), "needs float32 weights"),
         (
             lambda tensors, texts: tensors.__setitem__("extra", torch.zeros(1)),
-            "asks for float32 weights",
+            "needs float32 weights",
         ),
-        (tensor("W1", lambda t: t.T), "asks for float32 weights"),
-        (tensor("W1", lambda t: t.double()), "asks for float32 weights"),
+        (tensor("W1", lambda t: t.T), "needs float32 weights"),
+        (tensor("W1", lambda t: t.double()), "needs float32 weights"),
         (tensor("b1", lambda t: t / 0), "a weight is not finite"),
         (tensor("C", lambda t: t * torch.nan), "a weight is not finite"),
         (tensor("C", lambda t: t + 1e-6), "does not match its own digest"),
@@ -167,35 +174,34 @@ def tensor(
         (put("digest", 5), "does not match its own digest"),
     ],
 )
-def test_a_file_whose_parts_contradict_each_other_is_refused(
+def test_inconsistent_file_is_refused(
     path: Path, tamper: Callable[[dict, dict], None], message: str
 ) -> None:
     with safetensors.safe_open(path, "pt") as file:
-        tensors, texts = (
-            {name: file.get_tensor(name).clone() for name in file.keys()},
-            file.metadata(),
-        )
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        texts = file.metadata()
     tamper(tensors, texts)
     safetensors.torch.save_file(tensors, path, texts)
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
 
 
-def test_any_changed_byte_is_refused(path: Path) -> None:
+def test_changed_byte_is_refused(path: Path) -> None:
     raw = path.read_bytes()
-    for place in range(8, len(raw), 37):  # the header's length stands before
+    for place in range(8, len(raw), 37):  # the first 8 bytes are the header's length
         changed = bytearray(raw)
         changed[place] ^= 1
         path.write_bytes(changed)
-        with pytest.raises(ValueError, match="model.safetensors: "):
+        with pytest.raises(UserError, match="model.safetensors: "):
             load_checkpoint(path)
 
 
-def test_a_checkpoint_from_before_there_was_a_digest_is_read(path: Path) -> None:
+def test_older_file_without_digest_is_read(path: Path) -> None:
     with safetensors.safe_open(path, "pt") as file:
-        tensors, texts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        texts = file.metadata()
     del texts["digest"]
     texts["format"] = json.dumps("makemore-mlp/1")
     safetensors.torch.save_file(tensors, path, texts)
@@ -203,21 +209,22 @@ def test_a_checkpoint_from_before_there_was_a_digest_is_read(path: Path) -> None
     assert load_checkpoint(path).metadata == METADATA
 
 
-def test_a_save_replaces_the_file_and_never_writes_into_it(path: Path) -> None:
+def test_save_replaces_the_file_atomically(path: Path) -> None:
     before = path.read_bytes()
     with path.open("rb") as reader:
         save_checkpoint(path, MLP(CONFIG.replace(seed=1), len(VOCAB)), VOCAB)
 
-        # Who had the old file open goes on reading the old file.
+        # A process that has the old file open still reads the old file.
         assert reader.read() == before != path.read_bytes()
 
 
-def test_a_failed_save_leaves_the_file_before_it_and_no_rest(path: Path) -> None:
-    before, model = path.read_bytes(), MLP(CONFIG, len(VOCAB))
+def test_failed_save_keeps_the_old_file(path: Path) -> None:
+    before = path.read_bytes()
+    model = MLP(CONFIG, len(VOCAB))
 
-    with pytest.raises(ValueError, match="cannot be kept as JSON"):
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
         save_checkpoint(path, model, VOCAB, loss=float("nan"))
-    with pytest.raises(ValueError, match="cannot be kept as JSON"):
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
         save_checkpoint(path, model, VOCAB, when=object())
     with pytest.raises(OSError, match=str(path.parent)):
         save_checkpoint(path.parent, model, VOCAB)

@@ -1,4 +1,4 @@
-"""Config: what it refuses and how it says so, and its way through TOML."""
+"""Config: validation, messages, and TOML round trips."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.config import MAX_BLOCK_SIZE, MAX_WIDTH, Config, parse_config, read_config, read_toml
+from makemore.errors import UserError
 from tests.conftest import ROOT
 
 positive = st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False)
@@ -37,7 +38,7 @@ configs = st.builds(
 
 @settings(deadline=None)
 @given(configs)
-def test_every_config_comes_back_from_toml(
+def test_config_survives_a_toml_round_trip(
     tmp_path_factory: pytest.TempPathFactory, config: Config
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.toml"
@@ -53,7 +54,7 @@ def test_defaults_are_the_lectures_run() -> None:
     assert read_config(lecture) == Config()
 
 
-# A key that is nearly right gets the right one, the lecture's word for lr too; others get the list.
+# A key close to a field gets its name, learning_rate too; other keys get the list of fields.
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
@@ -64,8 +65,8 @@ def test_defaults_are_the_lectures_run() -> None:
         ("momentum", f"the fields are {', '.join(Config.model_fields)}."),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_name(key: str, hint: str) -> None:
-    with pytest.raises(ValueError) as caught:
+def test_unknown_key_suggests_the_nearest_field(key: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
         parse_config({key: 1}, "my.toml")
 
     assert str(caught.value) == f"my.toml: {key} is not a field of Config; {hint}"
@@ -97,29 +98,29 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(key: str, hint: str) ->
         ),
     ],
 )
-def test_a_bad_value_is_refused_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError) as caught:
+def test_bad_value_is_refused_in_one_sentence(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
         Config(**fields)
 
     assert str(caught.value) == sentence
 
 
-def test_numbers_that_mean_the_same_make_equal_configs() -> None:
+def test_equal_numbers_make_equal_configs() -> None:
     assert Config(lr=1) == Config(lr=1.0) == Config(lr=np.float64(1.0))
     assert type(Config(lr=1).lr) is float
 
 
-def test_replace_changes_what_it_is_told_and_validates() -> None:
+def test_replace_changes_fields_and_validates() -> None:
     config = Config(n_hidden=7)
 
     assert config.replace(lr=0.5) == Config(n_hidden=7, lr=0.5)
-    with pytest.raises(ValueError, match="lr must be greater than 0"):
+    with pytest.raises(UserError, match="lr must be greater than 0"):
         config.replace(lr=0)
-    with pytest.raises(ValueError, match="did you mean n_hidden"):
+    with pytest.raises(UserError, match="did you mean n_hidden"):
         config.replace(nhidden=3)
 
 
-def test_a_config_is_frozen_and_can_be_sent_to_another_process() -> None:
+def test_config_is_frozen_hashable_and_picklable() -> None:
     config = Config(lr=0.3)
 
     with pytest.raises(ValueError, match="frozen"):
@@ -138,25 +139,23 @@ def test_a_config_is_frozen_and_can_be_sent_to_another_process() -> None:
         (b"[config]\nlr = 'fast'", "lr must be a number, but got 'fast'."),
     ],
 )
-def test_a_bad_file_is_refused_in_a_sentence_that_names_it(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_bad_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         read_config(path)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
 
 
-def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file"):
+def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
         read_config(tmp_path / "missing.toml")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_config(tmp_path)
 
 
-def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "bom.toml"
     path.write_bytes(b"\xef\xbb\xbf[config]\r\nlr = 1\r\n")
 

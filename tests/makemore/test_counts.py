@@ -1,4 +1,4 @@
-"""Counting baselines, by hand on a few words and against the lecture's file."""
+"""Counting baselines: by hand on a few words, and golden numbers of the lecture's file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def losses(corpus: Corpus) -> dict[str, float]:
     return {rung.name: rung.dev_loss for rung in ladder(corpus)}
 
 
-# Known of the lecture's file and split, by plain loops; 424 of its 3,203 dev words also stand in train.
+# Computed by plain loops on the lecture's file; 424 of its 3,203 dev words are also in train.
 GOLDEN = {"bigram": 2.4531, "trigram": 2.2225, "4-gram": 2.1018, "interpolated": 2.0046}
 
 
-def test_agrees_with_the_lectures_file(lecture_names: Path) -> None:
+def test_losses_on_the_lectures_file_are_golden(lecture_names: Path) -> None:
     corpus = load_corpus(lecture_names)
 
     rungs = {rung.name: rung for rung in ladder(corpus)}
@@ -37,24 +37,25 @@ def test_agrees_with_the_lectures_file(lecture_names: Path) -> None:
     assert len(list_words(corpus.dev, corpus.vocab)) - len(unseen_words(corpus)) == 424
 
 
-def test_every_rung_of_the_embedded_names_stands_above_the_one_before(corpus: Corpus) -> None:
-    order = [rung.dev_loss for rung in ladder(corpus)]
+def test_each_baseline_improves_on_the_last(corpus: Corpus) -> None:
+    rungs = ladder(corpus)
+    order = [rung.dev_loss for rung in rungs]
 
     assert order == sorted(order, reverse=True) and len(order) == 5
-    # Words that were seen in training are easier.
-    assert all(rung.new_loss > rung.dev_loss for rung in ladder(corpus)[2:])
+    # Words that are in train have a lower loss.
+    assert all(rung.new_loss > rung.dev_loss for rung in rungs[2:])
 
 
-def test_a_bigram_by_hand() -> None:
+def test_bigram_by_hand() -> None:
     # After the boundary: a twice, b once; after a: boundary twice, a once; after b: a once. V = 3.
     corpus = make_corpus(["aa", "a", "ba"], ["ab"])
 
-    after_start, after_a, after_b = 2 + 0.1, 0 + 0.1, 0 + 0.1  # counts of a, b and the end in "ab"
-    likelihoods = [after_start / (3 + 0.3), after_a / (4 + 0.3), after_b / (1 + 0.3)]
+    # Of "ab": a after the boundary, b after a, the end after b.
+    likelihoods = [(2 + 0.1) / (3 + 0.3), (0 + 0.1) / (4 + 0.3), (0 + 0.1) / (1 + 0.3)]
     assert losses(corpus)["bigram"] == pytest.approx(-np.log(likelihoods).mean())
 
 
-def test_the_interpolated_model_by_hand() -> None:
+def test_interpolated_model_by_hand() -> None:
     # "aa" in train, "a" in dev; V = 2. Symbols of train: a, a, end.
     corpus = make_corpus(["aa"], ["a"])
 
@@ -62,52 +63,46 @@ def test_the_interpolated_model_by_hand() -> None:
         return (count + 2 * kinds * shorter) / (n + 2 * kinds)
 
     a, end = blend(2, 3, 2, 1 / 2), blend(1, 3, 2, 1 / 2)  # no context
-    for n, kinds, count in [
-        (1, 1, 1)
-    ] * 4:  # the boundary, and before it more boundaries: always followed by a
-        a = blend(count, n, kinds, a)
+    for _ in range(4):  # after 1 to 4 boundaries: always a
+        a = blend(1, 1, 1, a)
     end = blend(1, 2, 2, end)  # after a: once a, once the end
-    for n, kinds, count in [(1, 1, 0)] * 3:  # after ".a": always a
-        end = blend(count, n, kinds, end)
+    for _ in range(3):  # after ".a", "..a" and "...a": always a
+        end = blend(0, 1, 1, end)
     assert losses(corpus)["interpolated"] == pytest.approx(-(math.log(a) + math.log(end)) / 2)
 
 
-def test_the_probabilities_of_all_words_sum_to_one() -> None:
-    # With one letter a word is its length, and beyond 60 letters almost nothing is left over.
+def test_probabilities_of_all_words_sum_to_one() -> None:
+    # With one letter a word is its length; words of 60 letters or more have almost no probability.
     train = ["a", "aa", "aaa", "a", "aaaa"]
 
     total = np.zeros(5)
-    for length in range(0, 60):
-        if length:
-            total += np.exp(
-                [
-                    -rung.dev_loss * (length + 1)
-                    for rung in ladder(make_corpus(train, ["a" * length]))
-                ]
-            )
-    # The empty word takes its share too: it ends at the boundary, which no training word does.
+    for length in range(1, 60):
+        rungs = ladder(make_corpus(train, ["a" * length]))
+        total += np.exp([-rung.dev_loss * (length + 1) for rung in rungs])
+    # The empty word has a probability too, although train has no empty word.
     empty = np.array([1 / 2, 0.1 / 5.2, 0.1 / 5.2, 0.1 / 5.2, math.nan])
     assert total[:4] + empty[:4] == pytest.approx(np.ones(4), abs=1e-3)
 
 
-def test_words_come_back_from_their_symbols(words: list[str]) -> None:
-    vocab = Vocab.of(words)
+@pytest.mark.parametrize("extra", [[], ["st. john", ".|"]])
+def test_words_are_restored_from_their_codes(words: list[str], extra: list[str]) -> None:
+    vocab = Vocab.of(words + extra)
 
-    assert list_words(Examples.of(words, vocab), vocab) == words
+    assert list_words(Examples.of(words + extra, vocab), vocab) == words + extra
 
 
-def test_unseen_examples_are_those_of_words_that_train_lacks() -> None:
+def test_unseen_examples_are_of_words_not_in_train() -> None:
     corpus = make_corpus(["ab", "abc"], ["ab", "ba", "abc", "c"])
 
     assert unseen_words(corpus) == ["ba", "c"]
     assert unseen_examples(corpus).tolist() == [False] * 3 + [True] * 3 + [False] * 4 + [True] * 2
 
 
-def test_a_dev_split_that_stands_in_train_has_no_loss_on_new_words() -> None:
+def test_no_new_words_give_nan() -> None:
     assert all(math.isnan(rung.new_loss) for rung in ladder(make_corpus(["ab", "ba"], ["ab"])))
 
 
-def test_many_different_symbols_do_not_overflow() -> None:
+def test_thousands_of_symbols_do_not_overflow() -> None:
     letters = [chr(0x4E00 + i) for i in range(3000)]
     words = ["".join(letters[i : i + 5]) for i in range(0, 2995)]
     split = split_words(words)
@@ -117,19 +112,18 @@ def test_many_different_symbols_do_not_overflow() -> None:
     assert all(0 < rung.dev_loss < 20 for rung in rungs)
 
 
-def test_the_loss_of_the_bigram_is_that_of_a_plain_loop(words: list[str]) -> None:
+def test_bigram_loss_equals_a_plain_loop() -> None:
     split = split_words(read_words())
-    train, dev = split.train[:500], split.dev[:50]
+    train = split.train[:500]
+    dev = split.dev[:50]
     corpus = make_corpus(train, dev)
 
     counts: dict[tuple[str, str], int] = {}
     for word in train:
         for pair in zip("." + word, word + ".", strict=True):
             counts[pair] = counts.get(pair, 0) + 1
-    V, total = (
-        len(corpus.vocab),
-        {s: sum(n for (a, _), n in counts.items() if a == s) for s in corpus.vocab.symbols},
-    )
+    V = len(corpus.vocab)
+    total = {s: sum(n for (a, _), n in counts.items() if a == s) for s in corpus.vocab.symbols}
     pairs = [pair for word in dev for pair in zip("." + word, word + ".", strict=True)]
     expected = [-math.log((counts.get(p, 0) + 0.1) / (total[p[0]] + 0.1 * V)) for p in pairs]
 

@@ -1,4 +1,4 @@
-"""The model in plain torch, against the lecture's numbers and hand computations."""
+"""The model in plain torch: the lecture's numbers, and computations by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from makemore.config import Config
 from makemore.data import build_dataset, load_corpus
+from makemore.errors import UserError
 from makemore.model import MLP, n_params, parameter_shapes
 from makemore.words import read_words
 
@@ -25,8 +26,9 @@ def test_sizes_are_the_lectures() -> None:
     assert MLP(Config(), 27).flat.numel() == 11_897
 
 
-def test_initial_loss_of_the_small_model_is_the_lectures(lecture_names: Path) -> None:
-    # Lecture: 17.7697 on the 32 examples of the first five words, parameters drawn in the order C, W1, b1, W2, b2.
+def test_initial_loss_of_small_model_is_the_lectures(lecture_names: Path) -> None:
+    # Lecture: 17.7697 on the 32 examples of the first five words; it draws the parameters in the
+    # order C, W1, b1, W2, b2.
     X, Y = build_dataset(read_words(lecture_names)[:5], load_corpus(lecture_names).vocab, 3)
     model = MLP(SMALL, 27, generator=torch.Generator().manual_seed(LECTURE_SEED))
 
@@ -34,7 +36,7 @@ def test_initial_loss_of_the_small_model_is_the_lectures(lecture_names: Path) ->
     assert model.loss(X, Y).item() == pytest.approx(17.7697, abs=1e-4)
 
 
-def test_first_minibatch_loss_of_the_large_model_is_the_lectures(lecture_names: Path) -> None:
+def test_first_loss_of_large_model_is_the_lectures(lecture_names: Path) -> None:
     # Lecture: 27.8817 on the first minibatch, drawn from the same generator after the parameters.
     X, Y = load_corpus(lecture_names).train.tensors(3)
     generator = torch.Generator().manual_seed(LECTURE_SEED)
@@ -44,9 +46,10 @@ def test_first_minibatch_loss_of_the_large_model_is_the_lectures(lecture_names: 
     assert model.loss(X[rows], Y[rows]).item() == pytest.approx(27.8817, abs=1e-4)
 
 
-def test_forward_pass_is_equation_1_with_direct_connections() -> None:
-    # Bengio et al. 2003, eq. 1: y = b + W x + U tanh(d + H x), written out one number at a time.
-    model, context = MLP(TINY, 4), [3, 1]
+def test_forward_pass_is_equation_1() -> None:
+    # Bengio et al. 2003, eq. 1: y = b + W x + U tanh(d + H x), one number at a time.
+    model = MLP(TINY, 4)
+    context = [3, 1]
     p = {name: value.tolist() for name, value in model.named_parameters()}
     x = [value for code in context for value in p["C"][code]]
     h = [math.tanh(p["b1"][j] + sum(x[i] * p["W1"][i][j] for i in range(4))) for j in range(3)]
@@ -75,16 +78,15 @@ def test_loss_is_mean_cross_entropy_in_nats() -> None:
     assert model.loss(X, Y).item() == pytest.approx(sum(nats) / 3, rel=1e-5)
 
 
-def test_a_uniform_guess_costs_ln_27() -> None:
+def test_uniform_guess_costs_ln_27() -> None:
     model = MLP(Config(), 27)
     model.flat.zero_()
+    X = torch.zeros((1, 3), dtype=torch.int64)
 
-    assert model.loss(
-        torch.zeros((1, 3), dtype=torch.int64), torch.tensor([5])
-    ).item() == pytest.approx(3.2958, abs=1e-4)
+    assert model.loss(X, torch.tensor([5])).item() == pytest.approx(3.2958, abs=1e-4)
 
 
-def test_dropped_units_count_nothing_and_kept_ones_more() -> None:
+def test_dropout_factors_scale_the_hidden_units() -> None:
     model, X = MLP(TINY.replace(direct=False), 4), torch.tensor([[3, 1]])
     keep = torch.tensor([[0.0, 2.0, 2.0]])
 
@@ -93,8 +95,10 @@ def test_dropped_units_count_nothing_and_kept_ones_more() -> None:
     assert torch.allclose(model(X, keep), expected, atol=1e-6)
 
 
-def test_parameters_are_views_of_one_vector_in_drawing_order() -> None:
+def test_parameters_are_views_of_one_vector() -> None:
     model = MLP(TINY, 4)
+
+    # In the order in which they are drawn.
     assert list(parameter_shapes(TINY, 4)) == [name for name, _ in model.named_parameters()]
     assert torch.equal(torch.cat([p.detach().flatten() for p in model.parameters()]), model.flat)
 
@@ -104,20 +108,21 @@ def test_parameters_are_views_of_one_vector_in_drawing_order() -> None:
 
 
 @pytest.mark.parametrize("init", ["lecture", "kaiming"])
-def test_a_config_alone_decides_the_initial_weights(init: Literal["lecture", "kaiming"]) -> None:
+def test_config_alone_decides_the_initial_weights(init: Literal["lecture", "kaiming"]) -> None:
     config = Config(init=init)
     torch.manual_seed(0)
     state = torch.get_rng_state()
 
-    one, again, other = MLP(config, 27), MLP(config, 27), MLP(config.replace(seed=1), 27)
+    one, again = (MLP(config, 27) for _ in range(2))
+    other = MLP(config.replace(seed=1), 27)
 
     assert torch.equal(one.flat, again.flat) and not torch.equal(one.flat, other.flat)
     # The global generator is not touched.
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_kaiming_scales_what_the_lecture_draws() -> None:
-    # He et al. 2015 with tanh's gain: W1 x (5/3) / sqrt(30); W2 x 0.01; no biases.
+def test_kaiming_scales_the_weights() -> None:
+    # He et al. 2015 with the gain of tanh: W1 * (5/3) / sqrt(30); W2 * 0.01; zero biases.
     model = MLP(Config(init="kaiming", n_hidden=2000, direct=True), 27)
 
     assert model.C.std().item() == pytest.approx(1, rel=0.1)
@@ -127,9 +132,9 @@ def test_kaiming_scales_what_the_lecture_draws() -> None:
     assert not model.b1.any() and not model.b2.any()
 
 
-def test_a_model_too_large_for_memory_is_refused_in_one_sentence() -> None:
+def test_model_too_large_for_memory_is_refused() -> None:
     with pytest.raises(
-        ValueError,
+        UserError,
         match=r"a model of 137,438,363,652 parameters \(512 GiB\) does not fit into memory",
     ):
         MLP(Config(n_hidden=65_535, n_embd=65_535, block_size=32), 27)

@@ -1,4 +1,4 @@
-"""Sampling and scoring words."""
+"""Sampling of words and their scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from makemore.config import Config
 from makemore.data import Corpus, Examples
+from makemore.errors import UserError
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
 from makemore.words import Vocab
@@ -23,7 +24,7 @@ def random_model() -> MLP:
 
 
 def unigram_model() -> MLP:
-    """A model that gives PROBABILITIES after any context."""
+    """Return a model that predicts PROBABILITIES after every context."""
     model = MLP(Config(block_size=2, n_embd=1, n_hidden=1), 4)
     model.flat.zero_()
     with torch.no_grad():
@@ -31,20 +32,18 @@ def unigram_model() -> MLP:
     return model
 
 
-def test_the_same_seed_gives_the_same_words_and_leaves_the_global_generator_alone() -> None:
+def test_seed_alone_decides_the_words() -> None:
     state = torch.get_rng_state()
 
     words = sample_words(random_model(), VOCAB, 20, seed=3)
 
-    assert (
-        words
-        == sample_words(random_model(), VOCAB, 20, seed=3)
-        != sample_words(random_model(), VOCAB, 20, seed=4)
-    )
+    assert words == sample_words(random_model(), VOCAB, 20, seed=3)
+    assert words != sample_words(random_model(), VOCAB, 20, seed=4)
+    # The global generator is not touched.
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_word_does_not_depend_on_how_many_are_drawn() -> None:
+def test_longer_list_begins_with_the_shorter_one() -> None:
     many = sample_words(random_model(), VOCAB, 5000, seed=3)
 
     assert len(many) == 5000
@@ -52,10 +51,10 @@ def test_a_word_does_not_depend_on_how_many_are_drawn() -> None:
     assert sample_words(random_model(), VOCAB, 0, seed=3) == []
 
 
-def test_characters_come_as_often_as_the_model_says() -> None:
+def test_characters_follow_the_models_probabilities() -> None:
     words = sample_words(unigram_model(), VOCAB, 20_000, seed=0)
 
-    # Every draw, that of the end included, has the same distribution; four standard deviations are allowed.
+    # Every draw has this distribution, the end too; four standard deviations are allowed.
     draws = "".join(word + "." for word in words)
     for symbol, p in zip(VOCAB.symbols, PROBABILITIES, strict=True):
         assert draws.count(symbol) / len(draws) == pytest.approx(
@@ -63,7 +62,7 @@ def test_characters_come_as_often_as_the_model_says() -> None:
         )
 
 
-def test_temperature_sharpens_as_the_power_of_the_probabilities() -> None:
+def test_temperature_is_a_power_of_the_probabilities() -> None:
     words = sample_words(unigram_model(), VOCAB, 20_000, seed=0, temperature=0.5)
     draws = "".join(word + "." for word in words)
 
@@ -72,10 +71,13 @@ def test_temperature_sharpens_as_the_power_of_the_probabilities() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-300])
-def test_a_temperature_near_zero_takes_the_likeliest_character(temperature: float) -> None:
-    model, greedy, context = random_model(), "", [0, 0]
+def test_temperature_near_zero_is_greedy(temperature: float) -> None:
+    model = random_model()
+    greedy = ""
+    context = [0, 0]
     while len(greedy) < 10 and (code := int(model(torch.tensor([context])).argmax())) != 0:
-        greedy, context = greedy + VOCAB.symbols[code], [context[1], code]
+        greedy += VOCAB.symbols[code]
+        context = [context[1], code]
 
     assert len(greedy) > 1
     assert (
@@ -84,7 +86,7 @@ def test_a_temperature_near_zero_takes_the_likeliest_character(temperature: floa
     )
 
 
-def test_words_begin_with_the_prefix_and_go_on_from_it() -> None:
+def test_words_continue_the_prefix() -> None:
     model = random_model()
     context = torch.tensor([[2, 3]])  # "bc"
     likeliest = int(model(context).argmax())
@@ -96,7 +98,7 @@ def test_words_begin_with_the_prefix_and_go_on_from_it() -> None:
     assert cold[3:4] == (VOCAB.symbols[likeliest] if likeliest else "")
 
 
-def test_a_word_without_an_end_is_cut() -> None:
+def test_word_without_an_end_is_cut() -> None:
     model = unigram_model()
     with torch.no_grad():
         model.b2[0] = -1e9
@@ -105,7 +107,7 @@ def test_a_word_without_an_end_is_cut() -> None:
     assert sample_words(model, VOCAB, 2, seed=0, max_length=2, prefix="ab") == ["ab", "ab"]
 
 
-def test_a_score_is_the_mean_of_minus_log_probability() -> None:
+def test_score_is_mean_negative_log_probability() -> None:
     # ab: a, b, end.
     expected = -(math.log(0.3) + math.log(0.2) + math.log(0.4)) / 3
 
@@ -117,8 +119,9 @@ def test_a_score_is_the_mean_of_minus_log_probability() -> None:
     assert score_words(unigram_model(), VOCAB, []).shape == (0,)
 
 
-def test_scores_add_up_to_the_loss_of_all_examples(corpus: Corpus) -> None:
-    words, model = ["emma", "olivia", "ava"] * 600, MLP(Config(), len(corpus.vocab))
+def test_weighted_mean_of_scores_is_the_loss(corpus: Corpus) -> None:
+    words = ["emma", "olivia", "ava"] * 600
+    model = MLP(Config(), len(corpus.vocab))
     lengths = np.array([len(word) + 1 for word in words])
     X, Y = Examples.of(words, corpus.vocab).tensors(3)
 
@@ -139,20 +142,32 @@ def test_scores_add_up_to_the_loss_of_all_examples(corpus: Corpus) -> None:
         ({"max_length": 0}, "max_length must be at least 1"),
         (
             {"max_length": 2, "prefix": "abc"},
-            "and hold the prefix, but got max_length=2, prefix='abc'",
+            "at least the length of the prefix, but got max_length=2, prefix='abc'",
         ),
     ],
 )
-def test_senseless_arguments_are_refused(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError) as caught:
+def test_argument_out_of_range_is_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
         sample_words(random_model(), VOCAB, **{"n": 1, "seed": 0, **arguments})
 
     assert message in str(caught.value)
 
 
-def test_a_diverged_model_is_refused() -> None:
+def test_prefix_may_contain_a_dot_of_the_words() -> None:
+    vocab = Vocab.of(["M.", "a"])  # the boundary is "|"
+    model = MLP(Config(block_size=2, n_embd=3, n_hidden=5, seed=1), len(vocab))
+
+    words = sample_words(model, vocab, 50, seed=1, prefix="M.")
+
+    assert all(word.startswith("M.") and "|" not in word for word in words)
+    assert len(set(words)) > 1 and np.isfinite(score_words(model, vocab, words)).all()
+    with pytest.raises(UserError, match=r"prefix 'M\|' holds '\|', which ends a word"):
+        sample_words(model, vocab, 1, seed=1, prefix="M|")
+
+
+def test_diverged_model_is_refused() -> None:
     model = random_model()
     model.flat[0] = math.inf
 
-    with pytest.raises(ValueError, match="weights are not finite"):
+    with pytest.raises(UserError, match="weights are not finite"):
         sample_words(model, VOCAB, 1, seed=0)

@@ -1,4 +1,4 @@
-"""Training one model, as a function and as a command."""
+"""Training of one model, as a function and as a command."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ import torch
 
 from makemore.checkpoint import load_checkpoint
 from makemore.config import Config
-from makemore.data import Corpus
+from makemore.data import Corpus, Examples
 from makemore.engines import Diverged, EvalPoint
 from makemore.engines.base import DIVERGED_LOSS
+from makemore.engines.cpu.evaluation import evaluate
+from makemore.errors import UserError
 from makemore.model import MLP
-from makemore.trainer import evaluate, main, train
+from makemore.sampling import sample_words
+from makemore.trainer import main, train
+from makemore.words import Vocab
 from tests.conftest import ROOT
 
 CONFIG = Config(n_embd=2, n_hidden=8, batch_size=4, max_steps=70, eval_interval=20, init="kaiming")
-FLAGS = "--n-embd 2 --n_hidden 8 --batch-size 4 --max-steps 70 --eval_interval 20 --init kaiming --device cpu".split()
+FLAGS = (
+    "--n-embd 2 --n_hidden 8 --batch-size 4 --max-steps 70 --eval_interval 20 "
+    "--init kaiming --device cpu"
+).split()
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 HUGE = "--n-hidden 65535 --n-embd 65535 --block-size 32".split()
 
 
@@ -31,7 +39,8 @@ HUGE = "--n-hidden 65535 --n-embd 65535 --block-size 32".split()
 
 @pytest.mark.parametrize("chunk", [1_000, 4_096, 30_000])
 def test_evaluate_is_the_exact_mean_over_the_split(corpus: Corpus, chunk: int) -> None:
-    model, dev = MLP(Config(seed=1), len(corpus.vocab)), corpus.dev
+    model = MLP(Config(seed=1), len(corpus.vocab))
+    dev = corpus.dev
     total = 0.0
     with torch.no_grad():
         for start in range(0, len(dev), chunk):
@@ -48,7 +57,7 @@ def test_evaluate_is_the_exact_mean_over_the_split(corpus: Corpus, chunk: int) -
 def test_training_learns(corpus: Corpus) -> None:
     result = train(Config(max_steps=2000, eval_interval=1000, init="kaiming"), corpus, device="cpu")
 
-    # A table of bigrams reaches 2.45 (counted on train); a uniform guess costs ln 27 = 3.30.
+    # A bigram model has 2.45 and a uniform guess ln 27 = 3.30.
     assert result.best.dev_loss < 2.5
     assert evaluate(result.model, corpus.train) == pytest.approx(result.best.dev_loss, abs=0.05)
 
@@ -65,7 +74,7 @@ def test_another_seed_gives_another_model(small_corpus: Corpus) -> None:
     assert one.best.dev_loss != two.best.dev_loss
 
 
-def test_watching_does_not_change_the_training(small_corpus: Corpus) -> None:
+def test_on_eval_does_not_change_the_training(small_corpus: Corpus) -> None:
     seen: list[EvalPoint] = []
 
     alone = train(CONFIG, small_corpus, device="cpu")
@@ -75,19 +84,19 @@ def test_watching_does_not_change_the_training(small_corpus: Corpus) -> None:
     assert tuple(seen) == watched.history == alone.history
 
 
-def test_evaluations_stand_at_the_intervals_and_at_the_end(small_corpus: Corpus) -> None:
+def test_evaluations_are_at_intervals_and_the_end(small_corpus: Corpus) -> None:
     result = train(CONFIG, small_corpus, device="cpu")
     long_interval = train(CONFIG.replace(eval_interval=1000), small_corpus, device="cpu")
 
     assert [point.step for point in result.history] == [20, 40, 60, 70]
-    # The schedule is the lecture's: a tenth from half of max_steps.
+    # The default schedule is the lecture's: lr / 10 from half of max_steps.
     assert [point.lr for point in result.history] == pytest.approx([0.1, 0.01, 0.01, 0.01])
     assert [point.step for point in long_interval.history] == [70]
     assert long_interval.history[-1].dev_loss == result.history[-1].dev_loss
 
 
-def test_the_model_holds_the_weights_of_the_best_evaluation(small_corpus: Corpus) -> None:
-    # With a large lr on 24 words the dev loss rises again, so that the best is not the last.
+def test_model_has_the_weights_of_the_best_evaluation(small_corpus: Corpus) -> None:
+    # With a large lr on 24 words the dev loss rises again, so the best is not the last.
     config = CONFIG.replace(lr=1.0, schedule="constant", max_steps=2000, eval_interval=50)
     result = train(config, small_corpus, device="cpu")
 
@@ -101,7 +110,7 @@ class Enough(Exception):
     pass
 
 
-def test_what_on_eval_raises_passes_through(small_corpus: Corpus) -> None:
+def test_exception_of_on_eval_reaches_the_caller(small_corpus: Corpus) -> None:
     seen: list[int] = []
 
     def prune(point: EvalPoint) -> None:
@@ -114,7 +123,7 @@ def test_what_on_eval_raises_passes_through(small_corpus: Corpus) -> None:
     assert seen == [20, 40]
 
 
-def test_divergence_is_raised_with_its_step(corpus: Corpus) -> None:
+def test_divergence_has_its_step_and_loss(corpus: Corpus) -> None:
     with pytest.raises(
         Diverged, match="training diverged: loss .* at step .*; lower the learning rate."
     ) as caught:
@@ -123,9 +132,35 @@ def test_divergence_is_raised_with_its_step(corpus: Corpus) -> None:
     assert 1 <= caught.value.step <= 1000 and not caught.value.loss <= DIVERGED_LOSS
 
 
-def test_an_unknown_device_is_refused(small_corpus: Corpus) -> None:
-    with pytest.raises(ValueError, match="device 'tpu' is unknown; use auto, cpu"):
+def test_unknown_device_is_refused(small_corpus: Corpus) -> None:
+    with pytest.raises(UserError, match="device 'tpu' is unknown; use auto, cpu"):
         train(CONFIG, small_corpus, device="tpu")
+
+
+def test_words_with_dots_train_like_others(words: list[str]) -> None:
+    # "." sorts before the letters, so replacing "a" by "." keeps the codes.
+    dotted = [word.replace("a", ".") for word in words]
+    plain, with_dots = (
+        Corpus(
+            vocab := Vocab.of(some),
+            Examples.of(some[:24], vocab),
+            Examples.of(some[24:], vocab),
+            "0" * 64,
+            "words",
+        )
+        for some in (words, dotted)
+    )
+
+    one = train(CONFIG, plain, device="cpu")
+    two = train(CONFIG, with_dots, device="cpu")
+
+    # The boundary is only displayed differently.
+    assert (plain.vocab.boundary, with_dots.vocab.boundary) == (".", "|")
+    assert torch.equal(one.model.flat, two.model.flat) and one.history == two.history
+    sampled = sample_words(one.model, plain.vocab, 20, seed=1)
+    assert [word.replace("a", ".") for word in sampled] == sample_words(
+        two.model, with_dots.vocab, 20, seed=1
+    )
 
 
 # --- the command
@@ -140,7 +175,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) ->
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command, run in this process."""
+    """Run the command in this process; return its exit code, stdout and stderr."""
     code = 0
     try:
         main(argv)
@@ -150,63 +185,61 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-def test_the_last_line_is_json_and_the_checkpoint_holds_the_model(
+def test_command_saves_the_model_and_prints_json(
     folder: Path, capsys: pytest.CaptureFixture[str], small_corpus: Corpus
 ) -> None:
     code, out, err = run(capsys, *FLAGS, "--names", "thirty.txt", "--json")
-    expected, lines = train(CONFIG, small_corpus, device="cpu"), out.splitlines()
+    expected = train(CONFIG, small_corpus, device="cpu")
+    lines = out.splitlines()
     summary = json.loads(lines[-1])
     loaded = load_checkpoint(summary["checkpoint"])
 
     assert code == 0
     assert torch.equal(loaded.model.flat, expected.model.flat) and loaded.model.config == CONFIG
-    assert (
-        summary["dev_loss"]
-        == evaluate(expected.model, small_corpus.dev)
-        == loaded.metadata["dev_loss"]
-    )
+    assert summary["dev_loss"] == evaluate(expected.model, small_corpus.dev)
+    assert summary["dev_loss"] == loaded.metadata["dev_loss"]
     assert summary["train_loss"] == evaluate(expected.model, small_corpus.train)
-    assert (summary["steps"], summary["best_step"], summary["n_params"]) == (
-        70,
-        expected.best.step,
-        expected.n_params,
-    )
+    assert (summary["steps"], summary["best_step"]) == (70, expected.best.step)
+    assert summary["n_params"] == expected.n_params
     assert summary["steps_per_s"] > 0 and summary["seconds"] >= 0
-    # Two lines on the run, twenty words, the JSON; a line on stderr for each evaluation.
+    # Two lines about the training, 20 words, the JSON; on stderr a line for each evaluation.
     assert len(lines) == 2 + 20 + 1 and f"dev loss {summary['dev_loss']:.4f}" in lines[0]
     assert err.count("steps/s") == 4 and "step 70 of 70" in err
-    # Everything that was written stands below mlruns/.
+    # All files that it writes are in mlruns/.
     assert {path.name for path in folder.iterdir()} == {"thirty.txt", "mlruns"}
     assert Path(summary["checkpoint"]).parent == Path("mlruns/checkpoints")
 
 
-def test_a_flag_stands_above_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_override_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.toml").write_text(CONFIG.replace(direct=True, lr=0.5, seed=3).to_toml())
 
-    code, _, _ = run(
-        capsys,
-        "mine.toml",
-        "--names",
-        "thirty.txt",
-        "--lr",
-        "0.25",
-        "--seed",
-        "9",
-        "--out",
-        "a/b.st",
-    )
+    flags = "--names thirty.txt --lr 0.25 --seed 9 --out a/b.st".split()
+    code, _, _ = run(capsys, "mine.toml", *flags)
 
     assert code == 0
     assert load_checkpoint("a/b.st").model.config == CONFIG.replace(direct=True, lr=0.25, seed=9)
 
 
-def test_another_config_goes_to_another_file_and_the_same_to_the_same(
+def test_each_config_has_its_own_checkpoint(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for lr in ("0.1", "0.2", "0.1"):
         assert run(capsys, *FLAGS, "--names", "thirty.txt", "--lr", lr)[0] == 0
 
     assert len(list(Path("mlruns/checkpoints").iterdir())) == 2
+
+
+def test_command_accepts_words_with_dots(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    Path("dots.txt").write_text("\n".join(f"{word}." for word in words))
+
+    code, out, err = run(capsys, *FLAGS, "--names", "dots.txt", "--out", "dots.safetensors")
+    loaded = load_checkpoint("dots.safetensors")
+
+    assert code == 0 and loaded.vocab.symbols[:3] == ("|", ".", "a")
+    sampled = sample_words(loaded.model, loaded.vocab, 20, seed=CONFIG.seed)
+    assert out.splitlines()[-20:] == sampled and any("." in word for word in sampled)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +261,7 @@ def test_another_config_goes_to_another_file_and_the_same_to_the_same(
         ),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(
+def test_user_error_is_one_sentence_and_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
 ) -> None:
     Path("bad.toml").write_text("[config]\nn_hiden = 3\n")
@@ -248,7 +281,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
         (["--lr", "fast"], '"fast"'),
     ],
 )
-def test_a_flag_that_cannot_be_read_exits_with_2_and_a_suggestion(
+def test_unreadable_flag_exits_with_2_and_a_hint(
     folder: Path, capsys: pytest.CaptureFixture[str], argv: list[str], hint: str
 ) -> None:
     code, out, err = run(capsys, *argv)
@@ -263,24 +296,18 @@ def test_divergence_is_one_sentence_and_exit_code_1(
     code, out, err = run(capsys, *FLAGS, "--names", "thirty.txt", "--lr", "1e30")
 
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith("training diverged: loss") and not list(
-        Path().rglob("*.safetensors")
-    )
+    assert err.splitlines()[-1].startswith("training diverged: loss")
+    assert not list(Path().rglob("*.safetensors"))
 
 
 def test_ctrl_c_is_one_sentence_and_exit_code_130(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "makemore.trainer",
-        "--max-steps",
-        "4000000000",
-        "--eval-interval",
-        "500",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    flags = "--max-steps 4000000000 --eval-interval 500 --device cpu".split()
     process = subprocess.Popen(
-        [*command, "--device", "cpu"], cwd=tmp_path, env=environment, stderr=-1, text=True
+        [sys.executable, "-m", "makemore.trainer", *flags],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     while "step 500 of" not in process.stderr.readline():
@@ -291,3 +318,20 @@ def test_ctrl_c_is_one_sentence_and_exit_code_130(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert err.splitlines()[-1] == "Interrupted." and "Traceback" not in err
+
+
+def test_help_does_not_import_slow_modules(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "makemore.trainer", "--help"],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # A line of -X importtime ends in the module's name.
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+
+    assert done.returncode == 0 and "--eval-interval" in done.stdout
+    assert "makemore.config" in imported
+    assert imported.isdisjoint(["torch", "numba", "scipy", "pandas", "matplotlib", "numpy"])

@@ -1,4 +1,4 @@
-"""Made-up studies, trial by trial: what a report says of them is known beforehand."""
+"""Synthetic studies: trials with given losses, so that the right verdicts are known."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from studies.harness.report.results import Results, read_results
+
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-3, 1.0, log=True),
     "block_size": IntDistribution(2, 8),
     "n_hidden": IntDistribution(50, 300, step=50),
     "batch_size": CategoricalDistribution([32, 64, 128, 256]),
 }
+PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
 BASE = {
     "max_steps": 1000,
     "eval_interval": 100,
@@ -30,6 +33,7 @@ BASE = {
     "schedule": "step",
 }
 START = 1.79e9  # seconds since the epoch
+REASONS = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "engine failed"}
 
 
 def make_trial(
@@ -40,31 +44,39 @@ def make_trial(
     reason: str | None = None,
     space: dict[str, BaseDistribution] | None = None,
     at: float = START,
+    compiled: float = 0.0,
     n_steps: int = 1000,
     **attrs: Any,
 ) -> FrozenTrial:
-    """A trial as the studies store it.
+    """Return a trial as the studies store it.
 
     Args:
-        losses: dev loss at each of its evaluations, ten for a trial that ended; the train loss is 0.1 lower.
-        at: when it began; each evaluation took a second.
-        attrs: more user attributes, for example repeat_of.
+        params: the searched parameters.
+        losses: dev loss at each evaluation, ten for a complete trial; the train loss is 0.1 lower.
+        state: name of Optuna's state.
+        reason: why the trial ended; the state's usual reason if not given.
+        space: distributions of the parameters.
+        at: when it started, in seconds since the epoch.
+        compiled: seconds from its start to its first training step.
+        n_steps: steps of a complete trial; those up to an evaluation take a second.
+        attrs: further user attributes, for example repeat_of.
     """
     steps = [(i + 1) * n_steps // 10 for i in range(len(losses))]
+    times = [at + compiled + i + 1 for i in range(len(losses))]
     history = [
-        [s, x - 0.1, x, 0.1, at + i + 1] for i, (s, x) in enumerate(zip(steps, losses, strict=True))
+        [step, loss - 0.1, loss, 0.1, time]
+        for step, loss, time in zip(steps, losses, times, strict=True)
     ]
     best = min(history, key=lambda row: row[2], default=[None] * 5)
     summary = {
-        "reason": reason
-        or {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "engine failed"}[state],
+        "reason": reason or REASONS[state],
         "best_step": best[0],
         "train_loss": best[1],
         "dev_loss": best[2],
         "history": history,
         "metrics": {"seconds": float(len(losses)), "n_params": 1000},
         "started": at,
-        "ended": at + len(losses),
+        "ended": at + compiled + len(losses),
     }
     return create_trial(
         state=TrialState[state],
@@ -79,11 +91,10 @@ def make_trial(
 def make_study(
     trials: Sequence[FrozenTrial] = (), space: dict[str, BaseDistribution] | None = None
 ) -> optuna.Study:
-    """A study in memory that holds these trials."""
+    """Return a study in memory with these trials."""
     study = optuna.create_study(study_name="made-up", storage=optuna.storages.InMemoryStorage())
-    stored = {
-        name: distribution_to_json(d) for name, d in (SPACE if space is None else space).items()
-    }
+    space = SPACE if space is None else space
+    stored = {name: distribution_to_json(distribution) for name, distribution in space.items()}
     facts = {"base": BASE, "space": stored, "data": "names.txt", "data_sha256": "0" * 64, "seed": 0}
     for key, value in facts.items():
         study.set_user_attr(key, value)
@@ -91,8 +102,18 @@ def make_study(
     return study
 
 
+def results_of(*trials: FrozenTrial) -> Results:
+    """Return the results of a study with these trials."""
+    return read_results(make_study(trials))
+
+
+def repeats_of(number: int, *losses: float) -> list[FrozenTrial]:
+    """Return seed repeats of a trial, one for each final dev loss."""
+    return [make_trial(PARAMS, falling(loss), repeat_of=number) for loss in losses]
+
+
 def falling(end: float, n: int = 10) -> list[float]:
-    """The dev losses of a training that falls to `end`."""
+    """Return n dev losses that fall to `end`."""
     return [end + 0.5 * 0.6**i for i in range(n - 1)] + [end]
 
 
@@ -103,8 +124,15 @@ def random_trials(
     seed: int = 0,
     prune: bool = True,
 ) -> list[FrozenTrial]:
-    """Trials at random places; every third is pruned half-way, and an lr near 1 diverges."""
-    rng, trials = np.random.default_rng(seed), []
+    """Return n trials with random parameters.
+
+    Every third is pruned half-way if `prune` is set; those with an lr above 0.8 diverge.
+
+    Args:
+        loss: final dev loss for the parameters, to which noise of sd 0.003 is added.
+    """
+    rng = np.random.default_rng(seed)
+    trials = []
     source = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(), sampler=optuna.samplers.RandomSampler(seed=seed)
     )

@@ -14,7 +14,7 @@ import pytest
 from makemore.data import load_corpus
 from studies import report
 from studies.harness.report.build import make_report
-from studies.harness.report.judge.findings import find
+from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.note import NOTE, write_note
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.study import load_study
@@ -240,7 +240,7 @@ def _check_note(browser: Any, base: str, experiment_id: str, study: Results) -> 
     client.set_tag(
         parent.info.run_id,
         NOTE,
-        write_note(find(study), {"script": "studies/mlp.py"}, experiment_id),
+        write_note(judge_study(study), {"script": "studies/mlp.py"}, experiment_id),
     )
     browser.get(f"{base}/#/experiments/{experiment_id}/runs/{parent.info.run_id}")
     heading = wait_for(

@@ -1,1 +1,1 @@
-"""The batched engine for GPUs: many different models in one training step."""
+"""The batched engine: many different models in one training step, for GPUs (not run on one yet)."""

@@ -1,4 +1,4 @@
-"""CUDA graphs of a training step: captured once, replayed for every step after it."""
+"""CUDA graphs of a training step: captured once, then replayed. Not run on a GPU yet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Callable, Hashable
 
 import torch
 
-AHEAD = 16  # replays that the host may queue before the device has done them
+MAX_QUEUED = 16  # replays that the host may queue before the device has finished them
 
 
 class Graphs:
-    """Captured work of one device, by key; all graphs share one private memory pool.
+    """The captured graphs of one device, by key; all share one private memory pool.
 
-    Captured work must read and write only tensors that outlive the graphs. What it allocates itself comes from the
-    pool, which the graphs may share because no more than one runs at a time and none reads what another left there.
+    Captured work must read and write only tensors that outlive the graphs. Its own allocations come
+    from the pool. Graphs can share a pool because only one runs at a time and none reads data that
+    another one left there.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,12 +29,12 @@ class Graphs:
         return key in self._graphs
 
     def capture(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Run `work` twice on the side stream, so that libraries set themselves up, then capture it there.
+        """Run `work` twice on a side stream, so that libraries initialise, then capture it there.
 
-        The two runs have their effects; the capture has none.
+        The two runs take effect, the capture does not.
 
         Raises:
-            torch.OutOfMemoryError: what the work allocates does not fit; no graph is kept.
+            torch.OutOfMemoryError: the work needs more memory than there is; no graph is kept.
         """
         with torch.cuda.device(self._device):
             before = torch.cuda.current_stream()
@@ -44,28 +45,29 @@ class Graphs:
             before.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             try:
-                # thread_local: another thread may use CUDA meanwhile, for example an engine on a second GPU.
+                # thread_local: other threads may use CUDA meanwhile (an engine on a second GPU).
                 with torch.cuda.graph(
                     graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
                 ):
                     work()
             except RuntimeError as error:
-                # Ending a capture that ran out of memory raises an error of its own over the one that tells why.
+                # When a capture runs out of memory, ending it raises a second error that hides the
+                # first one.
                 if isinstance(error.__context__, torch.OutOfMemoryError):
                     raise error.__context__ from None
                 raise
             finally:
-                torch.cuda.set_stream(before)  # which a capture that failed may not have done
+                torch.cuda.set_stream(before)  # a failed capture may leave the side stream set
             self._graphs[key] = graph
 
     def replay(self, key: Hashable) -> None:
-        """Queue one run of a captured graph on the current stream; waits only when far ahead of the device.
+        """Queue a captured graph on the current stream; wait if MAX_QUEUED replays are unfinished.
 
-        Without that wait the host would queue seconds of work, and could not stop it.
+        Without a limit the host would queue seconds of work that it cannot stop.
         """
         self._graphs[key].replay()
         event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(self._device))
         self._queued.append(event)
-        if len(self._queued) > AHEAD:
+        if len(self._queued) > MAX_QUEUED:
             self._queued.popleft().synchronize()

@@ -1,4 +1,4 @@
-"""What the batched engine knows of one model: where it stands, and what it has shown."""
+"""A slot of the batched engine: one model, its step count and its evaluations so far."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from makemore.schedule import lr_at
 
 @dataclass
 class Slot:
-    """A model, which trains while it has a row of the stack; without one it waits on the host.
+    """A model. It trains while it has a row of the stack; without a row it waits on the host.
 
     Attributes:
-        step: optimizer steps in its weights.
+        config: the model and its training.
+        step: optimizer steps done by its weights.
         evaluated: the step of the last evaluation that was returned.
-        state: while it waits, what it goes on from; None to begin at step 0.
-        best: while it waits, the weights (width,) of lowest dev loss, once there are any.
+        history: the evaluations that were returned.
+        row: its row of the stack; None while it waits.
+        state: while it waits, the state to resume from; None to start at step 0.
+        best: while it waits, the weights (width,) with the lowest dev loss; None before the first
+            evaluation.
         done: whether it is at max_steps, diverged or failed.
-        seconds: of training and evaluation, shared with all that trained beside it.
+        seconds: time spent in training and evaluation, shared with the models in other rows.
     """
 
     config: Config
@@ -38,30 +42,34 @@ class Slot:
 
     @property
     def stop(self) -> int:
-        """The step to train to. A model that had to begin again first repeats what it has shown already."""
-        return (
-            self.evaluated if self.step < self.evaluated else next_stop(self.config, self.evaluated)
-        )
+        """The step to train to; a restarted model first repeats the steps up to `evaluated`."""
+        if self.step < self.evaluated:
+            return self.evaluated
+        return next_stop(self.config, self.evaluated)
 
     def judge(self, loss_sum: float, dev_loss: float) -> EvalPoint | Diverged:
-        """The outcome of an evaluation, from the sum of the minibatch losses since the one before."""
+        """Return the outcome of an evaluation.
+
+        Args:
+            loss_sum: sum of the minibatch losses since the previous evaluation, in nats.
+            dev_loss: in nats.
+        """
         train_loss = loss_sum / (self.step - self.evaluated)
         try:
             check_finite(self.step, train_loss, dev_loss)
         except Diverged as diverged:
             return diverged.with_traceback(None)
-        return EvalPoint(
-            self.step, train_loss, dev_loss, float(lr_at(self.config, np.array([self.step - 1]))[0])
-        )
+        lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
+        return EvalPoint(self.step, train_loss, dev_loss, lr)
 
     def is_best(self, outcome: EvalPoint | Diverged) -> bool:
-        """Whether an outcome that is not in the history yet is better than all that are."""
+        """Return whether a new outcome is better than all evaluations in the history."""
         return isinstance(outcome, EvalPoint) and all(
             outcome.dev_loss < point.dev_loss for point in self.history
         )
 
     def record(self, outcome: EvalPoint | Diverged) -> None:
-        """Take an outcome into the history."""
+        """Add an outcome to the history."""
         self.evaluated = self.step
         if isinstance(outcome, EvalPoint):
             self.history.append(outcome)

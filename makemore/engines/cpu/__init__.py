@@ -1,1 +1,1 @@
-"""The CPU engine: one model in each thread, trained by a compiled kernel."""
+"""The CPU engine: one model per thread, trained by a compiled kernel."""

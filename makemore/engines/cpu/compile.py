@@ -1,4 +1,4 @@
-"""How the CPU kernel becomes machine code, where that is kept, and what the user is told of it."""
+"""Compiles the CPU kernel with numba, caches the machine code on disk and informs the user."""
 
 from __future__ import annotations
 
@@ -11,51 +11,45 @@ from typing import Any
 import numba
 from numba.core import event
 
-# A product and a sum may fuse into one rounding. More of fast-math gained nothing here, and its promise that no value
-# is inf or nan would compile the check for divergence away. error_model="numpy": Python's check for a division by zero
-# would keep LLVM from vectorising.
+# "contract" lets the compiler fuse a product and a sum into one rounding. More of fast-math gained
+# nothing, and its promise that no value is inf or nan would remove the check for divergence.
+# error_model="numpy": Python's check for a division by zero would prevent vectorisation.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
-INSIDE: dict[str, Any] = {
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}  # a tenth of the compile time
-PARTS = (
-    "compile",
-    "kernel",
-    "lanes",
-    "layers",
-    "memory",
-    "products",
-)  # modules that hold compiled code
-SECONDS = 10  # that compiling takes at most, on a core of 2024
+# Leaving out the wrappers saves a tenth of the compile time.
+NO_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# The modules of this folder that hold compiled code.
+KERNEL_MODULES = ("compile", "kernel", "lanes", "layers", "memory", "products")
+# Upper bound of the compile time on a core of 2024.
+SECONDS = 10
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """A part of the kernel: compiled with what calls it, and kept with that; Python itself cannot call it."""
-    return numba.njit(**OPTIONS, **INSIDE)(function)
+    """Compile a function as a part of the kernel: other parts can call it, Python cannot."""
+    return numba.njit(**OPTIONS, **NO_WRAPPERS)(function)
 
 
 def source_number() -> int:
-    """A number that changes with the source of any part of the kernel.
+    """Return a number that changes with the source of any part of the kernel.
 
-    numba keeps machine code by the source of a function's own file, and would run old code after a change of a file
-    that the function calls into. A number that the function closes over is part of the key as well.
+    numba's cache depends on the file of the compiled function only. After a change in a file that
+    the function calls into, numba would run the old code. A number that the function closes over is
+    part of the cache's key, so this number forces a new compilation.
     """
     here = Path(__file__)
-    parts = [here.parents[2] / "draws.py", *sorted(here.with_name(f"{name}.py") for name in PARTS)]
-    return int.from_bytes(
-        hashlib.sha256(b"".join(part.read_bytes() for part in parts)).digest()[:7], "little"
-    )
+    files = [here.parents[2] / "draws.py"]
+    files += sorted(here.with_name(f"{name}.py") for name in KERNEL_MODULES)
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    return int.from_bytes(digest[:7], "little")
 
 
 class EntryPoint(event.Listener):
-    """A function of the kernel that Python calls: compiled on its first call, and kept on disk for other processes.
+    """A kernel function that Python calls; compiled at its first call and cached on disk.
 
-    Says on stderr when it compiles, since that is the only time that a first step takes seconds. Where no folder can
-    be written, it says so, and compiles for this process alone.
+    Prints one line on stderr when it compiles, because the first step then takes seconds. If no
+    cache folder is writable, it says so and compiles for this process only.
     """
 
-    _said: set[str] = set()
+    _printed: set[str] = set()
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -67,7 +61,7 @@ class EntryPoint(event.Listener):
             self._dispatcher = self._cached()
         try:
             return self._dispatcher(*args)
-        except OSError:  # the folder has gone, or the disk is full
+        except OSError:  # the cache folder was deleted, or the disk is full
             self._dispatcher = self._uncached()
             return self._dispatcher(*args)
 
@@ -80,21 +74,22 @@ class EntryPoint(event.Listener):
             return self._uncached()
 
     def _uncached(self) -> Any:
-        self._say(
-            "The CPU kernel's machine code cannot be kept; set NUMBA_CACHE_DIR to a folder that can be written."
+        self._print_once(
+            "The CPU kernel's machine code cannot be cached on disk; "
+            "set NUMBA_CACHE_DIR to a writable folder."
         )
         return numba.njit(**OPTIONS)(self._function)
 
     def on_start(self, event: event.Event) -> None:
-        """numba begins to compile something."""
+        """Called by numba when it starts to compile a function."""
         if event.data["dispatcher"] is self._dispatcher:
-            self._say(f"Compiling the CPU kernel: once, about {SECONDS} s.")
+            self._print_once(f"Compiling the CPU kernel: once, about {SECONDS} s.")
 
     def on_end(self, event: event.Event) -> None:
-        """numba has compiled something."""
+        """Called by numba when it has compiled a function."""
 
     @classmethod
-    def _say(cls, sentence: str) -> None:
-        if sentence not in cls._said:
-            cls._said.add(sentence)
+    def _print_once(cls, sentence: str) -> None:
+        if sentence not in cls._printed:
+            cls._printed.add(sentence)
             print(sentence, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The CPU engine: one model a thread, one kernel call from one evaluation to the next."""
+"""The CPU engine: one model per thread, one kernel call between two evaluations."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ __all__ = ["CpuEngine", "Slot", "evaluate"]
 
 
 class CpuEngine:
-    """Trains `capacity` models at once, each in its own thread; the kernel holds no GIL.
+    """Trains up to `capacity` models at once, each in its own thread.
 
-    The kernel uses no BLAS, so no other library's threads get in its way.
+    The threads run in parallel because the kernel releases the GIL. It does not call BLAS, so no
+    threads of another library compete with them.
 
     Args:
-        capacity: models at once; one a core is best.
+        corpus: the train and dev splits.
+        capacity: number of models to train at once; one per core is best.
     """
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
-        self._corpus, self._capacity = corpus, capacity
-        self._numbers: dict[int, np.ndarray] = {}  # of the train split's contexts, by block size
+        self._corpus = corpus
+        self._capacity = capacity
+        # `number_contexts` of the train split, by block size.
+        self._context_numbers: dict[int, np.ndarray] = {}
         self._slots: dict[int, Slot] = {}
         self._running: dict[int, Future[Outcome | None]] = {}
         self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(
@@ -35,71 +39,74 @@ class CpuEngine:
 
     @property
     def capacity(self) -> int:
-        """How many models can be trained at once."""
+        """Number of models that can be trained at once."""
         return self._capacity
 
     def admit(self, config: Config) -> int:
-        """Put a fresh model into a free slot and return the slot.
+        """Put a new model into a free slot and return the number of the slot.
 
         Raises:
-            ValueError: training the model takes more memory than this machine has.
+            UserError: this machine has too little memory for the model.
             RuntimeError: no slot is free, or the engine is closed.
         """
         self._check_open()
         free = next((number for number in range(self._capacity) if number not in self._slots), None)
         if free is None:
             raise RuntimeError(f"all {self._capacity} slots are taken; remove a model first.")
-        if config.block_size not in self._numbers:
-            self._numbers[config.block_size] = number_contexts(
-                self._corpus.train, config.block_size
-            )
-        self._slots[free] = Slot(config, self._corpus, self._numbers[config.block_size])
+
+        block_size = config.block_size
+        if block_size not in self._context_numbers:
+            self._context_numbers[block_size] = number_contexts(self._corpus.train, block_size)
+        self._slots[free] = Slot(config, self._corpus, self._context_numbers[block_size])
         return free
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        """Train until at least one model is at its next evaluation; return (slot, outcome) of those that are.
+        """Train until at least one model reaches its next evaluation, as `Engine.advance`.
 
         Raises:
-            Exception: a bug in a slot's thread. That model does not train on; the outcomes of others come with the
-                next call.
+            Exception: a bug in a slot's thread. The model of that slot does not train further. The
+                next call returns the outcomes of the other models.
         """
         threads = self._check_open()
         for number, slot in self._slots.items():
-            if not slot.over and number not in self._running:
+            if not slot.done and number not in self._running:
                 self._running[number] = threads.submit(self._train, slot)
         if self._running:
             wait(self._running.values(), return_when=FIRST_COMPLETED)
-        done = sorted(number for number, future in self._running.items() if future.done())
-        for number in done:
-            bug = self._running[number].exception()
-            if bug is not None:  # what others have finished stays for the next call
-                del self._running[number]
-                self._slots[number].over = True
-                raise bug
-        return [(number, self._report(number)) for number in done]
 
-    def _report(self, number: int) -> Outcome:
+        finished = sorted(number for number, future in self._running.items() if future.done())
+        for number in finished:
+            bug = self._running[number].exception()
+            if bug is not None:
+                del self._running[number]
+                self._slots[number].done = True
+                raise bug
+        return [(number, self._collect(number)) for number in finished]
+
+    def _collect(self, number: int) -> Outcome:
+        """Return a slot's outcome and add it to the history of its model."""
         outcome = self._running.pop(number).result()
-        assert outcome is not None, "only a removed model is stopped on its way"
-        # Here and not in the slot's thread: a model removed before it was reported is what was reported of it.
+        assert outcome is not None, "only `remove` and `close` stop a model before its evaluation"
+        # Not recorded in the slot's thread: a removed model's history must equal the outcomes that
+        # `advance` has returned.
         self._slots[number].record(outcome)
         return outcome
 
     def _train(self, slot: Slot) -> Outcome | None:
-        """Runs in a slot's thread."""
+        """Train a slot to its next evaluation; called in the slot's thread."""
         try:
             return slot.train()
         except MemoryError as error:
-            what = f"out of memory ({error})" if str(error) else "out of memory"
+            reason = f"out of memory ({error})" if str(error) else "out of memory"
             return EngineFailed(
-                f"{what}; lower batch_size or n_hidden, or train fewer models at once."
+                f"{reason}; lower batch_size or n_hidden, or train fewer models at once."
             )
 
     def remove(self, slot: int) -> TrainResult:
-        """Free a slot, whatever the state of its model, and return what it holds so far.
+        """Free a slot at any time and return the result of its model so far.
 
         Raises:
-            KeyError: nothing is in the slot.
+            KeyError: the slot is empty.
         """
         model = self._slots.pop(slot)
         model.stop[0] = 1
@@ -108,7 +115,7 @@ class CpuEngine:
         return model.result()
 
     def close(self) -> None:
-        """Stop what is running and free everything; the engine cannot be used again."""
+        """Stop training and free all memory; the engine cannot be used again."""
         for slot in self._slots.values():
             slot.stop[0] = 1
         if self._threads is not None:

@@ -9,48 +9,62 @@ from makemore.engines.cpu import kernel
 from makemore.engines.cpu.memory import (
     Sizes,
     Weights,
-    make_step,
     make_tables,
     make_weights,
+    make_work,
     read_model,
     sizes_of,
 )
 from makemore.model import MLP
 
 EVAL_CHUNK = 2048  # contexts that share one set of tables
-EVAL_BLOCK = 64  # contexts whose hidden units are computed at once: they stay in the cache
+EVAL_BLOCK = 64  # contexts per product; their hidden units then stay in the cache
 
 
-def wide(symbols: np.ndarray) -> np.ndarray:
-    """Symbols as uint16: the kernel is compiled for one type."""
+def as_uint16(symbols: np.ndarray) -> np.ndarray:
+    """Return symbols as uint16, the only symbol type that the kernel is compiled for."""
     return symbols.astype(np.uint16)
 
 
 class Evaluator:
-    """The exact mean loss over examples, with memory that is allocated once."""
+    """Computes the exact mean loss over examples, with memory that is allocated once.
+
+    Args:
+        sizes: the sizes of the models to evaluate.
+        direct: whether the models have direct connections.
+        examples: the split.
+    """
 
     def __init__(self, sizes: Sizes, direct: bool, examples: Examples) -> None:
         distinct = examples.distinct(sizes.T)
-        at, targets = distinct.positions.astype(np.intp), wide(distinct.targets)
-        self._examples = wide(examples.stream), at, distinct.offsets, targets, distinct.counts
+        # In the order in which the kernel takes them.
+        self._examples = (
+            as_uint16(examples.stream),
+            distinct.positions.astype(np.intp),
+            distinct.offsets,
+            as_uint16(distinct.targets),
+            distinct.counts,
+        )
         chunk = min(EVAL_CHUNK, len(distinct.positions))
-        self._sizes, self._tables = sizes, make_tables(sizes, chunk, direct)
-        step = make_step(sizes, min(EVAL_BLOCK, chunk), dropout=False)
-        self._h, self._logits = step.h, step.logits
+        self._sizes = sizes
+        self._tables = make_tables(sizes, chunk, direct)
+        work = make_work(sizes, min(EVAL_BLOCK, chunk), dropout=False)
+        self._h = work.h
+        self._logits = work.logits
 
     def __call__(self, weights: Weights, stop: np.ndarray) -> float:
-        """In nats per character; nan when `stop[0]` is set on the way."""
-        return float(
-            kernel.mean(
-                stop, *self._examples, self._sizes, weights, self._tables, self._h, self._logits
-            )
+        """Return the mean loss in nats per character; nan if `stop[0]` is set meanwhile."""
+        loss = kernel.mean(
+            stop, *self._examples, self._sizes, weights, self._tables, self._h, self._logits
         )
+        return float(loss)
 
 
 def evaluate(model: MLP, examples: Examples) -> float:
-    """Exact mean cross-entropy of a model over all examples, in nats per character.
+    """Return the exact mean cross-entropy of a model over all examples, in nats per character.
 
-    Each different context is computed once; sums are float64 in a fixed order. May be called from any thread.
+    Each distinct context is computed once. Sums are float64 in a fixed order, so the result is the
+    same bit for bit every time. Can be called from any thread.
     """
     sizes = sizes_of(model.config, model.vocab_size)
     weights = make_weights(sizes, model.config.direct)

@@ -1,9 +1,28 @@
 """The layers of the model, forward and backward, as parts of the CPU kernel.
 
-The first layer is linear in the embeddings, so it is computed by symbol and not by example: with W1 cut into a block
-for each position, emb @ W1 is a sum over positions t of table rows P[t, x_t], P = C @ W1_t. A batch of 256 names holds
-about 20 different symbols at a position, which makes the layer's products ten times smaller, forward and backward; the
-rest are additions of rows. With B examples and V symbols a table never has more than min(V, B) rows a position.
+The first layer is linear in the embeddings, so it is computed per symbol and not per example. W1 is
+cut into one block W1_t for each position t. Then emb @ W1 is the sum over t of the table rows
+P[t, x_t], where P = C @ W1_t. A batch of 256 names has about 20 distinct symbols at a position.
+This makes the layer's products ten times smaller, forward and backward; the rest are additions of
+rows. With B examples and V symbols a table never has more than min(V, B) rows for a position. The
+direct connections Wd are computed in the same way, with the table Q.
+
+Forward, in the order in which `kernel.forward` calls them:
+
+    gather_symbols            the distinct symbols at each position, and their embeddings
+    fill_tables               P = embeddings @ W1_t; Q with Wd
+    hidden_units              h = tanh(b1 + sum of rows of P)
+    hidden_dropout            h * keep
+    add_direct_connections    logits + sum of rows of Q
+    loss_and_logits_gradient  softmax and cross-entropy, and their gradient
+
+Backward, in the order in which `kernel.backward` calls them:
+
+    column_sums               gradient of a bias
+    scatter_to_tables         gradient of P, through the tanh, or of Q
+    first_layer_gradient      gradients of W1 (or Wd) and of the embeddings C
+
+`memory` names the arrays and their shapes; a + marks a padded size.
 """
 
 from __future__ import annotations
@@ -37,7 +56,7 @@ f32 = np.float32
 
 @inlined
 def tanh(x: Any) -> Any:
-    """The odd 13/6 rational minimax approximation of Eigen's float32 tanh; its error is below 3e-7."""
+    """Return tanh(x) by Eigen's odd 13/6 rational minimax approximation; error below 3e-7."""
     x = at_most(at_least(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
     s = x * x
     p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)
@@ -51,11 +70,13 @@ def tanh(x: Any) -> Any:
 
 @inlined
 def exp(x: Any) -> Any:
-    """e**x = 2**n * e**r for x <= 88, by the polynomial of Cephes' expf (Moshier 1992); e**-87 below -87."""
+    """Return e**x = 2**n * e**r for x <= 88, by the polynomial of Cephes' expf (Moshier 1992).
+
+    Below -87 it returns e**-87.
+    """
     x = at_least(x, f32(-87))
-    shifted = x * f32(1.44269504088896341) + f32(
-        12582912
-    )  # 1.5 * 2**23: the sum's last bit is worth 1
+    # Adding 1.5 * 2**23 rounds to a whole number: the last bit of the sum is worth 1.
+    shifted = x * f32(1.44269504088896341) + f32(12582912)
     n = shifted - f32(12582912)
     r = (x - n * f32(0.693359375)) - n * f32(-2.12194440e-4)  # n * ln 2 in two parts
     p = f32(1.3981999507e-3) + r * f32(1.9875691500e-4)
@@ -65,36 +86,42 @@ def exp(x: Any) -> Any:
 
 
 @inlined
-def group(tables: Tables, at: Array, stream: Array, C: Array) -> None:
-    """Give each different symbol at each position a row, and gather the rows' embeddings."""
-    symbols, row_of, rows = tables.symbols, tables.row_of, tables.rows
+def gather_symbols(tables: Tables, positions: Array, stream: Array, C: Array) -> None:
+    """Give each distinct symbol at each position a table row, and copy the rows' embeddings.
+
+    Args:
+        positions: (n,) where the contexts end in the stream.
+    """
+    symbols, row_of, rows = tables.symbols, tables.row_of_symbol, tables.rows
     T = rows.shape[1]
     n = 0
     for t in range(T):
-        tables.bases[t] = n
-        for i in range(at.size):
-            symbol = np.intp(stream[at[i] - T + t])
+        tables.starts[t] = n
+        for i in range(positions.size):
+            symbol = np.intp(stream[positions[i] - T + t])
             if row_of[symbol] < 0:
                 row_of[symbol] = n
                 symbols[n] = symbol
                 for e in range(C.shape[1]):
-                    tables.Cr[n, e] = C[symbol, e]
+                    tables.embeddings[n, e] = C[symbol, e]
                 n += 1
             rows[i, t] = row_of[symbol]
-        for r in range(tables.bases[t], n):
+        for r in range(tables.starts[t], n):
             row_of[symbols[r]] = -1
-    tables.bases[T] = n
+    tables.starts[T] = n
 
 
 @inlined
 def fill_tables(P: Array, W: Array, tables: Tables, E: int) -> None:
-    for t in range(tables.bases.size - 1):
-        first, end = tables.bases[t], tables.bases[t + 1]
-        matmul(P[first:end], tables.Cr[first:end], W[t * E : (t + 1) * E])
+    """P = embeddings @ W_t, for the rows of each position t; also used for Q with Wd."""
+    for t in range(tables.starts.size - 1):
+        first, end = tables.starts[t], tables.starts[t + 1]
+        matmul(P[first:end], tables.embeddings[first:end], W[t * E : (t + 1) * E])
 
 
 @inlined
-def _activate_columns(h: Array, P: Array, rows: Array, b1: Array, j: int, like: Any) -> None:
+def _hidden_columns(h: Array, P: Array, rows: Array, b1: Array, j: int, like: Any) -> None:
+    """Compute `hidden_units` for the columns from j on, as many as `like` has."""
     for i in range(h.shape[0]):
         x = load(b1, j, like)
         for t in range(rows.shape[1]):
@@ -103,31 +130,34 @@ def _activate_columns(h: Array, P: Array, rows: Array, b1: Array, j: int, like: 
 
 
 @inlined
-def activate(h: Array, P: Array, rows: Array, b1: Array) -> None:
-    """h = tanh(b1 + the sum of each example's table rows), a block of columns at a time: its table stays in L1."""
+def hidden_units(h: Array, P: Array, rows: Array, b1: Array) -> None:
+    """h = tanh(b1 + sum of each context's rows of P).
+
+    Computed for a block of columns at a time, so that the block's part of P stays in the L1 cache.
+    """
     whole = b1.size // BLOCK * BLOCK
     for j in range(0, whole, BLOCK):
-        _activate_columns(h, P, rows, b1, j, fill_block(f32(0)))
+        _hidden_columns(h, P, rows, b1, j, fill_block(f32(0)))
     for j in range(whole, b1.size, LANES):
-        _activate_columns(h, P, rows, b1, j, fill(f32(0)))
+        _hidden_columns(h, P, rows, b1, j, fill(f32(0)))
 
 
 @inlined
-def drop(
-    h: Array, slope: Array, H: int, key: np.uint32, threshold: np.uint32, kept: np.float32
+def hidden_dropout(
+    h: Array, slope: Array, H: int, key: np.uint32, threshold: np.uint32, keep_scale: np.float32
 ) -> None:
-    """Silence hidden units, and note the slope of what is left: keep * (1 - tanh**2)."""
+    """Multiply hidden units by their dropout keep, and write slope = keep * (1 - tanh**2)."""
     for i in range(h.shape[0]):
         for j in range(0, h.shape[1], LANES):
-            keep = drawn_keep(key, i * H + j, threshold, kept, fill(f32(0)))
+            keep = drawn_keep(key, i * H + j, threshold, keep_scale, fill(f32(0)))
             x = load(h[i], j, keep)
             store(slope[i], j, keep - keep * (x * x))
             store(h[i], j, keep * x)
 
 
 @inlined
-def add_tables(logits: Array, Q: Array, rows: Array) -> None:
-    """Add the direct connections."""
+def add_direct_connections(logits: Array, Q: Array, rows: Array) -> None:
+    """Add the sum of each context's rows of Q to its logits."""
     for i in range(logits.shape[0]):
         for j in range(0, logits.shape[1], LANES):
             x = load(logits[i], j, fill(f32(0)))
@@ -138,7 +168,11 @@ def add_tables(logits: Array, Q: Array, rows: Array) -> None:
 
 @inlined
 def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]:
-    """Replace logits (V+,) by exp(logit + bias - largest), 0 in the padding; return their sum and the largest."""
+    """Replace the logits (V+,) of a context by exp(logit + bias - bound), 0 in the padding.
+
+    Returns:
+        The sum of the exponentials, and the bound: the largest logit with its bias.
+    """
     top = fill(f32(-np.inf))
     for j in range(0, row.size, LANES):
         x = first_lanes(load(row, j, top) + load(b2, j, top), V - j, f32(-np.inf))
@@ -154,8 +188,8 @@ def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]
 
 
 @inlined
-def softmax_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
-    """Replace the logits of each context by the gradient of the batch's mean loss; return that loss."""
+def loss_and_logits_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
+    """Return the batch's mean cross-entropy in nats; replace the logits by their gradient."""
     share = f32(1) / f32(batch.rows.size)
     loss, product = 0.0, 1.0
     for i in range(batch.rows.size):
@@ -165,7 +199,7 @@ def softmax_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
         row = logits[k]
         normaliser, bound = exponentials(row, b2, V)
         loss += batch.counts[k] * bound
-        for _ in range(batch.counts[k]):  # a logarithm costs more than many products
+        for _ in range(batch.counts[k]):  # one logarithm of a product is cheaper than many
             product *= normaliser
             if product > 1e100:
                 loss += np.log(product)
@@ -180,6 +214,7 @@ def softmax_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
 
 @inlined
 def column_sums(out: Array, rows: Array, n: int) -> None:
+    """Write the sums of the first n rows into out: the gradient of a bias."""
     for j in range(0, out.size, LANES):
         x = fill(f32(0))
         for i in range(n):
@@ -189,10 +224,11 @@ def column_sums(out: Array, rows: Array, n: int) -> None:
 
 @inlined
 def _scatter_columns(
-    tables: Array, n: int, rows: Array, d: Array, h: Array, slope: Array, j: int, like: Any
+    dP: Array, n: int, rows: Array, d: Array, h: Array, slope: Array, j: int, like: Any
 ) -> None:
+    """Compute `scatter_to_tables` for the columns from j on, as many as `like` has."""
     for r in range(n):
-        store(tables[r], j, like)
+        store(dP[r], j, like)
     for i in range(rows.shape[0]):
         x = load(d[i], j, like)
         if slope.size > 0:
@@ -201,32 +237,50 @@ def _scatter_columns(
             y = load(h[i], j, like)
             x = x * (f32(1) - y * y)
         for t in range(rows.shape[1]):
-            row = tables[rows[i, t]]
+            row = dP[rows[i, t]]
             store(row, j, load(row, j, like) + x)
 
 
 @inlined
-def scatter(tables: Array, n: int, rows: Array, d: Array, h: Array, slope: Array) -> None:
-    """Add each example's gradient d, times the slope of its tanh, to its table rows; an empty h means no tanh."""
+def scatter_to_tables(dP: Array, n: int, rows: Array, d: Array, h: Array, slope: Array) -> None:
+    """Write the gradient of the first n table rows: the sum over all contexts that use the row.
+
+    Args:
+        dP: (R, N) the result; it overwrites P or Q.
+        rows: (B, T) the table rows of each context.
+        d: (B, N) the gradient of h for P, of the logits for Q.
+        h: (B, N) the hidden units, for the slope of tanh; empty for Q, which has no tanh.
+        slope: (B, N) the slope with dropout; empty without dropout.
+    """
     N = d.shape[1]
     whole = N // BLOCK * BLOCK
     for j in range(0, whole, BLOCK):
-        _scatter_columns(tables, n, rows, d, h, slope, j, fill_block(f32(0)))
+        _scatter_columns(dP, n, rows, d, h, slope, j, fill_block(f32(0)))
     for j in range(whole, N, LANES):
-        _scatter_columns(tables, n, rows, d, h, slope, j, fill(f32(0)))
+        _scatter_columns(dP, n, rows, d, h, slope, j, fill(f32(0)))
 
 
 @inlined
-def through_tables(
-    dW: Array, dC: Array, dP: Array, W: Array, tables: Tables, dCr: Array, E: int
+def first_layer_gradient(
+    dW: Array, dC: Array, dP: Array, W: Array, tables: Tables, dembeddings: Array, E: int
 ) -> None:
-    """From the gradient dP of a layer's tables to those of its weights and of the embeddings."""
-    bases = tables.bases
-    for t in range(bases.size - 1):
-        first, end = bases[t], bases[t + 1]
-        matmul(dW[t * E : (t + 1) * E], tables.Cr[first:end].T, dP[first:end])
-        matmul_transposed(dCr[first:], dP[first:end], W[t * E : (t + 1) * E])
-    for r in range(bases[-1]):
+    """Write the gradient of W1 and add that of C, from the gradient dP of the table P = C @ W1_t.
+
+    Also used for the direct connections, with Wd and Q in place of W1 and P.
+
+    Args:
+        dW: (T*E, N) the gradient of W1 or Wd; overwritten.
+        dC: (V, E) the gradient of C; added to.
+        dP: (R, N) the gradient of P or Q, from `scatter_to_tables`.
+        W: (T*E, N) W1 or Wd.
+        dembeddings: (R+, E+) scratch.
+    """
+    starts = tables.starts
+    for t in range(starts.size - 1):
+        first, end = starts[t], starts[t + 1]
+        matmul(dW[t * E : (t + 1) * E], tables.embeddings[first:end].T, dP[first:end])
+        matmul_transposed(dembeddings[first:], dP[first:end], W[t * E : (t + 1) * E])
+    for r in range(starts[-1]):
         row = dC[tables.symbols[r]]
         for e in range(E):
-            row[e] += dCr[r, e]
+            row[e] += dembeddings[r, e]

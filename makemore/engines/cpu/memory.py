@@ -1,7 +1,10 @@
-"""The memory of the CPU kernel: every array that a model needs, allocated once.
+"""Memory of the CPU kernel: every array that a model needs, allocated once.
 
-Rows that the kernel reads or writes in whole registers are padded to a multiple of LANES numbers, marked + (H+ is H
-rounded up). The padding of parameters is zero, has zero gradients, and so stays zero.
+The kernel reads and writes rows in whole registers. Such rows are padded to a multiple of LANES
+numbers; a + marks the padded size (H+ is H rounded up). The padding of parameters is zero and has
+zero gradients, so it stays zero.
+
+Sizes: B examples, T context positions, E embedding features, H hidden units, V symbols.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from makemore.config import Config
 from makemore.engines.cpu.lanes import LANES
 from makemore.model import MLP
 
+Array = np.ndarray
+
 
 class Sizes(NamedTuple):
-    """Context length, embedding, hidden units, vocabulary."""
+    """Context length, embedding features, hidden units, symbols."""
 
     T: int
     E: int
@@ -27,68 +32,72 @@ class Sizes(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Parameters, or their gradients: views of one vector."""
+    """The parameters of a model, or their gradients: float32 views of one vector."""
 
-    flat: np.ndarray
-    C: np.ndarray  # (V, E)
-    W1: np.ndarray  # (T*E, H+)
-    b1: np.ndarray  # (H+,)
-    W2: np.ndarray  # (H+, V+)
-    b2: np.ndarray  # (V+,)
-    Wd: np.ndarray  # (T*E, V+), or no rows without direct connections
+    flat: Array
+    C: Array  # (V, E)
+    W1: Array  # (T*E, H+)
+    b1: Array  # (H+,)
+    W2: Array  # (H+, V+)
+    b2: Array  # (V+,)
+    Wd: Array  # (T*E, V+), or no rows without direct connections
 
 
 class Batch(NamedTuple):
-    """The B examples of a step, by context: one that stands in the batch several times is computed once.
+    """The B examples of a step, grouped by context: equal contexts are computed once, in one row.
 
-    With dropout each example is a row of its own, since each is given other hidden units.
+    With dropout each example has its own row, because equal contexts have different hidden units.
     """
 
-    at: (
-        np.ndarray
-    )  # (B,) where the target of the first example with each context stands in the stream
-    counts: np.ndarray  # (B,) examples with each context
-    rows: np.ndarray  # (B,) the context of each example
-    targets: np.ndarray  # (B,) of each example
-    numbers: np.ndarray  # (B,) the contexts' numbers in the corpus
-    row_of: np.ndarray  # (M,) the row of each different context of the corpus, -1 between two uses; empty with dropout
+    # Per row, for the n <= B rows in use:
+    positions: Array  # (B,) where the context ends in the stream
+    counts: Array  # (B,) number of examples with this context
+    numbers: Array  # (B,) number of the context in the corpus
+    # Per example:
+    rows: Array  # (B,) row of the example's context
+    targets: Array  # (B,) symbol to predict
+    # Per distinct context of the corpus: its row during `draw_batch`, -1 otherwise; empty with
+    # dropout.
+    row_of_context: Array
 
 
 class Tables(NamedTuple):
-    """The first layer by symbol: one row for each different symbol at each position of up to B contexts.
+    """The first layer by symbol: a row for each distinct symbol at each position of the contexts.
 
-    There are R <= T * min(V, B) rows: those of position t are bases[t] ... bases[t + 1] - 1.
+    For B contexts there are R <= T * min(V, B) rows. Position t has the rows from starts[t] to
+    starts[t + 1] - 1.
     """
 
-    rows: np.ndarray  # (B, T) the row of each context's symbol at each position
-    bases: np.ndarray  # (T + 1,)
-    symbols: np.ndarray  # (R,)
-    row_of: np.ndarray  # (V,) -1 between two uses
-    Cr: np.ndarray  # (R, E) the embeddings of the rows' symbols
-    P: (
-        np.ndarray
-    )  # (R, H+) Cr @ W1[t*E : (t+1)*E], the rows' shares of the hidden units; then their gradient
-    Q: np.ndarray  # (R, V+) the same for the direct connections
+    rows: Array  # (B, T) the row of each context's symbol at each position
+    starts: Array  # (T + 1,)
+    symbols: Array  # (R,) the symbol of each row
+    row_of_symbol: Array  # (V,) scratch of `gather_symbols`, -1 otherwise
+    embeddings: Array  # (R, E) of the rows' symbols
+    P: Array  # (R, H+) embeddings @ W1[t*E : (t+1)*E], then its gradient
+    Q: Array  # (R, V+) the same for the direct connections, with Wd
 
 
-class Step(NamedTuple):
-    """What the contexts of one step need beside the tables."""
+class Work(NamedTuple):
+    """Work arrays of one step, apart from the tables: one row for each context."""
 
-    h: np.ndarray  # (B, H+)
-    slope: np.ndarray  # (B, H+) dh / d(input of tanh) where dropout is on, else no rows
-    logits: np.ndarray  # (B, V+); then their gradient
-    dh: np.ndarray  # (B, H+)
-    dCr: np.ndarray  # (R+, E+)
-    W2T: np.ndarray  # (V+, H+)
+    h: Array  # (B, H+) hidden units
+    slope: Array  # (B, H+) dh / d(input of tanh) with dropout, else no rows
+    logits: Array  # (B, V+), then their gradient
+    dh: Array  # (B, H+) the gradient of h
+    dembeddings: Array  # (R+, E+) the gradient of `Tables.embeddings`
+    W2T: Array  # (V+, H+) W2 transposed
 
 
 def padded(n: int) -> int:
-    """n rounded up to a multiple of LANES."""
+    """Return n rounded up to a multiple of LANES."""
     return -(-n // LANES) * LANES
 
 
-def zeros(*shape: int) -> np.ndarray:
-    """A float32 array that begins at a multiple of 64 bytes, so that no register straddles two cache lines."""
+def zeros(*shape: int) -> Array:
+    """Return a float32 array of zeros that starts at a multiple of 64 bytes.
+
+    No register then crosses the border between two cache lines.
+    """
     n = math.prod(shape)
     memory = np.zeros(n + LANES, np.float32)
     first = -memory.ctypes.data // 4 % LANES
@@ -96,10 +105,12 @@ def zeros(*shape: int) -> np.ndarray:
 
 
 def sizes_of(config: Config, vocab_size: int) -> Sizes:
+    """Return the sizes of a config's model."""
     return Sizes(config.block_size, config.n_embd, config.n_hidden, vocab_size)
 
 
 def make_weights(sizes: Sizes, direct: bool) -> Weights:
+    """Allocate parameters, all zero."""
     T, E, H, V = sizes
     shapes = [(V, E), (T * E, padded(H)), (padded(H),), (padded(H), padded(V)), (padded(V),)]
     shapes.append((T * E if direct else 0, padded(V)))
@@ -107,55 +118,62 @@ def make_weights(sizes: Sizes, direct: bool) -> Weights:
     starts = np.cumsum([0, *map(padded, lengths)])
     flat = zeros(int(starts[-1]))
     parts = [
-        flat[start : start + n].reshape(s)
-        for start, n, s in zip(starts, lengths, shapes, strict=False)
+        flat[start : start + n].reshape(shape)
+        for start, n, shape in zip(starts, lengths, shapes, strict=False)
     ]
     return Weights(flat, *parts)
 
 
 def make_batch(batch_size: int, n_contexts: int) -> Batch:
-    at, counts, rows, targets, numbers = np.zeros((5, batch_size), np.intp)
-    return Batch(at, counts, rows, targets, numbers, np.full(n_contexts, -1, np.int32))
+    """Allocate a batch; `n_contexts` is the number of distinct contexts, or 0 to merge none."""
+    positions, counts, numbers, rows, targets = np.zeros((5, batch_size), np.intp)
+    row_of_context = np.full(n_contexts, -1, np.int32)
+    return Batch(positions, counts, numbers, rows, targets, row_of_context)
 
 
 def make_tables(sizes: Sizes, n_contexts: int, direct: bool) -> Tables:
+    """Allocate tables for up to `n_contexts` contexts at once."""
     T, E, H, V = sizes
     R = T * min(V, n_contexts)
-    rows, bases, symbols = (
-        np.zeros((n_contexts, T), np.intp),
-        np.zeros(T + 1, np.intp),
-        np.zeros(R, np.intp),
+    return Tables(
+        rows=np.zeros((n_contexts, T), np.intp),
+        starts=np.zeros(T + 1, np.intp),
+        symbols=np.zeros(R, np.intp),
+        row_of_symbol=np.full(V, -1, np.intp),
+        embeddings=zeros(R, E),
+        P=zeros(R, padded(H)),
+        Q=zeros(R if direct else 0, padded(V)),
     )
-    row_of = np.full(V, -1, np.intp)
-    Q = zeros(R if direct else 0, padded(V))
-    return Tables(rows, bases, symbols, row_of, zeros(R, E), zeros(R, padded(H)), Q)
 
 
-def make_step(sizes: Sizes, batch_size: int, dropout: bool) -> Step:
+def make_work(sizes: Sizes, batch_size: int, dropout: bool) -> Work:
+    """Allocate the work arrays for up to `batch_size` contexts at once."""
     T, E, H, V = sizes
-    B, R, E, H, V = batch_size, T * min(V, batch_size), padded(E), padded(H), padded(V)
-    return Step(
-        h=zeros(B, H),
-        slope=zeros(B if dropout else 0, H),
-        logits=zeros(B, V),
-        dh=zeros(B, H),
-        dCr=zeros(R + LANES, E),
-        W2T=zeros(V, H),
+    R = T * min(V, batch_size)
+    return Work(
+        h=zeros(batch_size, padded(H)),
+        slope=zeros(batch_size if dropout else 0, padded(H)),
+        logits=zeros(batch_size, padded(V)),
+        dh=zeros(batch_size, padded(H)),
+        # `matmul_transposed` writes whole tiles, so it may write past the last row.
+        dembeddings=zeros(R + LANES, padded(E)),
+        W2T=zeros(padded(V), padded(H)),
     )
 
 
 def read_model(weights: Weights, model: MLP) -> None:
     """Copy a model's parameters into padded weights."""
     for name, parameter in model.named_parameters():
-        _inside(weights, name, parameter)[:] = parameter.detach().numpy()
+        _unpadded(weights, name, parameter)[:] = parameter.detach().numpy()
 
 
 @torch.no_grad()
 def write_model(weights: Weights, model: MLP) -> None:
     """Copy padded weights, or gradients, into a model's parameters."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(torch.from_numpy(_inside(weights, name, parameter)))
+        parameter.copy_(torch.from_numpy(_unpadded(weights, name, parameter)))
 
 
-def _inside(weights: Weights, name: str, parameter: torch.Tensor) -> np.ndarray:
+def _unpadded(weights: Weights, name: str, parameter: torch.Tensor) -> Array:
+    """Return the view of a padded parameter that has the shape of the model's parameter."""
     return getattr(weights, name)[tuple(slice(0, n) for n in parameter.shape)]

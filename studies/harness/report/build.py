@@ -1,4 +1,4 @@
-"""What a study leaves beside its trials: a table, pictures and a page."""
+"""Build the files of a study's report: a table, figures and an HTML page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from makemore.model import MLP
 from studies.harness.report.results import read_results, trials_frame
 
 if TYPE_CHECKING:
-    from studies.harness.report.judge.findings import Examined, Findings
+    from studies.harness.report.judge.findings import Findings, ModelCheck
 
 __all__ = ["examine_study", "make_report", "render_report", "trials_frame", "write_study_files"]
 
 
 def write_study_files(study: optuna.Study, folder: Path) -> None:
-    """Write trials.csv and the study's pictures: history.png, importances.png, parallel.png, slices.png."""
-    from studies.harness.report.figures.search import (
-        write_pictures,  # matplotlib takes 0.3 s to import
-    )
+    """Write trials.csv, history.png, importances.png, parallel.png and slices.png."""
+    # matplotlib takes 0.3 s to import.
+    from studies.harness.report.figures.search import write_pictures
 
     trials_frame(study).to_csv(folder / "trials.csv", index=False)
     write_pictures(read_results(study), folder)
@@ -29,37 +28,43 @@ def write_study_files(study: optuna.Study, folder: Path) -> None:
 
 def examine_study(
     study: optuna.Study, corpus: Corpus | None, best_model: MLP | None
-) -> tuple[Findings, Examined | None]:
-    """What there is to say of a study; about a second for the counting baselines.
+) -> tuple[Findings, ModelCheck | None]:
+    """Judge a study and check its best model; takes about a second for the counting baselines.
 
     Args:
-        corpus: the study's words; without them there is no ladder.
-        best_model: of the trial of lowest dev loss; without it there are no samples and no loss on unseen words.
+        study: a study of this project.
+        corpus: the study's words; without them the model is not checked.
+        best_model: of the trial of lowest dev loss; without it the check has no samples and no loss
+            on unseen words.
     """
-    from studies.harness.report.judge.findings import examine, find
+    from studies.harness.report.judge.findings import check_model, judge_study
 
-    return find(read_results(study)), None if corpus is None else examine(corpus, best_model)
+    findings = judge_study(read_results(study))
+    return findings, None if corpus is None else check_model(corpus, best_model)
 
 
 def render_report(
     study: optuna.Study,
     findings: Findings,
-    examined: Examined | None,
+    model_check: ModelCheck | None,
     context: dict[str, Any] | None = None,
 ) -> str:
-    """The study's page as HTML.
+    """Return the report as an HTML page.
 
     Args:
-        context: what the study does not know of itself, each key optional: script (the study's script, relative to the
-            project), flags (what else its command line needs to go on: --names, --storage, --tracking-uri),
-            store_flags (those that lead other scripts to the stores), again (the command that writes the page again),
-            versions (name to version).
+        study: the study that was judged.
+        findings: from `examine_study`.
+        model_check: from `examine_study`.
+        context: facts that the study does not hold, each optional: script (the study's script,
+            relative to the project), flags (of its command line: --names, --storage,
+            --tracking-uri), store_flags (those that other scripts need to find the stores), again
+            (the command that writes the page again), versions (name to version).
     """
     from studies.harness.report.page.page import build_page
 
     known = {"data": study.user_attrs.get("data"), "script": study.user_attrs.get("script")}
     given = {**{key: value for key, value in known.items() if value}, **(context or {})}
-    return build_page(findings, examined, given)
+    return build_page(findings, model_check, given)
 
 
 def make_report(
@@ -68,5 +73,5 @@ def make_report(
     best_model: MLP | None,
     context: dict[str, Any] | None = None,
 ) -> str:
-    """The study's page as HTML, from the study; see `examine_study` and `render_report`."""
+    """Examine a study and return its report; see `examine_study` and `render_report`."""
     return render_report(study, *examine_study(study, corpus, best_model), context)

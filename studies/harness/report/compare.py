@@ -1,94 +1,174 @@
-"""Several studies side by side: what each reached, after how much training, and in which settings they differ."""
+"""Compare the trials of one study, or several studies, as tables for the terminal."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
+from studies.harness.cli.terminal import say, trials_table
 from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.study import format_range
 
-SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training steps that all of the studies had
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training steps that all compared studies have
+
+# ---- trials of one study
 
 
-def compare_studies(studies: Sequence[optuna.Study]) -> pd.DataFrame:
-    """One row a measure or setting, one column a study.
+def searched_trials(study: optuna.Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `trials_frame` without seed repeats and trials that were replaced."""
+    trials = study.get_trials(deepcopy=False)
+    hidden = {"replaced", "repeat_of"}
+    return frame.loc[[not hidden & trials[number].user_attrs.keys() for number in frame.trial]]
 
-    Best so far is compared at equal numbers of training steps, summed over trials: shares of what the study that
-    trained least had. Settings stand below, and only those that differ.
+
+def count_states(rows: pd.DataFrame) -> dict[str, int]:
+    """Return the number of trials in each state: complete, pruned, failed, running, waiting."""
+    states = rows.state.str.lower().replace("fail", "failed")
+    return {str(state): int(n) for state, n in states.value_counts().items()}
+
+
+def seed_repeats(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the trials with at least two measured seed repeats, lowest dev loss first.
+
+    Args:
+        frame: from `trials_frame`.
 
     Returns:
-        Strings, indexed by what they are; columns named by the studies.
+        One dict for each trial: trial, seeds (number of repeats), mean and sd of the repeats' dev
+        losses in nats per character. The trial's own loss is left out: the trial was selected by
+        it, so it is too low on average.
     """
-    results = [read_results(study) for study in studies]
-    curves = [best_so_far(result.trials, result.points) for result in results]
-    least = min((float(curve.steps.iloc[-1]) for curve in curves if len(curve)), default=0.0)
-    rows: dict[str, list[str]] = {
-        "trials": [str(len(result.trials)) for result in results],
-        "complete": [str(len(result.complete)) for result in results],
-        "best dev_loss": [_loss(result.measured.dev_loss.min()) for result in results],
-        "median dev_loss of complete": [
-            _loss(result.complete.dev_loss.median()) for result in results
-        ],
-        "training steps": [
-            f"{curve.steps.iloc[-1]:,.0f}" if len(curve) else "0" for curve in curves
-        ],
-        "seconds of search": [
-            f"{curve.seconds.iloc[-1]:.1f}" if len(curve) else "0" for curve in curves
-        ],
-    }
-    for share in SHARES if least else ():
-        steps = round(share * least)
-        rows[f"best after {steps:,} steps"] = [
-            _loss(best_at(curve, "steps", steps)) for curve in curves
-        ]
-    for label, values in _settings(studies, results).items():
-        if len(set(values)) > 1:
-            rows[label] = values
-    return pd.DataFrame.from_dict(
-        rows, orient="index", columns=[study.study_name for study in studies]
-    )
-
-
-def _settings(studies: Sequence[optuna.Study], results: Sequence[Results]) -> dict[str, list[str]]:
-    """Data, seed, base config, ranges, and the best config of each study."""
-    attrs = [study.user_attrs for study in studies]
-    found = {
-        name: [str(attr.get(key, "-")) for attr in attrs]
-        for name, key in (("data", "data"), ("seed", "seed"))
-    }
-    for key in dict.fromkeys(key for attr in attrs for key in attr.get("base", {})):
-        found[f"base {key}"] = [str(attr.get("base", {}).get(key, "-")) for attr in attrs]
-    for key in dict.fromkeys(key for attr in attrs for key in attr.get("space", {})):
-        found[f"range of {key}"] = [
-            format_range(attr.get("space", {}).get(key, "fixed")) for attr in attrs
-        ]
-    for key in dict.fromkeys(name for result in results for name in result.params):
-        found[f"best {key}"] = [_best(result, key) for result in results]
+    found = []
+    for trial in frame.trial:
+        is_repeat = (frame.repeat_of == trial).fillna(False) & frame.dev_loss.notna()
+        losses = list(frame.dev_loss[is_repeat])
+        if len(losses) > 1:
+            mean = statistics.fmean(losses)
+            sd = statistics.stdev(losses)
+            found.append({"trial": int(trial), "seeds": len(losses), "mean": mean, "sd": sd})
     return found
 
 
-def _best(result: Results, key: str) -> str:
-    if key not in result.params or not result.measured.dev_loss.notna().any():
-        return "-"
-    value = result.measured[key].iloc[int(result.measured.dev_loss.argmin())]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def print_trials(
+    console: Console, study: optuna.Study, rows: pd.DataFrame, top: int, *, markdown: bool = False
+) -> None:
+    """Print the first `top` rows of `searched_trials`, as a table or as Markdown."""
+    shown = rows[:top]
+    if not len(shown):
+        return
+    heading = (
+        f"{len(shown)} of {len(rows)} trials of study {study.study_name}, lowest dev loss first:"
+    )
+    say(console, heading, "bold")
+    if markdown:
+        cells = shown.drop(columns=["started", "ended"]).round(4).astype(object)
+        table = cells.where(shown.notna(), "").set_index("trial")
+        print(to_markdown(table, "trial"), file=console.file)
+        return
+    trials = study.get_trials(deepcopy=False)
+    console.print(trials_table([trials[number] for number in shown.trial], console.width))
 
 
-def _loss(value: Any) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.4f}"
+def print_summary(
+    console: Console, name: str, states: dict[str, int], repeats: Sequence[dict[str, Any]]
+) -> None:
+    """Print the number of trials in each state, and one line for each trial with seed repeats."""
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    say(console, counts or f"Study {name} has no trials yet.")
+    for row in repeats:
+        loss = f"dev loss {row['mean']:.4f} ± {row['sd']:.4f} nats per character"
+        say(console, f"Trial {row['trial']}: {loss} (mean ± sd of {row['seeds']} seed repeats)")
+
+
+# ---- several studies
+
+
+def compare_studies(studies: Sequence[optuna.Study]) -> pd.DataFrame:
+    """Compare several studies: one row for each measure or setting, one column for each study.
+
+    The best dev loss so far is compared at equal numbers of training steps, summed over trials:
+    at shares of the steps of the study that trained least. Only settings that differ are listed.
+
+    Returns:
+        Strings; the index names the measures and settings, the columns name the studies.
+    """
+    results = [read_results(study) for study in studies]
+    curves = [best_so_far(result.trials, result.points) for result in results]
+    complete = [result.complete for result in results]
+    rows = {
+        "trials": [str(len(result.trials)) for result in results],
+        "complete": [str(len(trials)) for trials in complete],
+        "best dev_loss": [_loss(result.measured.dev_loss.min()) for result in results],
+        "median dev_loss of complete": [_loss(trials.dev_loss.median()) for trials in complete],
+        "training steps": [_last(curve, "steps", ",.0f") for curve in curves],
+        "seconds of search": [_last(curve, "seconds", ".1f") for curve in curves],
+    }
+    least = min((float(curve.steps.iloc[-1]) for curve in curves if len(curve)), default=0.0)
+    for share in SHARES if least else ():
+        steps = round(share * least)
+        losses = [_loss(best_at(curve, "steps", steps)) for curve in curves]
+        rows[f"best after {steps:,} steps"] = losses
+    for label, values in _settings(studies, results).items():
+        if len(set(values)) > 1:
+            rows[label] = values
+    names = [study.study_name for study in studies]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
+def print_studies(console: Console, frame: pd.DataFrame, *, markdown: bool = False) -> None:
+    """Print the table of `compare_studies`, as a table or as Markdown."""
+    if markdown:
+        text = to_markdown(frame, "measure")
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return
+    table = Table("", *frame.columns, box=box.SIMPLE_HEAD)
+    for index, row in zip(frame.index, frame.to_numpy(), strict=True):
+        table.add_row(str(index), *row)
+    console.print(table)
 
 
 def to_markdown(frame: pd.DataFrame, corner: str) -> str:
-    """A table of strings as Markdown, its index first under the heading `corner`."""
+    """Return a table as Markdown; its index is the first column, with the heading `corner`."""
     lines = [[corner, *map(str, frame.columns)], ["---"] * (len(frame.columns) + 1)]
-    lines += [
-        [str(index), *map(str, row)]
-        for index, row in zip(frame.index, frame.to_numpy(), strict=True)
-    ]
+    for index, row in zip(frame.index, frame.to_numpy(), strict=True):
+        lines.append([str(index), *map(str, row)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _settings(studies: Sequence[optuna.Study], results: Sequence[Results]) -> dict[str, list[str]]:
+    """Return data, seed, base config, ranges and best config, each with a value for each study."""
+    attrs = [study.user_attrs for study in studies]
+    bases = [attr.get("base", {}) for attr in attrs]
+    spaces = [attr.get("space", {}) for attr in attrs]
+    found = {key: [str(attr.get(key, "-")) for attr in attrs] for key in ("data", "seed")}
+    for key in dict.fromkeys(key for base in bases for key in base):
+        found[f"base {key}"] = [str(base.get(key, "-")) for base in bases]
+    for key in dict.fromkeys(key for space in spaces for key in space):
+        found[f"range of {key}"] = [format_range(space.get(key, "fixed")) for space in spaces]
+    for key in dict.fromkeys(name for result in results for name in result.params):
+        found[f"best {key}"] = [_best_value(result, key) for result in results]
+    return found
+
+
+def _best_value(result: Results, key: str) -> str:
+    if key not in result.params or not len(result.measured):
+        return "-"
+    value = result.measured[key].iloc[0]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _last(curve: pd.DataFrame, axis: str, spec: str) -> str:
+    return format(curve[axis].iloc[-1], spec) if len(curve) else "0"
+
+
+def _loss(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"

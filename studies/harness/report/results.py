@@ -1,4 +1,4 @@
-"""What a study found, as tables: the one place where reports read trials from Optuna."""
+"""Trials, evaluations and search space of a study as tables. Reports read Optuna only here."""
 
 from __future__ import annotations
 
@@ -15,41 +15,35 @@ from studies.harness.report.importance import importances
 from studies.harness.store.trials import MEASURED, dev_loss, has_diverged, is_follow_up
 
 if TYPE_CHECKING:
-    import pandas as pd  # imported late: a study that has just begun does not need it
+    import pandas as pd  # imported late: a study that starts does not need it
 
-# Columns of a trial that stand before and after its parameters.
+# Columns before and after the searched parameters; measurements come between SUMMARY and MARKS.
 HEAD = ["trial", "state", "reason", "dev_loss", "train_loss"]
-TAIL = [
-    "best_step",
-    "gap",
-    "seconds",
-    "n_params",
-    "seed",
-    "origin",
-    "repeat_of",
-    "finishes",
-    "retry_of",
-    "started",
-    "ended",
-]
+SUMMARY = ["best_step", "gap", "seconds", "n_params"]
+MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of"]
+CLOCK = ["started", "ended"]
 POINTS = ["trial", "step", "train_loss", "dev_loss", "lr", "time"]
+
+FLOATS = ["dev_loss", "train_loss", *SUMMARY, *CLOCK]
+INTEGERS = ["repeat_of", "finishes", "retry_of", "best_step", "n_params"]
 
 
 @dataclass(frozen=True)
 class Results:
-    """A study's ended trials, without those that another trial replaced.
+    """Finished trials of a study, without those that another trial replaced.
 
     Attributes:
-        trials: one row a trial that the sampler proposed or that was enqueued, lowest dev loss first; see
-            `trials_frame`.
-        repeats: the seed repeats, in the same columns; `repeat_of` is the trial whose config they share.
-        points: one row an evaluation of either, by time: trial, step, train_loss, dev_loss, lr, time (seconds since
-            the epoch).
-        params: the names of the trials' parameters.
-        space: the distributions of those that can take more than one value, in the order in which they were asked.
-        base: the fields of Config that were not searched, among others.
-        importances: share of each parameter in telling the best trials from the others; empty where there
-            are too few trials.
+        name: of the study.
+        trials: one row for each trial of the search and each trial that finishes a pruned one,
+            lowest dev loss first; columns as in `trials_frame`.
+        repeats: the seed repeats, with the same columns; `repeat_of` is the repeated trial.
+        points: one row for each evaluation of both, ordered by time: trial, step, train_loss,
+            dev_loss (nats per character), lr, time (seconds since the epoch).
+        params: names of the trials' parameters.
+        space: distributions of the parameters that can take more than one value, in the order in
+            which they were suggested.
+        base: the fixed fields of Config.
+        importances: PED-ANOVA importance of each parameter, sums to 1; empty for too few trials.
     """
 
     name: str
@@ -73,22 +67,22 @@ class Results:
 
 
 def read_results(study: optuna.Study) -> Results:
-    """Read everything a report needs, once."""
+    """Read everything that a report needs, once."""
     trials = [
-        t
-        for t in study.get_trials(deepcopy=False)
-        if t.state.is_finished() and "replaced" not in t.user_attrs
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and "replaced" not in trial.user_attrs
     ]
     frame = _frame(trials)
-    repeated = frame.repeat_of.notna()
+    is_repeat = frame.repeat_of.notna()
     space = _space(study, trials)
-    searched = [t for t in trials if not is_follow_up(t)]
+    searched = [trial for trial in trials if not is_follow_up(trial)]
     return Results(
         name=study.study_name,
-        trials=frame[~repeated].reset_index(drop=True),
-        repeats=frame[repeated].reset_index(drop=True),
+        trials=frame[~is_repeat].reset_index(drop=True),
+        repeats=frame[is_repeat].reset_index(drop=True),
         points=points_frame(trials),
-        params=list(dict.fromkeys(name for t in trials for name in t.params)),
+        params=_param_names(trials),
         space=space,
         base=study.user_attrs.get("base", {}),
         importances=_importances(searched, space),
@@ -96,93 +90,87 @@ def read_results(study: optuna.Study) -> Results:
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
-    """One row a trial, lowest dev loss first, those without one last.
+    """Return one row for each trial, lowest dev loss first, trials without a dev loss last.
 
-    Columns: trial, state, reason, dev_loss and train_loss (nats per character, at the best step), the searched
-    parameters, best_step, gap (dev - train), seconds, n_params and what else was measured, seed, origin, repeat_of,
-    finishes and retry_of (a trial number), started and ended (seconds since the epoch).
+    Columns: trial, state, reason, dev_loss and train_loss (nats per character, at the best step),
+    the searched parameters, best_step, gap (dev - train), seconds, n_params, further measurements,
+    seed, origin, repeat_of, finishes and retry_of (trial numbers), started and ended (seconds since
+    the epoch).
     """
     return _frame(study.get_trials(deepcopy=False))
+
+
+def points_frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """Return one row for each evaluation, ordered by time; columns POINTS."""
+    import pandas as pd
+
+    rows = [
+        [trial.number, *row]
+        for trial in trials
+        for row in trial.user_attrs.get("summary", {}).get("history", [])
+    ]
+    types: dict[str, type] = {"trial": int, "step": int, **dict.fromkeys(POINTS[2:], float)}
+    frame = pd.DataFrame(rows, columns=POINTS).astype(types)
+    return frame.sort_values(["time", "trial", "step"], ignore_index=True)
 
 
 def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = []
-    for trial in trials:
-        attrs = trial.user_attrs
-        summary = attrs.get("summary", {})
-        dev, train = dev_loss(trial), summary.get("train_loss")
-        rows.append(
-            {
-                "trial": trial.number,
-                "state": trial.state.name,
-                "reason": summary.get("reason", attrs.get("replaced", "")),
-                "dev_loss": dev,
-                "train_loss": train,
-                **trial.params,
-                "best_step": summary.get("best_step"),
-                "gap": None if dev is None or train is None else dev - train,
-                **summary.get("metrics", {}),
-                **{
-                    name: attrs.get(name)
-                    for name in ("seed", "origin", "repeat_of", "finishes", "retry_of")
-                },
-                **{name: summary.get(name) for name in ("started", "ended")},
-            }
-        )
-    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    extra = list(
-        dict.fromkeys(key for row in rows for key in row if key not in {*HEAD, *TAIL, *params})
-    )
-    at = TAIL.index("seed")
-    frame = pd.DataFrame(rows, columns=[*HEAD, *params, *TAIL[:at], *extra, *TAIL[at:]])
-    numbers = [
-        "dev_loss",
-        "train_loss",
-        "gap",
-        "best_step",
-        "seconds",
-        "n_params",
-        "started",
-        "ended",
-    ]
-    frame[numbers] = frame[numbers].astype(
-        float
-    )  # None becomes NaN, also in a column that holds nothing else
-    for name in ("repeat_of", "finishes", "retry_of", "best_step", "n_params"):
+    rows = [_row(trial) for trial in trials]
+    params = _param_names(trials)
+    known = {*HEAD, *params, *SUMMARY, *MARKS, *CLOCK}
+    measurements = list(dict.fromkeys(key for row in rows for key in row if key not in known))
+    columns = [*HEAD, *params, *SUMMARY, *measurements, *MARKS, *CLOCK]
+
+    frame = pd.DataFrame(rows, columns=columns)
+    # None becomes NaN, even in a column without any number.
+    frame[FLOATS] = frame[FLOATS].astype(float)
+    for name in INTEGERS:
         frame[name] = frame[name].astype(float).astype("Int64")
     return frame.sort_values(["dev_loss", "trial"], ignore_index=True)
 
 
-def points_frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """One row an evaluation, by time."""
-    import pandas as pd
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    summary = attrs.get("summary", {})
+    dev = dev_loss(trial)
+    train = summary.get("train_loss")
+    return {
+        "trial": trial.number,
+        "state": trial.state.name,
+        "reason": summary.get("reason", attrs.get("replaced", "")),
+        "dev_loss": dev,
+        "train_loss": train,
+        **trial.params,
+        "best_step": summary.get("best_step"),
+        "gap": None if dev is None or train is None else dev - train,
+        **summary.get("metrics", {}),
+        **{name: attrs.get(name) for name in MARKS},
+        **{name: summary.get(name) for name in CLOCK},
+    }
 
-    rows = [
-        [t.number, *row]
-        for t in trials
-        for row in t.user_attrs.get("summary", {}).get("history", [])
-    ]
-    frame = pd.DataFrame(rows, columns=POINTS).astype(
-        {"trial": int, "step": int, **dict.fromkeys(POINTS[2:], float)}
-    )
-    return frame.sort_values(["time", "trial", "step"], ignore_index=True)
+
+def _param_names(trials: Sequence[FrozenTrial]) -> list[str]:
+    return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
 def _space(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    asked = {name: d for trial in trials for name, d in trial.distributions.items()}
-    stored = {
-        name: json_to_distribution(text) for name, text in study.user_attrs.get("space", {}).items()
-    }
-    space = {**asked, **stored}
-    return {name: d for name, d in space.items() if not d.single()}
+    suggested = {name: d for trial in trials for name, d in trial.distributions.items()}
+    texts = study.user_attrs.get("space", {})
+    stored = {name: json_to_distribution(text) for name, text in texts.items()}
+    return {name: d for name, d in {**suggested, **stored}.items() if not d.single()}
 
 
 def _importances(
     trials: Sequence[FrozenTrial], space: dict[str, BaseDistribution]
 ) -> dict[str, float]:
-    ended = [t for t in trials if t.state in MEASURED]
-    everywhere = {name: d for name, d in space.items() if all(name in t.params for t in ended)}
-    losses = [math.inf if has_diverged(t) else dev_loss(t) or math.inf for t in ended]
-    return importances(losses, [t.params for t in ended], everywhere)
+    measured = [trial for trial in trials if trial.state in MEASURED]
+    # Parameters that some trial lacks are left out.
+    common = {
+        name: d for name, d in space.items() if all(name in trial.params for trial in measured)
+    }
+    losses = [
+        math.inf if has_diverged(trial) else dev_loss(trial) or math.inf for trial in measured
+    ]
+    return importances(losses, [trial.params for trial in measured], common)

@@ -1,4 +1,7 @@
-"""The engine that the others are held against: plain torch, autograd and torch's optimizers, one model at a time."""
+"""The reference engine for tests: plain torch, autograd and torch's optimizers.
+
+It trains one model at a time. The engines are compared with it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,22 @@ from makemore.engines.cpu.engine import CpuEngine
 from makemore.model import MLP, n_params
 from makemore.schedule import averaging_at, lr_at
 
+# Configs of all kinds for the tests of the CPU kernel.
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"block_size": 1, "n_embd": 1, "n_hidden": 2, "batch_size": 1},
+    {"block_size": 8, "n_embd": 24, "n_hidden": 65, "batch_size": 256, "direct": True},
+    {
+        "block_size": 10,
+        "n_embd": 17,
+        "n_hidden": 16,
+        "batch_size": 3,
+        "direct": True,
+        "dropout": 0.3,
+    },
+    {"n_embd": 2, "n_hidden": 15, "batch_size": 33, "dropout": 0.5, "init": "lecture"},
+]
+
 
 @dataclass
 class ReferenceModel:
@@ -30,17 +50,17 @@ class ReferenceModel:
     history: list[EvalPoint] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
-    over: bool = False
+    done: bool = False
 
     def __post_init__(self) -> None:
         self.model = MLP(self.config, len(self.corpus.vocab))
         self.best = copy.deepcopy(self.model.state_dict())
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[self.config.optimizer]
-        self.average = MLP(self.config, len(self.corpus.vocab))  # what is evaluated and kept
+        self.average = MLP(self.config, len(self.corpus.vocab))  # the weights to evaluate and keep
         self.optimizer = kind(self.model.parameters(), lr=self.config.lr, weight_decay=0.0)
 
     def train_step(self) -> float:
-        """One step; returns the loss of its minibatch."""
+        """Train one step and return the loss of its minibatch."""
         config = self.config
         loss = self.model.loss(*self.batch(), self.keep())
         self.optimizer.zero_grad()
@@ -58,14 +78,14 @@ class ReferenceModel:
         return loss.item()
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The examples of the next step."""
+        """Return the examples of the next step."""
         train, config = self.corpus.train, self.config
         return train.tensors(
             config.block_size, batch_rows(config.seed, self.step, config.batch_size, len(train))
         )
 
     def keep(self) -> torch.Tensor | None:
-        """The dropout of the next step."""
+        """Return the dropout factors of the next step, or None without dropout."""
         config = self.config
         if config.dropout == 0:
             return None
@@ -73,8 +93,10 @@ class ReferenceModel:
         return torch.from_numpy(dropout_keep(config.seed, self.step, shape, config.dropout))
 
     def advance(self) -> Outcome:
-        """Train to the next evaluation."""
-        started, start, losses = time.perf_counter(), self.step, 0.0
+        """Train to the next evaluation and evaluate."""
+        started = time.perf_counter()
+        start = self.step
+        losses = 0.0
         try:
             while self.step < next_stop(self.config, start):
                 losses += self.train_step()
@@ -85,14 +107,14 @@ class ReferenceModel:
             train_loss = losses / (self.step - start)
             check_finite(self.step, train_loss, dev_loss)
         except Diverged as diverged:
-            self.over = True
+            self.done = True
             return diverged
         lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
         point = EvalPoint(self.step, train_loss, dev_loss, lr)
         self.history.append(point)
         if point is min(self.history, key=lambda p: p.dev_loss):
             self.best = copy.deepcopy(self.average.state_dict())
-        self.over = self.step == self.config.max_steps
+        self.done = self.step == self.config.max_steps
         self.seconds += time.perf_counter() - started
         return point
 
@@ -107,10 +129,11 @@ class ReferenceModel:
 
 
 class ReferenceEngine:
-    """Engine over ReferenceModels: each call trains the one whose next evaluation is nearest."""
+    """Engine over ReferenceModels; each call trains the model with the nearest evaluation."""
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
-        self.corpus, self.capacity = corpus, capacity
+        self.corpus = corpus
+        self.capacity = capacity
         self.slots: dict[int, ReferenceModel] = {}
 
     def admit(self, config: Config) -> int:
@@ -121,7 +144,7 @@ class ReferenceEngine:
         return free[0]
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        training = [slot for slot, model in self.slots.items() if not model.over]
+        training = [slot for slot, model in self.slots.items() if not model.done]
         if not training:
             return []
         slot = min(
@@ -136,7 +159,7 @@ class ReferenceEngine:
         self.slots.clear()
 
 
-# How the contract suite makes each engine; another engine is one more line.
+# Makes each engine for the contract tests; add a line for a new engine.
 ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
     "reference": lambda corpus, capacity, envelope: ReferenceEngine(corpus, capacity),
     "cpu": lambda corpus, capacity, envelope: CpuEngine(corpus, capacity),
@@ -147,7 +170,7 @@ ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
 
 
 def train_alone(engine: Engine, config: Config) -> TrainResult:
-    """Train one config in an engine until it is over."""
+    """Train one config in an engine to its end and return the result."""
     slot = engine.admit(config)
     while engine.advance():
         pass
@@ -155,5 +178,5 @@ def train_alone(engine: Engine, config: Config) -> TrainResult:
 
 
 def reference(config: Config, corpus: Corpus) -> TrainResult:
-    """What the reference engine makes of a config."""
+    """Train a config with the reference engine."""
     return train_alone(ReferenceEngine(corpus, 1), config)

@@ -1,4 +1,4 @@
-"""What every engine must do, as the docstrings of engines/base.py say it; each test runs on each engine."""
+"""The contract of all engines, as in the docstrings of engines/base.py; runs on each engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BASE = Config(
 LARGEST = Envelope(
     block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True
 )
-# One of each kind of config; small ones beside larger ones, as an engine with slots has them.
+# Configs of all kinds and sizes, as an engine trains them together.
 TABLE: list[dict[str, Any]] = [
     {},
     {"optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.1, "schedule": "cosine"},
@@ -61,7 +61,7 @@ Make = Callable[[int], Engine]
 
 @pytest.fixture(params=ENGINES)
 def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]:
-    """Makes the engine under test with a capacity; closes what it made."""
+    """Return a function that makes the engine under test; all engines are closed after the test."""
     made: list[Engine] = []
 
     def make(capacity: int) -> Engine:
@@ -74,7 +74,7 @@ def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]
 
 
 def outcomes_of(engine: Engine) -> dict[int, list[Outcome]]:
-    """Advance until nothing trains; the outcomes of each slot, in order."""
+    """Advance until no model has steps left; return the outcomes of each slot in order."""
     outcomes: dict[int, list[Outcome]] = {}
     while reported := engine.advance():
         for slot, outcome in reported:
@@ -89,7 +89,7 @@ def steps_of(outcomes: list[Outcome]) -> list[int]:
 # --- admit
 
 
-def test_a_full_engine_refuses_a_model_and_takes_one_after_a_removal(make: Make) -> None:
+def test_full_engine_refuses_until_removal(make: Make) -> None:
     engine = make(2)
     slots = [engine.admit(BASE), engine.admit(BASE)]
 
@@ -100,7 +100,7 @@ def test_a_full_engine_refuses_a_model_and_takes_one_after_a_removal(make: Make)
     assert engine.admit(BASE) == slots[1]
 
 
-def test_a_slot_begins_afresh_for_its_next_model(make: Make) -> None:
+def test_reused_slot_keeps_no_state(make: Make) -> None:
     engine = make(1)
     first = train_alone(engine, BASE)
     second = train_alone(engine, BASE)
@@ -111,7 +111,7 @@ def test_a_slot_begins_afresh_for_its_next_model(make: Make) -> None:
 # --- advance
 
 
-def test_evaluations_fall_on_multiples_of_the_interval_and_on_the_last_step(make: Make) -> None:
+def test_evaluations_at_interval_multiples_and_end(make: Make) -> None:
     engine = make(3)
     whole = engine.admit(BASE.replace(max_steps=12))
     rest = engine.admit(BASE.replace(max_steps=10))
@@ -125,21 +125,22 @@ def test_evaluations_fall_on_multiples_of_the_interval_and_on_the_last_step(make
     }
 
 
-def test_an_engine_with_nothing_to_train_returns_an_empty_list(make: Make) -> None:
+def test_idle_engine_returns_empty_list(make: Make) -> None:
     engine = make(1)
 
     assert engine.advance() == []
     slot = engine.admit(BASE)
     outcomes_of(engine)
-    # A finished model keeps its slot, and does not train on.
+    # A finished model keeps its slot and does not train further.
     assert engine.advance() == []
     with pytest.raises(RuntimeError):
         engine.admit(BASE)
     assert steps_of(list(engine.remove(slot).history)) == [4, 8, 10]
 
 
-def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> None:
-    engine, config = make(1), BASE.replace(schedule="cosine")
+def test_outcome_has_last_learning_rate(make: Make) -> None:
+    engine = make(1)
+    config = BASE.replace(schedule="cosine")
     slot = engine.admit(config)
     points = outcomes_of(engine)[slot]
 
@@ -149,11 +150,10 @@ def test_an_outcome_carries_the_learning_rate_of_the_last_step(make: Make) -> No
 
 
 @pytest.mark.parametrize("changes", TABLE)
-def test_losses_are_those_of_the_reference(
-    make: Make, small_corpus: Corpus, changes: dict[str, Any]
-) -> None:
+def test_losses_match_reference(make: Make, small_corpus: Corpus, changes: dict[str, Any]) -> None:
     config = BASE.replace(**{"max_steps": 30, "eval_interval": 10, **changes})
-    result, expected = train_alone(make(1), config), reference(config, small_corpus)
+    result = train_alone(make(1), config)
+    expected = reference(config, small_corpus)
 
     for point, true in zip(result.history, expected.history, strict=True):
         assert point.step == true.step and point.lr == true.lr
@@ -162,7 +162,7 @@ def test_losses_are_those_of_the_reference(
     torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
 
 
-def test_a_model_does_not_depend_on_its_neighbours_or_on_when_it_came(make: Make) -> None:
+def test_result_does_not_depend_on_neighbours(make: Make) -> None:
     configs = [BASE.replace(**{"max_steps": 13, **changes}) for changes in TABLE]
     alone = [train_alone(make(1), config) for config in configs]
     engine = make(3)
@@ -185,16 +185,17 @@ def test_a_model_does_not_depend_on_its_neighbours_or_on_when_it_came(make: Make
 # --- divergence
 
 
-def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
+def test_divergence_does_not_affect_neighbour(make: Make) -> None:
     engine = make(2)
-    wild, tame = engine.admit(BASE.replace(lr=1e30)), engine.admit(BASE)
+    wild = engine.admit(BASE.replace(lr=1e30))
+    tame = engine.admit(BASE)
     outcomes = outcomes_of(engine)
 
     (diverged,) = outcomes[wild]
     assert isinstance(diverged, Diverged) and 1 <= diverged.step <= 4
     assert steps_of(outcomes[tame]) == [4, 8, 10]
     assert engine.advance() == []
-    # It had no evaluation, so it is left with the weights it began with.
+    # It was never evaluated, so it has its initial weights.
     result = engine.remove(wild)
     assert result.history == () and torch.equal(
         result.model.flat, MLP(BASE, result.model.vocab_size).flat
@@ -204,7 +205,7 @@ def test_divergence_is_an_outcome_and_touches_no_neighbour(make: Make) -> None:
 # --- remove
 
 
-def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) -> None:
+def test_unevaluated_model_has_initial_weights(make: Make) -> None:
     engine = make(1)
     result = engine.remove(engine.admit(BASE))
 
@@ -215,12 +216,11 @@ def test_a_model_that_was_never_evaluated_has_its_initial_weights(make: Make) ->
         _ = result.best
 
 
-def test_a_model_removed_on_its_way_leaves_what_was_reported(
-    make: Make, small_corpus: Corpus
-) -> None:
+def test_removed_model_has_reported_history(make: Make, small_corpus: Corpus) -> None:
     engine = make(2)
     config = BASE.replace(max_steps=1000)
-    slot, other = engine.admit(config), engine.admit(BASE)
+    slot = engine.admit(config)
+    other = engine.admit(BASE)
     reported: list[Outcome] = []
     while len(reported) < 2:
         reported += [outcome for s, outcome in engine.advance() if s == slot]
@@ -232,10 +232,8 @@ def test_a_model_removed_on_its_way_leaves_what_was_reported(
     assert steps_of(list(engine.remove(other).history)) == [4, 8, 10]
 
 
-def test_the_model_holds_the_weights_of_its_best_evaluation(
-    make: Make, small_corpus: Corpus
-) -> None:
-    # Enough steps to learn 24 words by heart, so that the loss on the others rises in the end.
+def test_result_has_best_weights(make: Make, small_corpus: Corpus) -> None:
+    # Enough steps to overfit 24 words, so that the dev loss rises at the end.
     config = BASE.replace(
         optimizer="adamw", lr=0.02, schedule="constant", max_steps=200, eval_interval=20
     )
@@ -249,13 +247,13 @@ def test_the_model_holds_the_weights_of_its_best_evaluation(
 # --- close
 
 
-def test_closing_ends_what_is_running(make: Make) -> None:
+def test_close_stops_running_models(make: Make) -> None:
     engine = make(2)
     engine.admit(BASE)
     engine.admit(BASE.replace(max_steps=10**7, eval_interval=10**6))
     engine.advance()
-    engine.close()  # or the suite hangs here
+    engine.close()  # otherwise the test hangs
 
 
-def test_an_engine_that_never_trained_can_be_closed(make: Make) -> None:
+def test_unused_engine_can_be_closed(make: Make) -> None:
     make(3).close()

@@ -21,7 +21,7 @@ from studies.harness.report.figures.style import (
     save_png,
     say,
 )
-from studies.harness.report.judge.stopping import expected_best, in_order
+from studies.harness.report.judge.stopping import expected_best, order_trials
 from studies.harness.report.results import Results
 from studies.harness.report.scales import Scale
 
@@ -86,7 +86,7 @@ def draw_history(ax: Axes, results: Results) -> None:
 def draw_search(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
     """The best so far against the number of trials, over what a blind draw of them gives, up to twice as many."""
     label(ax, "trials", "best " + LOSS)
-    order = in_order(results.trials)
+    order = order_trials(results.trials)
     if order.loss.notna().sum() < 2:
         return say(ax, "Fewer than two trials were measured.")
     n, best, blind = len(order), order.best.to_numpy(), expected_best(order)

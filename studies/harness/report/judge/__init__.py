@@ -1,1 +1,1 @@
-"""Verdicts on a search: noise, ranges, step budget, pruning, when to stop."""
+"""Verdicts on a study: noise, ranges, step budget, pruning, number of trials."""

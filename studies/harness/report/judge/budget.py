@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-LATE = 0.75  # share of the steps that begins the last quarter
-EARLY = 0.10  # share of the steps that ends the first tenth
-FEWEST_ENDED = 8  # complete trials below which nothing is foretold from them
+LATE = 0.75  # share of the steps at which the last quarter begins
+EARLY = 0.10  # share of the steps at which the first tenth ends
+MIN_COMPLETE = 4  # complete trials needed for a verdict
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,12 @@ class Budget:
     """Whether the trials had enough training steps.
 
     Attributes:
-        verdict: "lengthen", "shorten", "enough", or "unknown" for too few trials.
-        late: share of the best complete trials whose best step falls into the last quarter.
-        early: the same for the first tenth.
-        late_gain: by how much their best dev loss fell in the last quarter, median.
-        sentence: for a reader.
+        verdict: "lengthen", "shorten", "sufficient", or "unknown" for too few trials.
+        late: share of the best complete trials whose best step is in the last quarter.
+        early: share of them whose best step is in the first tenth.
+        late_gain: decrease of their best dev loss in the last quarter, in nats per character;
+            median over the trials.
+        sentence: the verdict for a reader.
     """
 
     verdict: str
@@ -37,48 +38,57 @@ class Budget:
 def judge_budget(
     trials: pd.DataFrame, points: pd.DataFrame, max_steps: int, noise_sd: float | None = None
 ) -> Budget:
-    """Judge the step budget by where the best step of the better half of the complete trials falls.
+    """Judge the step budget by the best step of the better half of the complete trials.
 
-    With a schedule that ends on a small lr nearly every best step is a late one; so where the noise between seeds is
-    known, a last quarter that brought less than it does not ask for more steps.
+    With a schedule that ends at a small lr, nearly every best step is late. So more steps are
+    advised only if the gain of the last quarter exceeds the noise between seeds, where it is known.
 
     Args:
-        trials: with columns trial, state, dev_loss, best_step.
-        points: every evaluation: trial, step, dev_loss.
-        noise_sd: standard deviation of the dev loss between seeds.
+        trials: columns trial, state, dev_loss, best_step.
+        points: one row for each evaluation: trial, step, dev_loss.
+        max_steps: steps of each trial.
+        noise_sd: standard deviation of the dev loss between seeds; None if unknown.
     """
-    ended = trials[trials.state == "COMPLETE"].sort_values("dev_loss")
-    if len(ended) < 4:
-        sentence = f"{len(ended)} complete trials are too few to judge the number of steps."
-        return Budget("unknown", math.nan, math.nan, math.nan, sentence)
-    better = ended[: max(4, len(ended) // 2)]
-    at = better.best_step.astype(float) / max_steps
-    late, early = float((at > LATE).mean()), float((at <= EARLY).mean())
-    until = points[points.trial.isin(better.trial) & (points.step <= LATE * max_steps)]
-    gains = until.groupby("trial").dev_loss.min() - better.set_index("trial").dev_loss
+    complete = trials[trials.state == "COMPLETE"].sort_values("dev_loss")
+    if len(complete) < MIN_COMPLETE:
+        return _unknown(len(complete))
+    best = complete[: max(MIN_COMPLETE, len(complete) // 2)]
+    at = best.best_step.astype(float) / max_steps
+    late = float((at > LATE).mean())
+    early = float((at <= EARLY).mean())
+    before = points[points.trial.isin(best.trial) & (points.step <= LATE * max_steps)]
+    gains = before.groupby("trial").dev_loss.min() - best.set_index("trial").dev_loss
     gain = float(gains.median())
-    who = f"of the {len(better)} best complete trials"
+
+    who = f"of the {len(best)} best complete trials had their lowest dev loss in the"
+    where = f"{late:.0%} {who} last quarter of {max_steps:,} steps"
     if early > 0.5:
-        why = f"{early:.0%} {who} were best in the first tenth of {max_steps:,} steps and got worse after it"
-        return Budget(
-            "shorten",
-            late,
-            early,
-            gain,
-            f"{why}: take fewer steps, or regularise (dropout, weight_decay).",
+        verdict = "shorten"
+        sentence = (
+            f"{early:.0%} {who} first tenth of {max_steps:,} steps, and it rose afterwards: "
+            "use fewer steps, or regularise (dropout, weight_decay)."
         )
-    if late <= 0.5:
-        why = f"{late:.0%} {who} were best in the last quarter of {max_steps:,} steps"
-        return Budget("enough", late, early, gain, f"Only {why}: the steps are enough.")
-    why = f"{late:.0%} {who} were best in the last quarter of {max_steps:,} steps, which brought {gain:.4f}"
-    if noise_sd is not None and gain <= noise_sd:
-        return Budget(
-            "enough",
-            late,
-            early,
-            gain,
-            f"{why}, less than the noise between seeds: the steps are enough.",
+    elif late <= 0.5:
+        verdict = "sufficient"
+        sentence = f"Only {where}: the number of steps is sufficient."
+    elif noise_sd is not None and gain <= noise_sd:
+        verdict = "sufficient"
+        sentence = (
+            f"{where}, but that quarter lowered it by only {gain:.4f} nats (median), within the "
+            f"noise between seeds (sd {noise_sd:.4f}): the number of steps is sufficient."
         )
-    return Budget(
-        "lengthen", late, early, gain, f"{why}: train longer, {2 * max_steps:,} steps for example."
+    else:
+        verdict = "lengthen"
+        sentence = (
+            f"{where}, which lowered it by {gain:.4f} nats (median): train longer, for example "
+            f"{2 * max_steps:,} steps."
+        )
+    return Budget(verdict, late, early, gain, sentence)
+
+
+def _unknown(n_complete: int) -> Budget:
+    sentence = (
+        f"The number of steps cannot be judged from {n_complete} complete trials; at least "
+        f"{MIN_COMPLETE} are needed."
     )
+    return Budget("unknown", math.nan, math.nan, math.nan, sentence)

@@ -1,4 +1,4 @@
-"""Everything that is said of a study, found once and told in several places: the page, the note in MLflow."""
+"""All verdicts on a study, computed once for the report page and the note in MLflow."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from studies.harness.report.judge.pruning import (
     Pruning,
     RankCorrelation,
     judge_pruning,
-    predict_ends,
+    rank_correlations,
 )
-from studies.harness.report.judge.ranges import Boundary, judge_boundary
-from studies.harness.report.judge.stopping import Search, judge_search
+from studies.harness.report.judge.ranges import Range, judge_range
+from studies.harness.report.judge.stopping import Stopping, judge_stopping
 from studies.harness.report.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLED = 1000  # words from which the share that stands in train is estimated
-SHOWN = 10
+N_SAMPLED = 1000  # words from which the share of known words is estimated
+N_SHOWN = 10  # sampled words in the report
 
-# The embedded names, and the lectures' own file: the same list but for 224 rows.
+# SHA-256 of the embedded names and of the lectures' own file, the same list but for 224 rows.
 NAMES = (
     "bd02dfd33179e23ec2dd093cbd4de619834f75d660ef1ae04d3127e7a0110053",
     "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
 )
-# Dev losses of the lectures' models on their own file.
+# Dev losses of the lectures' models on their own file, in nats per character.
 LECTURES = {
     "block_size 3, n_embd 10, n_hidden 200, as first trained": 2.17,
     "the same with kaiming init": 2.107,
@@ -52,9 +52,18 @@ class Findings:
     """The verdicts on a study.
 
     Attributes:
-        best: the trial of lowest dev loss, or None when none was measured.
-        outcomes: how many trials are complete, pruned, diverged and so on.
-        max_steps: of the trials.
+        results: the tables that were judged.
+        best: the trial of lowest dev loss; None if no trial has one.
+        outcomes: number of trials by outcome: complete, pruned, diverged, fail.
+        max_steps: steps of each trial.
+        noise: noise floor; None without seed repeats.
+        tied: the trials that do not differ significantly from the best, see `tied_trials`.
+        ranges: a verdict for each searched parameter.
+        budget: verdict on the step budget.
+        rank_correlations: how well early dev losses predict the final ranking.
+        pruning: verdict on the pruner.
+        curve: best dev loss so far, see `best_so_far`.
+        stopping: verdict on the number of trials.
     """
 
     results: Results
@@ -63,63 +72,75 @@ class Findings:
     max_steps: int
     noise: Noise | None
     tied: pd.DataFrame
-    boundaries: list[Boundary]
+    ranges: list[Range]
     budget: Budget
-    foretold: list[RankCorrelation]
+    rank_correlations: list[RankCorrelation]
     pruning: Pruning
     curve: pd.DataFrame
-    search: Search
+    stopping: Stopping
 
     @property
     def config(self) -> dict[str, Any]:
-        """The fields of the best trial's config, the seed left out."""
+        """The config of the best trial without its seed; empty if no trial has a dev loss."""
         if self.best is None:
             return {}
         searched = {
-            name: plain(self.best[name])
+            name: plain_value(self.best[name])
             for name in self.results.params
             if self.best[name] is not None
         }
         return {**self.results.base, **searched}
 
 
-def find(results: Results) -> Findings:
-    """Judge a study."""
-    trials, points = results.trials, results.points
-    max_steps = int(results.base.get("max_steps") or points.step.max() if len(points) else 1)
-    noise = measure_noise(trials, results.repeats)
+def judge_study(results: Results) -> Findings:
+    """Compute all verdicts on a study."""
+    trials = results.trials
+    points = results.points
     measured = results.measured
-    diverged = (
-        trials.reason.str.startswith("diverged") if len(trials) else trials.reason.astype(bool)
-    )
-    kinds = trials.state.str.lower().mask(diverged.astype(bool), "diverged")
+    max_steps = 1
+    if len(points):
+        max_steps = int(results.base.get("max_steps") or points.step.max())
+    noise = measure_noise(trials, results.repeats)
+    noise_sd = noise.sd if noise else None
     return Findings(
         results=results,
         best=measured.iloc[0] if len(measured) else None,
-        outcomes=dict(Counter(kinds).most_common()),
+        outcomes=_count_outcomes(trials),
         max_steps=max_steps,
         noise=noise,
         tied=tied_trials(trials, noise),
-        boundaries=[judge_boundary(name, d, trials) for name, d in results.space.items()],
-        budget=judge_budget(trials, points, max_steps, noise.sd if noise else None),
-        foretold=predict_ends(trials, points, max_steps),
+        ranges=[judge_range(name, d, trials) for name, d in results.space.items()],
+        budget=judge_budget(trials, points, max_steps, noise_sd),
+        rank_correlations=rank_correlations(trials, points, max_steps),
         pruning=judge_pruning(trials, points),
         curve=best_so_far(trials, points),
-        search=judge_search(trials, noise.sd if noise else None),
+        stopping=judge_stopping(trials, noise_sd),
     )
 
 
+def _count_outcomes(trials: pd.DataFrame) -> dict[str, int]:
+    if not len(trials):  # the column has no strings then
+        return {}
+    diverged = trials.reason.str.startswith("diverged").astype(bool)
+    outcomes = trials.state.str.lower().mask(diverged, "diverged")
+    return dict(Counter(outcomes).most_common())
+
+
 @dataclass(frozen=True)
-class Examined:
-    """What the corpus tells about a model, and about models that only count.
+class ModelCheck:
+    """The best model compared with counting models and with the lectures' models.
+
+    All losses are in nats per character. Without a model, the last four attributes are empty.
 
     Attributes:
         rungs: the counting baselines.
-        lectures: dev losses of the lectures' models by name; empty for words that they were not trained on.
-        n_dev, n_new: dev words, and those that do not stand in train.
-        dev_loss, new_loss: of the model over each, nats per character; None without a model.
-        words: sampled words that do not stand in train.
-        known: share of the sampled words that do; None without a model.
+        lectures: dev losses of the lectures' models by name; empty for other words than theirs.
+        n_dev: number of dev words.
+        n_new: how many of them are not in the train split.
+        dev_loss: of the model over all dev words.
+        new_loss: of the model over the dev words that are not in the train split.
+        words: sampled words that are not in the train split.
+        share_in_train: share of the sampled words that are in the train split.
     """
 
     rungs: list[Rung]
@@ -129,42 +150,48 @@ class Examined:
     dev_loss: float | None = None
     new_loss: float | None = None
     words: tuple[str, ...] = ()
-    known: float | None = None
+    share_in_train: float | None = None
 
 
-def examine(corpus: Corpus, model: MLP | None) -> Examined:
-    """Hold the best model against the corpus; about a second for 30,000 names.
+def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
+    """Compare a model with the counting baselines, and sample from it.
 
-    Without a model the counting baselines stand alone.
+    Takes about a second for 30,000 names.
+
+    Args:
+        corpus: the words that the model was trained on.
+        model: without it, or if its weights are not finite, only the baselines are computed.
     """
-    vocab, rungs, lectures = (
-        corpus.vocab,
-        ladder(corpus),
-        LECTURES if corpus.sha256 in NAMES else {},
-    )
-    dev, new = list_words(corpus.dev, vocab), set(unseen_words(corpus))
+    vocab = corpus.vocab
+    rungs = ladder(corpus)
+    lectures = LECTURES if corpus.sha256 in NAMES else {}
+    dev = list_words(corpus.dev, vocab)
+    new = set(unseen_words(corpus))
     n_new = sum(word in new for word in dev)
     if model is None or not bool(torch.isfinite(model.flat).all()):
-        return Examined(rungs, lectures, len(dev), n_new)
-    lengths = np.array([len(word) + 1 for word in dev])
-    losses, is_new = (
-        score_words(model, vocab, dev) * lengths,
-        np.array([word in new for word in dev]),
-    )
-    new_loss = float(losses[is_new].sum() / lengths[is_new].sum()) if n_new else None
+        return ModelCheck(rungs, lectures, len(dev), n_new)
+
+    lengths = np.array([len(word) + 1 for word in dev])  # with the boundary that ends a word
+    losses = score_words(model, vocab, dev) * lengths
+    is_new = np.array([word in new for word in dev])
     train = set(list_words(corpus.train, vocab))
-    words = sample_words(model, vocab, SAMPLED, seed=model.config.seed)
+    words = sample_words(model, vocab, N_SAMPLED, seed=model.config.seed)
     fresh = [word for word in dict.fromkeys(words) if word and word not in train]
-    known = sum(word in train for word in words) / len(words)
-    dev_loss, sampled = float(losses.sum() / lengths.sum()), tuple(fresh[:SHOWN])
-    return Examined(rungs, lectures, len(dev), n_new, dev_loss, new_loss, sampled, known)
-
-
-def plain(value: Any) -> Any:
-    """A table's value as Python writes it: 200.0 in a column with gaps is 200."""
-    value = value.item() if hasattr(value, "item") else value
-    return (
-        int(value)
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53
-        else value
+    return ModelCheck(
+        rungs,
+        lectures,
+        len(dev),
+        n_new,
+        dev_loss=float(losses.sum() / lengths.sum()),
+        new_loss=float(losses[is_new].sum() / lengths[is_new].sum()) if n_new else None,
+        words=tuple(fresh[:N_SHOWN]),
+        share_in_train=sum(word in train for word in words) / len(words),
     )
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value of a table as a Python value; 200.0, in a column with gaps, becomes 200."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value

@@ -1,4 +1,4 @@
-"""What a search says about itself: whether its ranges and its step budget were wide enough, and its pruner fair."""
+"""Verdict on a parameter's range: are the best trials at an edge of it?"""
 
 from __future__ import annotations
 
@@ -16,128 +16,144 @@ if TYPE_CHECKING:
 
 N_BEST = 5  # trials from which a range is judged
 QUARTER = 0.25
-EDGE = 0.05  # share of a range, as it is searched, that counts as its edge
-CHANCE = 0.05  # a verdict is given when chance alone would bring it about less often than that
-FEWEST = 10  # measured trials below which a range is not judged
+EDGE = 0.05  # share of a range, in the scale of the search, that counts as its edge
+MAX_CHANCE = 0.05  # a verdict needs a smaller probability to arise by chance
+MIN_MEASURED = 10  # trials with a dev loss needed for a verdict
 
 
 @dataclass(frozen=True)
-class Boundary:
-    """Whether the best trials press against an edge of a parameter's range.
+class Range:
+    """Whether the best trials are at an edge of a parameter's range.
 
     Attributes:
-        verdict: "widen", "limit" (the edge cannot be moved), "inside", or "unknown" for too few trials.
-        side: "lower" or "upper" with "widen" and "limit"; empty otherwise.
-        hits: how many of the best five lie there.
-        sentence: for a reader.
+        name: of the parameter.
+        verdict: "widen", "limit" (the edge cannot be moved), "inside", or "unknown" for too few
+            trials.
+        side: "lower" or "upper" with "widen" and "limit"; otherwise empty.
+        n_at_edge: how many of the best five are at the edge.
+        sentence: the verdict for a reader.
     """
 
     name: str
     verdict: str
     side: str
-    hits: int
+    n_at_edge: int
     sentence: str
 
 
-def judge_boundary(name: str, distribution: BaseDistribution, trials: pd.DataFrame) -> Boundary:
+def judge_range(name: str, distribution: BaseDistribution, trials: pd.DataFrame) -> Range:
     """Judge a parameter's range by the five best trials.
 
-    They press against an edge when at least three lie within 5% of it, in the scale of the search, and chance would
-    put so many there in less than one case of twenty (a range of few values has a wide edge); or when all lie in the
-    outer quarter and one of them at the edge. Choices that are numbers have edges too; for others the sentence says
-    what the best chose.
+    They are at an edge in two cases. Either at least three of them are within 5% of it, in the
+    scale of the search, and chance alone would put so many there with a probability below 5% (a
+    range of few values has a wide edge). Or all are in the outer quarter and at least one is at the
+    edge. Choices that are ascending numbers have edges too. For other choices the sentence names
+    the most frequent one.
 
     Args:
-        trials: with the parameter's column and dev_loss.
+        name: of the parameter.
+        distribution: its range.
+        trials: columns trial, dev_loss and the parameter.
     """
-    known = trials[trials.dev_loss.notna() & trials[name].notna()] if name in trials else trials[:0]
-    if len(known) < FEWEST:
-        return Boundary(
-            name,
-            "unknown",
-            "",
-            0,
-            f"{len(known)} measured trials are too few to judge {name}; take 10.",
+    known = trials[:0]
+    if name in trials:
+        known = trials[trials.dev_loss.notna() & trials[name].notna()]
+    if len(known) < MIN_MEASURED:
+        sentence = (
+            f"The range of {name} cannot be judged from {len(known)} measured trials; at least "
+            f"{MIN_MEASURED} are needed."
         )
+        return Range(name, "unknown", "", 0, sentence)
+
     best = known.sort_values(["dev_loss", "trial"])[name][:N_BEST]
     scale = Scale.searched(distribution)
     if scale.choices and not _is_ordered(scale.choices):
-        chosen, n = best.mode()[0], int((best == best.mode()[0]).sum())
-        return Boundary(
-            name,
-            "inside",
-            "",
-            0,
-            f"{n} of the best {N_BEST} trials have {name} = {tick_label(chosen)}.",
-        )
+        chosen = best.mode()[0]
+        n = int((best == chosen).sum())
+        sentence = f"{n} of the best {N_BEST} trials have {name} = {tick_label(chosen)}."
+        return Range(name, "inside", "", 0, sentence)
+
     places = scale.unit(best)
-    for side, near in (("lower", places <= EDGE), ("upper", places >= 1 - EDGE)):
-        hits = int(near.sum())
-        pressed = hits > N_BEST // 2 and _chance_of(hits, _edge_share(scale)) < CHANCE
-        outer = bool(
-            (places <= QUARTER).all() if side == "lower" else (places >= 1 - QUARTER).all()
-        )
-        if pressed or (hits and outer):
-            return _at_edge(
-                name,
-                scale,
-                side,
-                hits,
-                f"{_span(best)}, in the {side} quarter" if not pressed else "",
-            )
-    rest = (
-        "no edge stands out"
-        if ((places <= EDGE) | (places >= 1 - EDGE)).any()
-        else "its range is wide enough"
-    )
-    return Boundary(
-        name, "inside", "", 0, f"The best {N_BEST} trials have {name} {_span(best)}; {rest}."
-    )
+    at_edge = {"lower": places <= EDGE, "upper": places >= 1 - EDGE}
+    in_quarter = {"lower": places <= QUARTER, "upper": places >= 1 - QUARTER}
+    for side in ("lower", "upper"):
+        n_at_edge = int(at_edge[side].sum())
+        majority = n_at_edge > N_BEST // 2
+        if majority and _chance_of(n_at_edge, _edge_share(scale)) < MAX_CHANCE:
+            return _at_edge(name, scale, side, n_at_edge)
+        if n_at_edge and in_quarter[side].all():
+            return _at_edge(name, scale, side, n_at_edge, values=_format_values(best))
+
+    rest = "the range is wide enough"
+    if (at_edge["lower"] | at_edge["upper"]).any():
+        rest = "too few of them are at an edge to widen the range"
+    sentence = f"The best {N_BEST} trials have {name} {_format_values(best)}; {rest}."
+    return Range(name, "inside", "", 0, sentence)
 
 
-def _span(best: pd.Series) -> str:
-    low, high = (tick_label(value) for value in (best.min(), best.max()))
+def _format_values(best: pd.Series) -> str:
+    low = tick_label(best.min())
+    high = tick_label(best.max())
     return f"all at {low}" if low == high else f"between {low} and {high}"
 
 
-def _at_edge(name: str, scale: Scale, side: str, hits: int, span: str) -> Boundary:
-    values = (
-        sorted(scale.choices)
-        if scale.choices
-        else [scale.distribution.low, scale.distribution.high]
-    )
-    low, high = values[0], values[-1]
+def _at_edge(name: str, scale: Scale, side: str, n_at_edge: int, values: str = "") -> Range:
+    """Return the verdict "widen", or "limit" if Config allows nothing beyond the edge.
+
+    Args:
+        values: the values of the best trials, if they are in the outer quarter.
+    """
+    low, high = _edges(scale)
     edge = low if side == "lower" else high
-    who = f"The best {N_BEST} trials" if hits == N_BEST else f"{hits} of the best {N_BEST} trials"
-    where = f"{who} are within {EDGE:.0%} of the {side} edge of {name}"
-    where = f"The best {N_BEST} trials have {name} {span} of its range" if span else where
-    limit = _limit(name, side)
+    who = f"The best {N_BEST} trials"
+    if values:
+        where = f"{who} have {name} {values}, in the {side} quarter of its range"
+    else:
+        who = who if n_at_edge == N_BEST else f"{n_at_edge} of the best {N_BEST} trials"
+        where = f"{who} are within {EDGE:.0%} of the {side} edge of {name}"
+
+    limit = _config_limit(name, side)
+    shown = tick_label(edge)
     if limit is not None and (edge <= limit if side == "lower" else edge >= limit):
-        sentence = f"{where}, {tick_label(edge)}, which is as far as it can go: fix {name} there."
-        return Boundary(name, "limit", side, hits, sentence)
-    far = scale.log or bool(scale.choices) or low * 4 <= high
-    times, plus = (2 if isinstance(edge, int) else 3), (high - low) / 2
-    beyond = (
-        (edge / times if far else edge - plus)
-        if side == "lower"
-        else (edge * times if far else edge + plus)
-    )
-    if limit is not None:
-        beyond = max(beyond, limit) if side == "lower" else min(beyond, limit)
-    beyond = round(beyond) if isinstance(edge, int) else float(f"{beyond:.2g}")
-    sentence = (
-        f"{where}: widen {name} beyond {tick_label(edge)}, to {tick_label(beyond)} for example."
-    )
-    return Boundary(name, "widen", side, hits, sentence)
+        smaller = "smaller" if side == "lower" else "larger"
+        sentence = f"{where}; {name} cannot be {smaller} than {shown}, so fix it at {shown}."
+        return Range(name, "limit", side, n_at_edge, sentence)
+    new_edge = tick_label(_widened_edge(scale, side, limit))
+    sentence = f"{where}: widen {name} beyond {shown}, for example to {new_edge}."
+    return Range(name, "widen", side, n_at_edge, sentence)
 
 
-def _limit(name: str, side: str) -> float | None:
-    """The least or the greatest value that Config allows, where it can be reached."""
+def _edges(scale: Scale) -> tuple[Any, Any]:
+    if scale.choices:
+        return min(scale.choices), max(scale.choices)
+    return scale.distribution.low, scale.distribution.high
+
+
+def _widened_edge(scale: Scale, side: str, limit: float | None) -> float:
+    """Return a suggestion for the new edge, at most `limit`.
+
+    An edge moves by a factor of 3 (2 for integers) if the range is searched in log, is a list of
+    choices, or spans a factor of 4; otherwise by half of the range.
+    """
+    low, high = _edges(scale)
+    edge = low if side == "lower" else high
+    by_factor = scale.log or bool(scale.choices) or low * 4 <= high
+    factor = 2 if isinstance(edge, int) else 3
+    half = (high - low) / 2
+    if side == "lower":
+        beyond = edge / factor if by_factor else edge - half
+        beyond = beyond if limit is None else max(beyond, limit)
+    else:
+        beyond = edge * factor if by_factor else edge + half
+        beyond = beyond if limit is None else min(beyond, limit)
+    return round(beyond) if isinstance(edge, int) else float(f"{beyond:.2g}")
+
+
+def _config_limit(name: str, side: str) -> float | None:
+    """Return the least or greatest value that Config allows; None if it sets no such limit."""
     field = Config.model_fields.get(name)
-    values = [
-        getattr(rule, "ge" if side == "lower" else "le", None)
-        for rule in (field.metadata if field else [])
-    ]
+    rules = field.metadata if field else []
+    values = [getattr(rule, "ge" if side == "lower" else "le", None) for rule in rules]
     return next((float(value) for value in values if value is not None), None)
 
 
@@ -147,7 +163,7 @@ def _is_ordered(choices: tuple[Any, ...]) -> bool:
 
 
 def _edge_share(scale: Scale) -> float:
-    """The share of a range's values that count as one edge."""
+    """Return the share of a range's values that count as one edge."""
     if scale.choices:
         return 1 / len(scale.choices)
     step = scale.distribution.step
@@ -157,9 +173,9 @@ def _edge_share(scale: Scale) -> float:
     return (math.floor(EDGE * (n - 1)) + 1) / n
 
 
-def _chance_of(hits: int, share: float) -> float:
-    """How often at least so many of the best would fall into a share of the range by chance alone."""
+def _chance_of(n_at_edge: int, share: float) -> float:
+    """Return the probability that at least so many of the best are in a share of the range."""
     return sum(
         math.comb(N_BEST, k) * share**k * (1 - share) ** (N_BEST - k)
-        for k in range(hits, N_BEST + 1)
+        for k in range(n_at_edge, N_BEST + 1)
     )

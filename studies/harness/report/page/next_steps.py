@@ -7,7 +7,7 @@ from typing import Any
 
 from studies.harness.cli.commands import shell_command
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.judge.ranges import FEWEST
+from studies.harness.report.judge.ranges import MIN_MEASURED
 from studies.harness.store.text import without_password
 
 
@@ -82,7 +82,7 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
             ": all diverged" if findings.outcomes.get("diverged") == n and n else ""
         )
         return [Step(f"{why}. Lower the range of lr, and search again under another name.")]
-    if len(findings.results.measured) < FEWEST:
+    if len(findings.results.measured) < MIN_MEASURED:
         return [
             Step(
                 f"Search on: {n} trials are too few to judge by.",
@@ -99,7 +99,7 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         why = f"The best trial was pruned at step {step:,} of {findings.max_steps:,}: train it to its end."
         steps.append(Step(why, again("--trials", str(n), "--finish-best")))
     name = findings.results.name
-    wider = [boundary for boundary in findings.boundaries if boundary.verdict == "widen"]
+    wider = [boundary for boundary in findings.ranges if boundary.verdict == "widen"]
     if wider:
         reasons = " ".join(boundary.sentence for boundary in wider)
         how = "Change the range where the space is written, and search again."
@@ -110,9 +110,9 @@ def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         new = 2 * steps_now if more else max(10, steps_now // 4)
         study = f"{name}-{'longer' if more else 'shorter'}"
         steps.append(Step(findings.budget.sentence, again("--steps", str(new), study=study)))
-    if "too eager" in findings.pruning.sentence:
+    if findings.pruning.verdict == "too eager":
         steps.append(Step(findings.pruning.sentence, again("--no-prune", study=f"{name}-unpruned")))
-    search = findings.search
-    if search.more:
-        steps.append(Step(search.advice, again("--trials", str(n + search.more))))
+    search = findings.stopping
+    if search.more_trials:
+        steps.append(Step(search.advice, again("--trials", str(n + search.more_trials))))
     return steps

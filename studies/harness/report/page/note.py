@@ -49,17 +49,15 @@ def verdicts(findings: Findings) -> list[str]:
         first = ["The noise between seeds is unknown: no config was trained with further seeds."]
     else:
         first = [
-            f"Two trials differ, at 95%, when their dev losses lie {noise.smallest:.4f} apart (sd between seeds "
+            f"Two trials differ, at 95%, when their dev losses lie {noise.min_difference:.4f} apart (sd between seeds "
             f"{noise.sd:.4f}); {len(findings.tied)} trials are not told apart from the best, itself included.",
         ]
-        if noise.curse > 0:
+        if noise.selection_bias > 0:
             first.append(
-                f"A chosen trial's own loss flatters it by {noise.curse:.4f}, seen from its repeats' mean."
+                f"A chosen trial's own loss flatters it by {noise.selection_bias:.4f}, seen from its repeats' mean."
             )
-    ranges = [
-        boundary.sentence for boundary in findings.boundaries if boundary.verdict != "unknown"
-    ]
-    enough = f"{findings.search.advice} {findings.search.reason}"
+    ranges = [boundary.sentence for boundary in findings.ranges if boundary.verdict != "unknown"]
+    enough = f"{findings.stopping.advice} {findings.stopping.reason}"
     return [*first, *ranges, findings.budget.sentence, findings.pruning.sentence, enough]
 
 

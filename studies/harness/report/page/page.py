@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.harness.report.figures.style import PALETTE, look
-from studies.harness.report.judge.findings import Examined, Findings
+from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.page import sections
 from studies.harness.report.page.markup import Html, command, paragraph, text
 from studies.harness.report.page.next_steps import next_steps
@@ -15,7 +15,7 @@ from studies.harness.report.page.next_steps import next_steps
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def build_page(findings: Findings, examined: Examined | None, context: dict[str, Any]) -> str:
+def build_page(findings: Findings, examined: ModelCheck | None, context: dict[str, Any]) -> str:
     """The page as HTML.
 
     Args:
@@ -41,7 +41,7 @@ def build_page(findings: Findings, examined: Examined | None, context: dict[str,
     )
 
 
-def _first_screen(findings: Findings, examined: Examined | None, context: dict[str, Any]) -> str:
+def _first_screen(findings: Findings, examined: ModelCheck | None, context: dict[str, Any]) -> str:
     outcomes = ", ".join(f"{n} {kind}" for kind, n in findings.outcomes.items()) or "none ended"
     n = len(findings.results.trials)
     facts = f"{n} trials of {findings.max_steps:,} steps ({outcomes})"
@@ -57,7 +57,7 @@ def _first_screen(findings: Findings, examined: Examined | None, context: dict[s
 <div class="next"><h2>What to do next</h2><ol>{steps}</ol></div></div>"""
 
 
-def _score(findings: Findings, examined: Examined | None) -> str:
+def _score(findings: Findings, examined: ModelCheck | None) -> str:
     if findings.best is None:
         return paragraph("No trial has a dev loss, so there is no answer yet.")
     loss = float(findings.best.dev_loss)
@@ -73,7 +73,7 @@ def _score(findings: Findings, examined: Examined | None) -> str:
         )
         sentences.append(
             f"{which} {group.repeats} further seeds {group['mean']:.4f} ± {group.margin:.4f} (95%); "
-            f"two trials differ when they lie {findings.noise.smallest:.4f} apart."
+            f"two trials differ when they lie {findings.noise.min_difference:.4f} apart."
         )
         others = len(findings.tied) - 1
         sentences.append(
@@ -88,11 +88,11 @@ def _score(findings: Findings, examined: Examined | None) -> str:
             f"{abs(lower):.4f} {'below' if lower > 0 else 'above'} counting four characters of context, "
             f"{examined.rungs[1].dev_loss - loss:.4f} below the bigram."
         )
-    search = findings.search
-    if search.verdict == "enough":
+    search = findings.stopping
+    if search.verdict == "stop":
         brought = (
-            f"lowered the best dev loss by {search.half_gain:.4f}"
-            if search.half_gain
+            f"lowered the best dev loss by {search.gain_last_half:.4f}"
+            if search.gain_last_half
             else "brought nothing"
         )
         sentences.append(f"{search.advice} The last half of the trials {brought}.")

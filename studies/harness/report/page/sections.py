@@ -9,9 +9,9 @@ from typing import Any
 from studies.harness.report.best_so_far import AXES, best_at
 from studies.harness.report.figures import search as search_figures
 from studies.harness.report.figures import training as training_figures
-from studies.harness.report.judge.findings import Examined, Findings
+from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.judge.pruning import RankCorrelation
-from studies.harness.report.judge.ranges import N_BEST, Boundary
+from studies.harness.report.judge.ranges import N_BEST, Range
 from studies.harness.report.page.markup import (
     THIRD,
     TITLED,
@@ -33,12 +33,12 @@ KINDS = {
     "inside": "fine",
     "lengthen": "act",
     "shorten": "act",
-    "enough": "fine",
+    "sufficient": "fine",
 }
-KINDS |= {"go on": "act"}
+KINDS |= {"continue": "act", "stop": "fine"}
 
 
-def answer(findings: Findings, examined: Examined | None) -> str:
+def answer(findings: Findings, examined: ModelCheck | None) -> str:
     """The tied trials, and how far the best stands below the ladder."""
     return "<h2>1. The answer</h2>" + _tied(findings) + _ladder(findings, examined)
 
@@ -52,7 +52,7 @@ def _tied(findings: Findings) -> str:
         note = "Which of them differ by more than chance is unknown without repeats."
     else:
         shown, title = findings.tied[:MOST_TIED], "Best and tied trials"
-        note = f"Their dev losses lie less than {noise.smallest:.4f} apart. The smallest model stands first."
+        note = f"Their dev losses lie less than {noise.min_difference:.4f} apart. The smallest model stands first."
     headings = ["trial", "dev loss", "train loss", *names, "parameters", "best step", "seconds"]
     rows = [
         [
@@ -68,7 +68,7 @@ def _tied(findings: Findings) -> str:
     return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=here) + more
 
 
-def _ladder(findings: Findings, examined: Examined | None) -> str:
+def _ladder(findings: Findings, examined: ModelCheck | None) -> str:
     if findings.best is None:
         return ""
     best = float(findings.best.dev_loss)
@@ -144,7 +144,7 @@ def best_so_far(findings: Findings) -> str:
 def _enough(findings: Findings) -> str:
     """Whether more trials would help; the picture takes the place of the any-time curve against trials."""
     trials, noise_sd = findings.results.trials, findings.noise.sd if findings.noise else None
-    search = findings.search
+    search = findings.stopping
     verdict = tag(search.verdict, KINDS.get(search.verdict, "unknown"))
     first = Html(f"{verdict}<b>{text(search.advice)}</b>")
     head = "<h3>Have we searched enough?</h3>" + paragraph(first, search.reason)
@@ -170,7 +170,7 @@ def parameters(findings: Findings) -> str:
     parts.append(paragraph(note + "those above the picture are marked on its top edge, and a cross is a trial that "
                            "diverged."))  # fmt: skip
     parts.append('<div class="grid">')
-    for boundary in findings.boundaries:
+    for boundary in findings.ranges:
         draw = partial(search_figures.draw_slice, results=results, name=boundary.name)
         parts.append(picture(draw, f"Dev loss against {boundary.name}", _verdict(boundary)))
     draw = partial(search_figures.draw_importances, results=results)
@@ -204,7 +204,7 @@ def _params_next_to_lr(findings: Findings) -> list[str]:
     ]
 
 
-def _verdict(verdict: Boundary | Any) -> Html:
+def _verdict(verdict: Range | Any) -> Html:
     kind = KINDS.get(verdict.verdict, "unknown")
     return Html(tag(verdict.verdict, kind) + text(verdict.sentence))
 
@@ -219,10 +219,10 @@ def noise(findings: Findings) -> str:
         paragraph(
             f"The dev loss of one config changes from seed to seed by a standard deviation of {found.sd:.4f} "
             f"({found.freedom} degrees of freedom). Two single trials differ, at 95%, when they lie "
-            f"{found.smallest:.4f} apart.",
-            f"The repeats' means lie {found.curse:.4f} above the trials' own losses: the winner's curse, the luck of a "
+            f"{found.min_difference:.4f} apart.",
+            f"The repeats' means lie {found.selection_bias:.4f} above the trials' own losses: the winner's curse, the luck of a "
             "trial that was chosen for its low loss."
-            if found.curse > 0
+            if found.selection_bias > 0
             else "The repeats' means do not lie above the trials' own losses: no winner's curse shows.",
         )
     )
@@ -256,20 +256,20 @@ def budget(findings: Findings) -> str:
     parts = ["<h2>5. Steps and pruning</h2>", paragraph(_verdict(findings.budget))]
     kind = (
         "unknown"
-        if math.isnan(findings.pruning.wrongly)
+        if math.isnan(findings.pruning.n_wrong)
         else "act"
-        if findings.pruning.worst
+        if findings.pruning.likely_wrong
         else "fine"
     )
     parts.append(paragraph(Html(tag("pruning", kind) + text(findings.pruning.sentence))))
-    parts.append(paragraph(_correlations(findings.foretold)))
+    parts.append(paragraph(_correlations(findings.rank_correlations)))
     draw = partial(
         training_figures.draw_best_steps, results=findings.results, max_steps=findings.max_steps
     )
     parts.append(
         '<div class="grid three">' + picture(draw, "Best steps", size=THIRD, margins=TITLED)
     )
-    for foretelling in findings.foretold:
+    for foretelling in findings.rank_correlations:
         draw = partial(
             training_figures.draw_rank_correlation,
             results=findings.results,
@@ -294,7 +294,7 @@ def _correlations(foretold: list[RankCorrelation]) -> str:
     )
 
 
-def unseen(findings: Findings, examined: Examined | None) -> str:
+def unseen(findings: Findings, examined: ModelCheck | None) -> str:
     """The loss on dev words that the model cannot have learnt by heart."""
     parts = ["<h2>6. Words not seen in training</h2>"]
     if examined is None:
@@ -332,11 +332,11 @@ def unseen(findings: Findings, examined: Examined | None) -> str:
     )
 
 
-def samples(examined: Examined | None) -> str:
+def samples(examined: ModelCheck | None) -> str:
     """What the model makes up."""
     head = "<h2>7. Sampled names</h2>"
-    if examined is None or examined.known is None:
+    if examined is None or examined.share_in_train is None:
         return head + paragraph("The best trial's model was not at hand, so nothing was sampled.")
     words = "".join(f"<li>{text(word)}</li>" for word in examined.words)
-    share = f"None of these stands in train; {examined.known:.1%} of 1,000 samples do."
+    share = f"None of these stands in train; {examined.share_in_train:.1%} of 1,000 samples do."
     return head + f'<ul class="words">{words}</ul>' + paragraph(share)

@@ -1,4 +1,4 @@
-"""What the tests of the batched engine share: small configs, an engine driven to its end, and a model trained alone."""
+"""Helpers for the tests of the batched engine: small configs, engines, stacks, a model alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
 from makemore.engines import Engine, Envelope, EvalPoint, TrainResult
 from makemore.engines.batched.engine import BatchedEngine
+from makemore.engines.batched.layout import Layout
+from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.stack import Stack, State
 from makemore.model import MLP
 from makemore.schedule import lr_at
 
@@ -28,15 +31,19 @@ TINY = Config(
     seed=1,
 )
 
+SMALL = Config(block_size=2, n_embd=3, n_hidden=5, batch_size=4, seed=1, init="kaiming")
+WIDE = Envelope(block_size=4, n_embd=6, n_hidden=9, batch_size=7, direct=True, dropout=True)
+
 
 def engine_for(
     corpus: Corpus, capacity: int, *configs: Config, dtype: torch.dtype = torch.float32
 ) -> BatchedEngine:
+    """Make an engine on the CPU with room for these configs."""
     return BatchedEngine(corpus, capacity, Envelope.around(*configs), device=CPU, dtype=dtype)
 
 
 def run_all(engine: Engine, configs: list[Config]) -> list[TrainResult]:
-    """Keep the engine full until every config is trained; the results are in the order of the configs."""
+    """Keep the engine full until every config is trained; return the results in their order."""
     waiting = list(range(len(configs)))
     slots: dict[int, int] = {}
     results: dict[int, TrainResult] = {}
@@ -52,11 +59,30 @@ def run_all(engine: Engine, configs: list[Config]) -> list[TrainResult]:
     return [results[i] for i in range(len(configs))]
 
 
+def stack_of(
+    corpus: Corpus, envelope: Envelope, configs: list[Config], dtype: torch.dtype
+) -> Stack:
+    """Make a stack on the CPU with an untrained model of each config."""
+    layout = Layout(envelope, len(corpus.vocab))
+    stack = Stack(len(configs), layout, TrainSet(corpus.train, CPU), dtype)
+    for row, config in enumerate(configs):
+        stack.load(row, config, 0, State.fresh(layout.pack(MLP(config, len(corpus.vocab)))), None)
+    return stack
+
+
+def train(stack: Stack, steps: int, configs: list[Config]) -> None:
+    """Train all rows of a stack."""
+    stack.prepare(steps, Parts.of(configs))
+    assert stack.run(steps, Parts.of(configs), lambda: False)
+
+
 class Alone:
-    """One model by itself, trained with torch's autograd and optimizers in float64 on the same draws."""
+    """One model alone, trained by torch's autograd and optimizers in float64, on the same draws."""
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
-        self.config, self.corpus, self.step = config, corpus, 0
+        self.config = config
+        self.corpus = corpus
+        self.step = 0
         self.model = MLP(config, len(corpus.vocab)).double()
         kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
         self.optimizer = kinds[config.optimizer](
@@ -64,8 +90,9 @@ class Alone:
         )
 
     def train(self, steps: int) -> float:
-        """Train some steps; the mean of the minibatch losses."""
-        config, total = self.config, 0.0
+        """Train some steps and return the mean of the minibatch losses."""
+        config = self.config
+        total = 0.0
         for step in range(self.step, self.step + steps):
             rows = batch_rows(config.seed, step, config.batch_size, len(self.corpus.train))
             X, Y = self.corpus.train.tensors(config.block_size, rows)
@@ -96,8 +123,9 @@ class Alone:
 
 
 def check_against_alone(config: Config, corpus: Corpus, result: TrainResult) -> None:
-    """Every loss, and every parameter at the best evaluation, as of the same model alone."""
-    alone, best = Alone(config, corpus), None
+    """Check all losses, and the parameters of the best evaluation, against the model alone."""
+    alone = Alone(config, corpus)
+    best = None
     for point in result.history:
         train_loss = alone.train(point.step - alone.step)
         assert point.train_loss == pytest.approx(train_loss, rel=1e-6), point

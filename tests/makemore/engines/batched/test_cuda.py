@@ -1,4 +1,4 @@
-"""The batched engine on a real GPU: graphs, determinism, memory. Elsewhere all of it is skipped."""
+"""The batched engine on a GPU: graphs, determinism, memory. Skipped without CUDA; not run yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from makemore.engines.batched.draws import mix, signed
 from makemore.engines.batched.engine import BatchedEngine
 from makemore.engines.batched.layout import Layout
 from makemore.engines.batched.plan import Knobs, Parts, learning_rates
-from makemore.engines.batched.stack import bytes_per_slot, room
+from makemore.engines.batched.stack import bytes_per_slot, max_models
 from makemore.schedule import lr_at
 from tests.makemore.engines.batched.runs import check_against_alone, engine_for, run_all
 
@@ -49,7 +49,7 @@ def cuda_engine(
     )
 
 
-def test_draws_on_the_device_equal_the_reference(device: torch.device) -> None:
+def test_draws_equal_reference(device: torch.device) -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, 100_000, np.uint32)
     ours = mix(torch.from_numpy(bits.view(np.int32)).to(device)).cpu().numpy().view(np.uint32)
     assert (ours == draws.mix(bits)).all()
@@ -59,9 +59,7 @@ def test_draws_on_the_device_equal_the_reference(device: torch.device) -> None:
 @pytest.mark.parametrize(
     "config", [BASE, BASE.replace(schedule="cosine"), BASE.replace(schedule="constant")]
 )
-def test_learning_rates_on_the_device_equal_those_of_the_schedule(
-    device: torch.device, config: Config
-) -> None:
+def test_learning_rates_equal_schedule(device: torch.device, config: Config) -> None:
     knobs = Knobs(1, device, torch.float64)
     knobs.admit(0, config.replace(max_steps=3000), 0)
     knobs.upload()
@@ -73,14 +71,14 @@ def test_learning_rates_on_the_device_equal_those_of_the_schedule(
     )
 
 
-# Graphs, chunks of steps and the rest of a chunk, against autograd on the host in float64.
-def test_models_train_as_they_do_alone(small_corpus: Corpus) -> None:
+# Graphs, chunks and single steps after the last chunk, compared with autograd in float64.
+def test_models_match_autograd(small_corpus: Corpus) -> None:
     engine = cuda_engine(small_corpus, 3, *UNLIKE, dtype=torch.float64)
     for config, result in zip(UNLIKE, run_all(engine, UNLIKE), strict=True):
         check_against_alone(config, small_corpus, result)
 
 
-def test_float32_agrees_with_the_host(corpus: Corpus) -> None:
+def test_float32_agrees_with_cpu(corpus: Corpus) -> None:
     ours, host = (run_all(make(corpus, 4, *UNLIKE), UNLIKE) for make in (cuda_engine, engine_for))
     for result, other in zip(ours, host, strict=True):
         assert [p.dev_loss for p in result.history] == pytest.approx(
@@ -88,21 +86,22 @@ def test_float32_agrees_with_the_host(corpus: Corpus) -> None:
         )
 
 
-def test_two_runs_are_equal_to_the_bit(corpus: Corpus) -> None:
+def test_same_training_gives_same_bits(corpus: Corpus) -> None:
     first, second = (run_all(cuda_engine(corpus, 4, *UNLIKE), UNLIKE) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert a.history == b.history
         assert torch.equal(a.model.flat, b.model.flat)
 
 
-# The host may look at the device at evaluations only; torch raises at each wait that it knows of.
+# The host may wait for the device only at evaluations; torch raises at the waits that it detects.
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-def test_a_stretch_does_not_wait_for_the_device(corpus: Corpus) -> None:
+def test_training_does_not_wait_for_device(corpus: Corpus) -> None:
     engine = cuda_engine(corpus, 4, *UNLIKE)
     for config in UNLIKE:
         engine.admit(config)
     engine.advance()
-    stack, parts = engine._stack, Parts.of(UNLIKE)
+    stack = engine._stack
+    parts = Parts.of(UNLIKE)
     assert stack is not None
     stack.prepare(50, parts)
     torch.cuda.set_sync_debug_mode("error")
@@ -112,21 +111,19 @@ def test_a_stretch_does_not_wait_for_the_device(corpus: Corpus) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-# The same graphs serve whoever is in the slots: with the same optional parts, no admission captures another.
+# Graphs do not depend on the models: with the same optional parts none is captured again.
 def test_graphs_are_captured_once(corpus: Corpus) -> None:
     engine = cuda_engine(corpus, 2, BASE)
     run_all(engine, [BASE])
     assert engine._stack is not None and engine._stack._graphs is not None
     captured = dict(engine._stack._graphs._graphs)
-    assert len(captured) == 2  # a chunk, and one step for the rest
+    assert len(captured) == 2  # a chunk, and a single step
     run_all(engine, [BASE.replace(seed=seed, batch_size=16 + seed) for seed in range(5)])
     assert engine._stack._graphs._graphs == captured
 
 
-# A real lack of memory: the process may use so little of the device that not all slots fit.
-def test_a_full_device_halves_the_capacity_and_loses_nothing(
-    corpus: Corpus, device: torch.device
-) -> None:
+# Real out-of-memory errors: the process may use too little of the device for all slots.
+def test_full_device_halves_capacity(corpus: Corpus, device: torch.device) -> None:
     config = BASE.replace(n_hidden=400, batch_size=256, max_steps=20, eval_interval=10)
     many = [config.replace(seed=seed) for seed in range(64)]
     slot = bytes_per_slot(Envelope.around(config), len(corpus.vocab))
@@ -147,13 +144,13 @@ def test_a_full_device_halves_the_capacity_and_loses_nothing(
         assert result.best.dev_loss == pytest.approx(other.best.dev_loss, abs=1e-4)
 
 
-def test_capacity_is_what_fits_into_free_memory(corpus: Corpus, device: torch.device) -> None:
+def test_capacity_fits_free_memory(corpus: Corpus, device: torch.device) -> None:
     envelope = Envelope(block_size=10, n_embd=64, n_hidden=2048, batch_size=2048)
     engine = BatchedEngine(corpus, 10**6, envelope, device=device)
     assert (
         1
         <= engine.capacity
-        == room(Layout(envelope, len(corpus.vocab)), device, torch.float32)
+        == max_models(Layout(envelope, len(corpus.vocab)), device, torch.float32)
         < 10**6
     )
 
@@ -163,7 +160,7 @@ def test_tf32_is_off(corpus: Corpus) -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_evaluations_come_while_the_host_is_ahead(corpus: Corpus) -> None:
+def test_evaluations_while_host_is_ahead(corpus: Corpus) -> None:
     config = BASE.replace(max_steps=5000, eval_interval=2500)
     engine = cuda_engine(corpus, 2, config)
     (result,) = run_all(engine, [config])

@@ -1,3 +1,5 @@
+"""The batched engine on a CPU, compared with autograd; its slots, its errors."""
+
 from __future__ import annotations
 
 import math
@@ -20,7 +22,7 @@ from tests.makemore.engines.batched.runs import CPU, TINY, check_against_alone, 
 
 
 def check_padding(engine: BatchedEngine) -> None:
-    """All values that belong to no model are exactly zero."""
+    """Check that all values outside the models are exactly zero."""
     for model in engine._slots.values():
         if engine._stack is None or model.row is None:
             continue
@@ -55,17 +57,19 @@ def configs(draw: st.DrawFn) -> Config:
     )
 
 
-# Whatever stands beside a model, and whenever it comes and goes, it trains as it does alone. The truth is float64, so
-# that rounding, which saturated units and Adam's quotients magnify, cannot hide an error of the method.
+# A model trains as it does alone, with any other models and at any time of admission and removal.
+# Both sides are float64: saturated units and Adam's quotients magnify rounding, and float32 could
+# hide an error of the method.
 @given(
     trained=st.lists(configs(), min_size=2, max_size=4), capacity=st.integers(1, 3), data=st.data()
 )
 @settings(deadline=None, max_examples=8)
-def test_models_train_as_they_do_alone(
+def test_models_match_autograd(
     small_corpus: Corpus, trained: list[Config], capacity: int, data: st.DataObject
 ) -> None:
     engine = engine_for(small_corpus, capacity, *trained, dtype=torch.float64)
-    waiting, slots = list(trained), dict[int, Config]()
+    waiting = list(trained)
+    slots: dict[int, Config] = {}
     while waiting or slots:
         while waiting and len(slots) < engine.capacity:
             config = waiting.pop(0)
@@ -81,8 +85,8 @@ def test_models_train_as_they_do_alone(
                 check_against_alone(slots.pop(slot), small_corpus, engine.remove(slot))
 
 
-# 300 steps of unlike models, each optimizer and schedule, in float64 against autograd.
-def test_models_train_as_they_do_alone_for_300_steps(corpus: Corpus) -> None:
+# Different models with each optimizer and schedule, in float64, compared with autograd.
+def test_models_match_autograd_for_300_steps(corpus: Corpus) -> None:
     base = Config(max_steps=300, eval_interval=150, n_hidden=40, seed=3)
     unlike = [
         base.replace(block_size=5, n_embd=4, schedule="cosine"),
@@ -98,8 +102,8 @@ def test_models_train_as_they_do_alone_for_300_steps(corpus: Corpus) -> None:
         check_against_alone(config, corpus, result)
 
 
-# The two engines share no arithmetic, only the draws: same config, same dev loss, in float32 and on the whole corpus.
-def test_the_cpu_engine_agrees_after_300_steps(corpus: Corpus) -> None:
+# The two engines share only the draws and no arithmetic; float32, on the whole corpus.
+def test_agrees_with_cpu_engine(corpus: Corpus) -> None:
     base = Config(max_steps=300, eval_interval=100, n_hidden=60, init="kaiming", seed=3)
     unlike = [
         base,
@@ -115,8 +119,9 @@ def test_the_cpu_engine_agrees_after_300_steps(corpus: Corpus) -> None:
         )
 
 
-# In float32, to the bit: neighbours that come, go, diverge, and need other parts of the step change nothing. Row and
-# stretches are the same in both runs, because vectorised code on a CPU may round a value by where it stands in memory.
+# Bit for bit in float32: neighbours that come, go, diverge or need other parts of the step change
+# nothing. The model has the same row and the same evaluations in both engines, because vectorised
+# code on a CPU may round a value differently at another address.
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_neighbours_change_no_bit(corpus: Corpus, optimizer: Any) -> None:
     config = TINY.replace(optimizer=optimizer, max_steps=60, eval_interval=20, schedule="cosine")
@@ -131,13 +136,13 @@ def test_neighbours_change_no_bit(corpus: Corpus, optimizer: Any) -> None:
         wild.replace(optimizer="sgd"),
     ]
     alone = run_all(engine_for(corpus, 3, *many), [config])[0]
-    beside = run_all(engine_for(corpus, 3, *many), many)[0]
-    assert beside.history == alone.history
-    assert torch.equal(beside.model.flat, alone.model.flat)
+    together = run_all(engine_for(corpus, 3, *many), many)[0]
+    assert together.history == alone.history
+    assert torch.equal(together.model.flat, alone.model.flat)
 
 
-# Each model keeps its own evaluation interval; an advance ends where the first one is due.
-def test_slots_keep_their_own_clocks(small_corpus: Corpus) -> None:
+# Each model has its own evaluation interval; an advance ends when the first model is due.
+def test_each_slot_has_own_interval(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 3, TINY)
     slots = [
         engine.admit(TINY.replace(eval_interval=interval, max_steps=last))
@@ -155,7 +160,7 @@ def test_slots_keep_their_own_clocks(small_corpus: Corpus) -> None:
     assert seen == [[(0, 4)], [(2, 5)], [(1, 6)], [(0, 8)], [(2, 9)], [(0, 10)]]
 
 
-def test_an_evaluation_reports_the_rate_and_the_exact_dev_loss(small_corpus: Corpus) -> None:
+def test_evaluation_has_rate_and_exact_loss(small_corpus: Corpus) -> None:
     config = TINY.replace(schedule="cosine", max_steps=8, eval_interval=3)
     engine = engine_for(small_corpus, 1, config)
     result = run_all(engine, [config])[0]
@@ -169,26 +174,7 @@ def test_an_evaluation_reports_the_rate_and_the_exact_dev_loss(small_corpus: Cor
     assert result.model.loss(X, Y).item() == pytest.approx(result.best.dev_loss, rel=1e-5)
 
 
-# The evaluation runs in pieces of contexts and of models where memory is short; pieces must add up to the same mean.
-def test_dev_losses_do_not_depend_on_the_pieces(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def losses() -> list[float]:
-        engine = engine_for(corpus, 2, TINY, dtype=torch.float64)
-        return [
-            point.dev_loss
-            for result in run_all(engine, [TINY, TINY.replace(seed=5)])
-            for point in result.history
-        ]
-
-    whole = losses()
-    monkeypatch.setattr(
-        "makemore.engines.batched.evaluation.evaluation_bytes", lambda device: 10_000
-    )
-    assert losses() == pytest.approx(whole, rel=1e-12)
-
-
-def test_a_model_that_was_never_evaluated_comes_back_as_it_began(small_corpus: Corpus) -> None:
+def test_unevaluated_model_has_initial_weights(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     result = engine.remove(engine.admit(TINY))
     assert torch.equal(result.model.flat, MLP(TINY, len(small_corpus.vocab)).flat)
@@ -196,12 +182,11 @@ def test_a_model_that_was_never_evaluated_comes_back_as_it_began(small_corpus: C
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_diverged_model_stops_and_its_neighbour_goes_on(
-    small_corpus: Corpus, optimizer: Any
-) -> None:
+def test_diverged_model_stops_alone(small_corpus: Corpus, optimizer: Any) -> None:
     wild = TINY.replace(lr=1e38, optimizer=optimizer, eval_interval=2)
     engine = engine_for(small_corpus, 2, TINY, wild)
-    bad, good = engine.admit(wild), engine.admit(TINY)
+    bad = engine.admit(wild)
+    good = engine.admit(TINY)
     seen: list[tuple[int, Outcome]] = []
     while outcomes := engine.advance():
         seen += outcomes
@@ -218,10 +203,11 @@ def test_a_diverged_model_stops_and_its_neighbour_goes_on(
     assert torch.isfinite(engine.remove(bad).model.flat).all()
 
 
-def test_a_slot_is_free_again_after_remove(small_corpus: Corpus) -> None:
+def test_removed_slot_is_free_again(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 2, TINY)
-    first, second = engine.admit(TINY), engine.admit(TINY.replace(seed=2))
-    with pytest.raises(RuntimeError, match="no slot is free: all 2 hold models"):
+    first = engine.admit(TINY)
+    second = engine.admit(TINY.replace(seed=2))
+    with pytest.raises(RuntimeError, match="all 2 slots are taken"):
         engine.admit(TINY)
     engine.advance()
     engine.remove(first)
@@ -232,7 +218,7 @@ def test_a_slot_is_free_again_after_remove(small_corpus: Corpus) -> None:
         engine.remove(second + 1)
 
 
-def test_a_closed_engine_says_so(small_corpus: Corpus) -> None:
+def test_closed_engine_raises(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     engine.admit(TINY)
     engine.advance()
@@ -246,17 +232,17 @@ def test_a_closed_engine_says_so(small_corpus: Corpus) -> None:
     (0, Envelope.around(TINY), "capacity must be at least 1, but got capacity=0"),
     (1, Envelope(0, 1, 1, 1), "the envelope's block_size must be at least 1, but got block_size=0"),
 ])  # fmt: skip
-def test_engines_without_room_are_refused(
+def test_zero_capacity_and_sizes_are_refused(
     small_corpus: Corpus, capacity: int, envelope: Envelope, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         BatchedEngine(small_corpus, capacity, envelope, device=CPU)
 
 
-def test_a_config_larger_than_the_envelope_is_refused(small_corpus: Corpus) -> None:
+def test_config_larger_than_envelope_is_refused(small_corpus: Corpus) -> None:
     engine = engine_for(small_corpus, 1, TINY)
     with pytest.raises(
-        ValueError, match="n_hidden is 6, but the engine's envelope holds n_hidden up to 5"
+        ValueError, match="n_hidden is 6, but the engine's envelope allows n_hidden up to 5"
     ):
         engine.admit(TINY.replace(n_hidden=6))
     assert engine.admit(TINY) == 0

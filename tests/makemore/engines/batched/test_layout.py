@@ -1,3 +1,5 @@
+"""Layout of a model in a row: packing, padding, and checks of sizes."""
+
 from __future__ import annotations
 
 import pytest
@@ -14,23 +16,23 @@ ENVELOPE = Envelope(block_size=5, n_embd=6, n_hidden=7, batch_size=8, direct=Tru
 
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize(("block_size", "n_embd", "n_hidden"), [(5, 6, 7), (1, 1, 1), (3, 4, 2)])
-def test_unpack_gives_back_what_pack_took(
-    direct: bool, block_size: int, n_embd: int, n_hidden: int
-) -> None:
+def test_unpack_inverts_pack(direct: bool, block_size: int, n_embd: int, n_hidden: int) -> None:
     config = Config(block_size=block_size, n_embd=n_embd, n_hidden=n_hidden, direct=direct)
-    layout, model = Layout(ENVELOPE, V), MLP(config, V)
+    layout = Layout(ENVELOPE, V)
+    model = MLP(config, V)
     row = layout.pack(model)
     other = MLP(config.replace(seed=1), V)
     layout.unpack(row, other)
     assert torch.equal(other.flat, model.flat)
-    # All else in the row is padding and is zero.
+    # All other values of the row are padding and are zero.
     assert int((row != 0).sum()) == int((model.flat != 0).sum())
 
 
-# The forward pass over the padded row, with the extra symbol in the positions before the context, is the model's.
-def test_a_padded_model_computes_the_same_logits() -> None:
+# The forward pass over the padded row, with the extra symbol before the context.
+def test_padded_model_has_same_logits() -> None:
     config = Config(block_size=3, n_embd=4, n_hidden=2, direct=True)
-    layout, model = Layout(ENVELOPE, V), MLP(config, V)
+    layout = Layout(ENVELOPE, V)
+    model = MLP(config, V)
     p = {name: view[0] for name, view in layout.views(layout.pack(model).unsqueeze(0)).items()}
     X = torch.randint(0, V, (10, 3), generator=torch.Generator().manual_seed(0))
     e = p["C"][torch.cat([torch.full((10, 2), V), X], 1)].flatten(1)
@@ -39,7 +41,7 @@ def test_a_padded_model_computes_the_same_logits() -> None:
 
 
 @pytest.mark.parametrize("n_embd", [1, 3, 10, 16, 31])
-def test_embeddings_of_all_models_are_rows_of_one_table(n_embd: int) -> None:
+def test_embeddings_are_rows_of_one_table(n_embd: int) -> None:
     layout = Layout(Envelope(block_size=2, n_embd=n_embd, n_hidden=3, batch_size=4), V)
     flat = torch.arange(2.0 * layout.width).view(2, -1)
     table = flat.view(-1, n_embd)
@@ -49,16 +51,20 @@ def test_embeddings_of_all_models_are_rows_of_one_table(n_embd: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(block_size=6), "block_size is 6, but the engine's envelope holds block_size up to 5"),
-        (dict(n_embd=7), "n_embd is 7, but the engine's envelope holds n_embd up to 6"),
-        (dict(n_hidden=8), "n_hidden is 8, but the engine's envelope holds n_hidden up to 7"),
-        (dict(batch_size=9), "batch_size is 9, but the engine's envelope holds batch_size up to 8"),
+        (
+            dict(block_size=6),
+            "block_size is 6, but the engine's envelope allows block_size up to 5",
+        ),
+        (dict(n_embd=7), "n_embd is 7, but the engine's envelope allows n_embd up to 6"),
+        (dict(n_hidden=8), "n_hidden is 8, but the engine's envelope allows n_hidden up to 7"),
+        (
+            dict(batch_size=9),
+            "batch_size is 9, but the engine's envelope allows batch_size up to 8",
+        ),
         (dict(dropout=0.5), "dropout is 0.5, but the engine's envelope has no dropout"),
     ],
 )
-def test_a_config_that_does_not_fit_is_named_with_the_envelopes_value(
-    changes: dict, message: str
-) -> None:
+def test_misfit_names_field_and_limit(changes: dict, message: str) -> None:
     fits = Config(block_size=5, n_embd=6, n_hidden=7, batch_size=8, direct=True)
     layout = Layout(ENVELOPE, V)
     layout.check_fits(fits)
@@ -66,7 +72,7 @@ def test_a_config_that_does_not_fit_is_named_with_the_envelopes_value(
         layout.check_fits(fits.replace(**changes))
 
 
-def test_an_envelope_without_room_is_refused() -> None:
+def test_empty_envelope_is_refused() -> None:
     with pytest.raises(
         ValueError, match="the envelope's n_hidden must be at least 1, but got n_hidden=0"
     ):

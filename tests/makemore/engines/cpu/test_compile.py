@@ -1,4 +1,4 @@
-"""Compiling, keeping machine code, and what is said of it: in fresh processes, on a small function."""
+"""Compilation and caching of the CPU kernel, and its messages; in new processes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,8 @@ if os.environ.get("LATE"):
     cache.write_text("a file in the folder's place")
 print(first, add(2.0, 3.0))
 """
-COMPILING, NOT_KEPT = (
-    "Compiling the CPU kernel: once",
-    "machine code cannot be kept; set NUMBA_CACHE_DIR",
-)
+COMPILING = "Compiling the CPU kernel: once"
+NOT_CACHED = "machine code cannot be cached on disk; set NUMBA_CACHE_DIR"
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def run(script: Path, **variables: str) -> str:
-    """Run the module; returns what it said on stderr."""
+    """Run the module and return its output on stderr."""
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables}
     done = subprocess.run(
@@ -63,25 +61,25 @@ def run(script: Path, **variables: str) -> str:
 def test_only_the_first_process_compiles(script: Path) -> None:
     assert run(script).count(COMPILING) == 1
     assert run(script) == ""
-    # Another number of the sources stands for a change in a file that the function calls into.
+    # A different source number means that a file of the kernel has changed.
     assert COMPILING in run(script, SOURCES="2")
 
 
-def test_without_a_writable_folder_each_process_compiles(script: Path) -> None:
-    # These stop root too: a file where the folder should be, and a home that does not exist in a read-only tree.
+def test_every_process_compiles_without_cache_folder(script: Path) -> None:
+    # This works for root too: a file in place of the folder, and a home in a read-only tree.
     script.with_name("__pycache__").write_text("")
     homeless = {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none", "LOCALAPPDATA": "/proc/none"}
 
     for _ in range(2):
-        said = run(script, **homeless)
-        assert said.count(NOT_KEPT) == 1 and said.count(COMPILING) == 1
-        assert len(said.splitlines()) == 2
+        printed = run(script, **homeless)
+        assert printed.count(NOT_CACHED) == 1 and printed.count(COMPILING) == 1
+        assert len(printed.splitlines()) == 2
 
 
-def test_a_folder_that_vanishes_while_compiling_is_not_fatal(script: Path) -> None:
-    said = run(script, LATE="1")
+def test_deleted_cache_folder_is_not_fatal(script: Path) -> None:
+    printed = run(script, LATE="1")
 
-    assert said.count(NOT_KEPT) == 1 and len(said.splitlines()) == 2
+    assert printed.count(NOT_CACHED) == 1 and len(printed.splitlines()) == 2
 
 
 TRAINING = """
@@ -89,13 +87,15 @@ from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.trainer import train
 
-base = Config(n_hidden=48, batch_size=64, max_steps=60, eval_interval=20, init="kaiming", weight_decay=0.1, ema=0.1)
-for changes in ({"lr": 0.5}, {"lr": 0.01, "optimizer": "adamw", "dropout": 0.1, "direct": True, "block_size": 5}):
+base = Config(n_hidden=48, batch_size=64, max_steps=60, eval_interval=20, init="kaiming")
+base = base.replace(weight_decay=0.1, ema=0.1)
+adamw = {"lr": 0.01, "optimizer": "adamw", "dropout": 0.1, "direct": True, "block_size": 5}
+for changes in ({"lr": 0.5}, adamw):
     print(train(base.replace(**changes), load_corpus(), device="cpu").history)
 """
 
 
-def test_the_process_that_compiles_rounds_as_those_that_load(tmp_path: Path) -> None:
+def test_compiled_and_cached_code_round_equally(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     ran = [
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The exact mean loss over a split, against torch in float64."""
+"""The exact mean loss over a split, compared with torch in float64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def many_letters() -> Corpus:
-    """Words of 400 different characters."""
+    """A corpus with 400 different characters."""
     letters = [chr(0x4E00 + k) for k in range(400)]
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(letters, 3 + k % 5)) for k in range(300)] + ["".join(letters)]
@@ -38,14 +38,14 @@ def many_letters() -> Corpus:
 
 
 def exact_mean(model: MLP, examples: Examples) -> float:
-    """In float64, by torch."""
+    """Return the mean loss computed by torch in float64."""
     X, Y = examples.tensors(model.config.block_size)
     with torch.no_grad():
         return model.double().loss(X, Y).item()
 
 
 @pytest.mark.parametrize("changes", TABLE)
-def test_evaluation_is_the_exact_mean(small_corpus: Corpus, changes: dict[str, Any]) -> None:
+def test_evaluation_is_exact_mean(small_corpus: Corpus, changes: dict[str, Any]) -> None:
     model = MLP(BASE.replace(**changes), len(small_corpus.vocab))
 
     for examples in (small_corpus.dev, small_corpus.train):
@@ -63,7 +63,7 @@ def test_evaluation_of_extreme_logits(small_corpus: Corpus) -> None:
     assert exact_mean(model, small_corpus.dev) > 100
 
 
-def test_evaluation_has_the_same_bits_in_chunks_of_any_size(
+def test_evaluation_bits_do_not_depend_on_chunks(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = MLP(BASE.replace(direct=True), len(corpus.vocab))
@@ -74,9 +74,10 @@ def test_evaluation_has_the_same_bits_in_chunks_of_any_size(
     assert evaluate(model, corpus.dev) == whole
 
 
-def test_a_vocabulary_of_hundreds_of_symbols(many_letters: Corpus) -> None:
+def test_vocabulary_of_hundreds_of_symbols(many_letters: Corpus) -> None:
     config = BASE.replace(max_steps=20, eval_interval=20, batch_size=16)
-    slot, true = Slot(config, many_letters), ReferenceModel(config, many_letters)
+    slot = Slot(config, many_letters)
+    true = ReferenceModel(config, many_letters)
     losses = slot.run(20)
 
     assert many_letters.train.stream.dtype == np.uint16

@@ -7,9 +7,9 @@ import pytest
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.base import DIVERGED_LOSS
+from makemore.engines.base import DIVERGED_LOSS, Diverged
 from makemore.lr_sweep import DEFAULT_RULE, RULES, lr_range_test
-from makemore.trainer import Diverged, train
+from makemore.trainer import train
 from studies.harness.search.lr_audit import (
     MODELS,
     N_LRS,

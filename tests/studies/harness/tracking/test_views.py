@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from studies.harness.report.judge.findings import find
+from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.note import write_note
 from studies.harness.report.results import read_results
 from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
@@ -72,7 +72,7 @@ def test_note_has_score_ranges_verdicts_and_commands() -> None:
     )
 
     note = write_note(
-        find(read_results(study)),
+        judge_study(read_results(study)),
         {"script": "studies/mlp.py", "command": "python studies/mlp.py"},
         "7",
     )
@@ -90,6 +90,6 @@ def test_note_has_score_ranges_verdicts_and_commands() -> None:
 
 
 def test_note_of_an_empty_study_says_so() -> None:
-    note = write_note(find(read_results(make_study())), {}, "7")
+    note = write_note(judge_study(read_results(make_study())), {}, "7")
 
     assert note.startswith("## made-up: no trial was measured") and "nan" not in note

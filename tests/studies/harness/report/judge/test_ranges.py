@@ -1,4 +1,4 @@
-"""Verdicts on made-up studies whose verdict is known."""
+"""Verdicts on the ranges of synthetic studies."""
 
 from __future__ import annotations
 
@@ -14,30 +14,20 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from studies.harness.report.judge.budget import judge_budget
-from studies.harness.report.judge.pruning import judge_pruning
-from studies.harness.report.judge.ranges import judge_boundary
-from studies.harness.report.results import Results, read_results
-from tests.studies.synthetic import falling, make_study, make_trial, random_trials
-
-PARAMS = {"lr": 0.1, "block_size": 3, "n_hidden": 100, "batch_size": 32}
+from studies.harness.report.judge.ranges import judge_range
+from studies.harness.report.results import read_results
+from tests.studies.synthetic import make_study, random_trials, results_of
 
 
-def results_of(*trials: Any) -> Results:
-    return read_results(make_study(list(trials)))
-
-
-def ranked(name: str, best: list[Any], others: list[Any]) -> pd.DataFrame:
-    """Trials of one parameter: the best in order, and then the others."""
-    values = [*best, *others]
+def ranked(name: str, best: list[Any], rest: list[Any]) -> pd.DataFrame:
+    """Return trials of one parameter: the best in order, then the rest."""
+    values = [*best, *rest]
     return pd.DataFrame(
         {"trial": range(len(values)), name: values, "dev_loss": 2.0 + 0.01 * np.arange(len(values))}
     )
 
 
-# ---- boundaries
-
-BOUNDARIES: list[tuple[str, BaseDistribution, list[Any], list[Any], str, str]] = [
+RANGES: list[tuple[str, BaseDistribution, list[Any], list[Any], str, str]] = [
     ("block_size", IntDistribution(2, 8), [8, 8, 8, 8, 8], [2, 3, 4, 5, 6, 7], "widen", "upper"),
     ("block_size", IntDistribution(2, 8), [7, 8, 8, 7, 7], [2, 3, 4, 5, 6], "widen", "upper"),
     ("block_size", IntDistribution(2, 8), [5, 8, 8, 3, 7], [2, 3, 4, 5, 6], "inside", ""),
@@ -82,7 +72,7 @@ BOUNDARIES: list[tuple[str, BaseDistribution, list[Any], list[Any], str, str]] =
         "widen",
         "upper",
     ),
-    # Three of five at one of four values is chance.
+    # Three of five trials at one of four values may be chance.
     (
         "batch_size",
         CategoricalDistribution([32, 64, 128, 256]),
@@ -113,102 +103,85 @@ BOUNDARIES: list[tuple[str, BaseDistribution, list[Any], list[Any], str, str]] =
 ]
 
 
-@pytest.mark.parametrize(("name", "distribution", "best", "others", "verdict", "side"), BOUNDARIES)
-def test_a_boundary_verdict(
+@pytest.mark.parametrize(("name", "distribution", "best", "rest", "verdict", "side"), RANGES)
+def test_range_verdict(
     name: str,
     distribution: BaseDistribution,
     best: list[Any],
-    others: list[Any],
+    rest: list[Any],
     verdict: str,
     side: str,
 ) -> None:
-    found = judge_boundary(name, distribution, ranked(name, best, others))
+    found = judge_range(name, distribution, ranked(name, best, rest))
 
     assert (found.verdict, found.side) == (verdict, side), found.sentence
 
 
-def test_a_boundary_verdict_says_what_to_change() -> None:
-    found = judge_boundary(
-        "block_size", IntDistribution(2, 8), ranked("block_size", [8] * 5, [3] * 5)
+def judge_blocks(low: int, high: int, best: list[int], rest: list[int]) -> str:
+    found = judge_range("block_size", IntDistribution(low, high), ranked("block_size", best, rest))
+    return found.sentence
+
+
+def test_widen_verdict_suggests_a_new_edge() -> None:
+    assert judge_blocks(2, 8, [8] * 5, [3] * 5) == (
+        "The best 5 trials are within 5% of the upper edge of block_size: widen block_size beyond "
+        "8, for example to 16."
+    )
+    assert judge_blocks(2, 8, [7, 8, 8, 7, 7], [3] * 5) == (
+        "The best 5 trials have block_size between 7 and 8, in the upper quarter of its range: "
+        "widen block_size beyond 8, for example to 16."
     )
 
-    assert found.sentence == (
-        "The best 5 trials are within 5% of the upper edge of block_size: widen block_size beyond 8, to 16 for example."
+
+def test_suggested_edge_stays_within_config_limits() -> None:
+    # Config refuses 48, twice the edge.
+    assert "beyond 24, for example to 32." in judge_blocks(4, 24, [24] * 5, [5] * 5)
+
+
+def test_limit_verdict_fixes_the_parameter() -> None:
+    assert judge_blocks(1, 8, [1] * 5, [4] * 5) == (
+        "The best 5 trials are within 5% of the lower edge of block_size; block_size cannot be "
+        "smaller than 1, so fix it at 1."
     )
 
 
-def test_a_suggested_range_stays_within_what_config_takes() -> None:
-    found = judge_boundary(
-        "block_size", IntDistribution(4, 24), ranked("block_size", [24] * 5, [5] * 5)
+def test_inside_verdict_names_the_values() -> None:
+    assert judge_blocks(2, 8, [4, 5, 5, 4, 6], [2] * 5) == (
+        "The best 5 trials have block_size between 4 and 6; the range is wide enough."
+    )
+    assert judge_blocks(2, 8, [5, 8, 8, 3, 7], [2] * 5) == (
+        "The best 5 trials have block_size between 3 and 8; too few of them are at an edge to "
+        "widen the range."
     )
 
-    assert "beyond 24, to 32 " in found.sentence  # twice as far would be refused
 
-
-def test_a_choice_that_wins_is_named() -> None:
+def test_most_frequent_choice_is_named() -> None:
     space = CategoricalDistribution(["sgd", "adamw"])
 
-    found = judge_boundary(
+    found = judge_range(
         "optimizer", space, ranked("optimizer", ["adamw"] * 4 + ["sgd"], ["sgd"] * 5)
     )
 
     assert found.sentence == "4 of the best 5 trials have optimizer = adamw."
 
 
-def test_few_trials_or_none_give_no_boundary_verdict() -> None:
+def test_too_few_trials_give_no_verdict() -> None:
     space = IntDistribution(2, 8)
 
-    assert (
-        judge_boundary("block_size", space, ranked("block_size", [8] * 5, [3] * 4)).verdict
-        == "unknown"
+    few = judge_range("block_size", space, ranked("block_size", [8] * 5, [3] * 4))
+    assert few.verdict == "unknown"
+    assert few.sentence == (
+        "The range of block_size cannot be judged from 9 measured trials; at least 10 are needed."
     )
-    assert judge_boundary("block_size", space, results_of().trials).verdict == "unknown"
+    assert judge_range("block_size", space, results_of().trials).verdict == "unknown"
 
 
-# ---- budget
-
-
-def test_losses_that_still_fall_ask_for_more_steps() -> None:
-    results = results_of(*[make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(8)])
-
-    found = judge_budget(results.trials, results.points, 1000)
-
-    assert found.verdict == "lengthen" and found.late == 1
-    # At 700 of 1000 steps the loss was 0.5 * 0.6**6 above the end.
-    assert found.late_gain == pytest.approx(0.5 * 0.6**6)
-    assert "2,000 steps" in found.sentence
-
-
-def test_a_last_quarter_within_the_noise_is_enough() -> None:
-    results = results_of(*[make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(8)])
-
-    assert judge_budget(results.trials, results.points, 1000, noise_sd=0.03).verdict == "enough"
-    assert judge_budget(results.trials, results.points, 1000, noise_sd=0.02).verdict == "lengthen"
-
-
-def test_losses_that_rise_from_the_first_tenth_ask_for_fewer_steps() -> None:
-    results = results_of(
-        *[make_trial(PARAMS, [2.1 + 0.01 * i for i in range(10)]) for _ in range(4)]
-    )
-
-    assert judge_budget(results.trials, results.points, 1000).verdict == "shorten"
-
-
-def test_a_best_step_in_the_middle_is_enough_and_few_trials_say_nothing() -> None:
-    curve = [2.5, 2.4, 2.3, 2.2, 2.1, 2.1, 2.2, 2.2, 2.2, 2.2]
-    results = results_of(*[make_trial(PARAMS, curve) for _ in range(4)])
-
-    assert judge_budget(results.trials, results.points, 1000).verdict == "enough"
-    assert judge_budget(results.trials[:3], results.points, 1000).verdict == "unknown"
-
-
-def test_every_verdict_stands_for_a_random_study() -> None:
+def test_parameter_that_matters_is_widened_in_random_study() -> None:
     results = read_results(make_study(random_trials(60, lambda p: 2 + 0.5 / p["block_size"])))
 
     verdicts = {
-        name: judge_boundary(name, d, results.trials).verdict for name, d in results.space.items()
+        name: judge_range(name, distribution, results.trials).verdict
+        for name, distribution in results.space.items()
     }
 
     assert verdicts["block_size"] == "widen"
-    assert judge_budget(results.trials, results.points, 1000).verdict == "lengthen"
-    assert judge_pruning(results.trials, results.points).pruned > 10

@@ -18,7 +18,7 @@ from makemore.data import Corpus
 from makemore.model import MLP
 from makemore.sampling import score_words
 from studies.harness.report.build import make_report
-from studies.harness.report.judge.findings import examine, find
+from studies.harness.report.judge.findings import check_model, judge_study
 from studies.harness.report.page.next_steps import next_steps
 from studies.harness.report.results import read_results
 from tests.studies.synthetic import SPACE, falling, make_study, make_trial, random_trials
@@ -154,14 +154,15 @@ def test_the_page_tells_whether_the_study_has_searched_enough(small_corpus: Corp
     )
 
     first, section = enough.split("Have we searched enough?")
-    assert "More trials of this kind will hardly help" in first and "worth it" not in first
-    assert '<span class="tag fine">enough</span>' in section
+    assert "more trials are unlikely to help" in first and "more trials." not in first
+    assert '<span class="tag fine">stop</span>' in section
     first, section = more.split("Have we searched enough?")
     assert (
-        "--study made-up --trials 30" in first and '<span class="tag act">go on</span>' in section
+        "--study made-up --trials 30" in first
+        and '<span class="tag act">continue</span>' in section
     )
     assert (
-        "lowered the best dev loss by 0.0500, 33% of the whole gain of 0.1500 since trial 0"
+        "lowered the best dev loss by 0.0500 nats, 33% of the total gain of 0.1500 since trial 0"
         in section
     )
 
@@ -185,14 +186,18 @@ def test_the_ladder_stands_in_order_with_the_best_in_its_place(corpus: Corpus) -
 def test_the_model_is_measured_on_words_that_train_lacks_and_sampled(corpus: Corpus) -> None:
     model = MLP(Config(block_size=3, n_embd=4, n_hidden=16, init="kaiming"), len(corpus.vocab))
 
-    examined = examine(corpus, model)
+    examined = check_model(corpus, model)
 
     new = unseen_words(corpus)
     lengths = [len(word) + 1 for word in new]
     expected = float((score_words(model, corpus.vocab, new) * lengths).sum() / sum(lengths))
     assert examined.new_loss == pytest.approx(expected) and examined.n_new == len(new)
     assert examined.dev_loss == pytest.approx(model.loss(*corpus.dev.tensors(3)).item(), rel=1e-5)
-    assert len(examined.words) == 10 and examined.known is not None and 0 <= examined.known < 1
+    assert (
+        len(examined.words) == 10
+        and examined.share_in_train is not None
+        and 0 <= examined.share_in_train < 1
+    )
 
     page = make_report(rich_study(), corpus, model)
     assert f"{examined.new_loss:.4f}" in page and f"<li>{examined.words[0]}</li>" in page
@@ -203,7 +208,7 @@ def test_a_model_whose_weights_are_not_finite_is_left_out(small_corpus: Corpus) 
     with torch.no_grad():
         model.W1.fill_(float("nan"))
 
-    assert examine(small_corpus, model).dev_loss is None
+    assert check_model(small_corpus, model).dev_loss is None
 
 
 def test_text_from_the_study_is_escaped_and_a_password_is_not_shown(small_corpus: Corpus) -> None:
@@ -217,7 +222,9 @@ def test_text_from_the_study_is_escaped_and_a_password_is_not_shown(small_corpus
 
 
 def test_a_study_of_too_few_trials_is_told_to_search_on() -> None:
-    steps = next_steps(find(read_results(STUDIES["one trial"]())), {"script": "studies/mlp.py"})
+    steps = next_steps(
+        judge_study(read_results(STUDIES["one trial"]())), {"script": "studies/mlp.py"}
+    )
 
     assert "Search on" in steps[0].sentence and steps[0].command.endswith(
         "--study made-up --trials 32"
@@ -225,7 +232,7 @@ def test_a_study_of_too_few_trials_is_told_to_search_on() -> None:
 
 
 def test_a_study_that_only_diverged_is_told_to_lower_lr() -> None:
-    (step,) = next_steps(find(read_results(STUDIES["only diverged"]())), {})
+    (step,) = next_steps(judge_study(read_results(STUDIES["only diverged"]())), {})
 
     assert "all diverged" in step.sentence and "Lower the range of lr" in step.sentence
 
@@ -236,7 +243,9 @@ def test_the_smallest_tied_model_is_the_one_to_export() -> None:
     trials[3].set_user_attr("summary", {**small, "metrics": {"seconds": 1.0, "n_params": 10}})
     study = make_study([*trials, *repeats_of(0, 2.10, 2.11, 2.12)])
 
-    steps = next_steps(find(read_results(study)), {"store_flags": ["--storage", "s.journal"]})
+    steps = next_steps(
+        judge_study(read_results(study)), {"store_flags": ["--storage", "s.journal"]}
+    )
 
     assert any(
         step.command.endswith("export.py made-up --storage s.journal --trial 3") for step in steps

@@ -1,3 +1,5 @@
+"""The batched engine when memory runs out or an exception interrupts training."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -13,12 +15,14 @@ from makemore.engines import EngineFailed, Envelope, EvalPoint, Outcome, TrainRe
 from makemore.engines.batched.engine import BatchedEngine
 from tests.makemore.engines.batched.runs import CPU, TINY, engine_for, run_all
 
+TWENTY = TINY.replace(max_steps=20)
 CROWD = [
-    TINY.replace(seed=seed, optimizer=optimizer, eval_interval=interval, dropout=dropout, max_steps=20)
-    for seed, optimizer, interval, dropout in (
-        (1, "sgd", 4, 0.0), (2, "adamw", 5, 0.3), (3, "adamw", 7, 0.0), (4, "sgd", 20, 0.3), (5, "adamw", 4, 0.0)
-    )
-]  # fmt: skip
+    TWENTY.replace(seed=1, optimizer="sgd", eval_interval=4),
+    TWENTY.replace(seed=2, optimizer="adamw", eval_interval=5, dropout=0.3),
+    TWENTY.replace(seed=3, optimizer="adamw", eval_interval=7),
+    TWENTY.replace(seed=4, optimizer="sgd", eval_interval=20, dropout=0.3),
+    TWENTY.replace(seed=5, optimizer="adamw", eval_interval=4),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +31,16 @@ def undisturbed(small_corpus: Corpus) -> list[TrainResult]:
 
 
 class OutOfMemory(TorchDispatchMode):
-    """Fails the allocations with these numbers, as a full device would.
+    """Fails the allocations with these numbers, like a full device.
 
-    Operations that write into a tensor, or view one, allocate nothing. `clone` is spared: saving a model uses it on the
-    host.
+    Operations that write into a tensor or return a view allocate nothing. `clone` never fails,
+    because it saves models on the host.
     """
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()
-        self.numbers, self.count = set(numbers), 0
+        self.numbers = set(numbers)
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.name() != "aten::clone" and not any(
@@ -48,7 +53,7 @@ class OutOfMemory(TorchDispatchMode):
 
 
 class FullDevice(BatchedEngine):
-    """Holds CROWD, on a device that is full at times; the host never is."""
+    """An engine for CROWD on a device that is full at times; the host is never full."""
 
     def __init__(self, corpus: Corpus, capacity: int, failures: OutOfMemory) -> None:
         super().__init__(corpus, capacity, Envelope.around(*CROWD), device=CPU)
@@ -59,11 +64,12 @@ class FullDevice(BatchedEngine):
             return super().advance()
 
 
-# Memory may run out at any operation: while tensors are made, in the middle of a step, in an evaluation. The results
-# are those of a run that met no such thing, each evaluation is returned once, and half the models are trained at once.
+# Memory may run out at any operation: when tensors are allocated, in a step, in an evaluation. The
+# results equal those without failures, each evaluation is returned once, and each failure halves
+# the capacity.
 @given(first=st.integers(1, 9_000), again=st.integers(1, 5_000))
 @settings(deadline=None, max_examples=12)
-def test_out_of_memory_halves_the_capacity_and_loses_nothing(
+def test_out_of_memory_halves_capacity(
     small_corpus: Corpus, undisturbed: list[TrainResult], first: int, again: int
 ) -> None:
     failures = OutOfMemory(first, first + again)
@@ -79,8 +85,8 @@ def test_out_of_memory_halves_the_capacity_and_loses_nothing(
         torch.testing.assert_close(result.model.flat, truth.model.flat, rtol=1e-3, atol=1e-4)
 
 
-# Models that wait for room have steps left, so an advance must not come back empty before they were trained.
-def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: Corpus) -> None:
+# Models without a row have steps left, so `advance` returns no empty list before they are trained.
+def test_waiting_models_train_without_removal(small_corpus: Corpus) -> None:
     engine = FullDevice(small_corpus, 4, OutOfMemory(300, 600))
     for seed in range(4):
         engine.admit(TINY.replace(seed=seed))
@@ -93,7 +99,7 @@ def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: C
         for slot, _ in seen
     }
     assert steps == {slot: [4, 8, 12] for slot in range(4)}
-    with pytest.raises(RuntimeError, match="no slot is free"):
+    with pytest.raises(RuntimeError, match="all 1 slots are taken"):
         engine.admit(TINY)
     best = [engine.remove(slot).best.dev_loss for slot in range(4)]
     assert best == [
@@ -104,10 +110,10 @@ def test_models_that_found_no_room_are_trained_without_a_removal(small_corpus: C
     ]
 
 
-# The best evaluation is the first one here: its weights must outlive a move to the host and back, whether memory runs
-# out in a step (a share of an advance's allocations) or in an evaluation.
+# The first evaluation is the best one here. Its weights must survive a move to the host and back,
+# after a failure in a step or in an evaluation (`share` of the allocations of an `advance`).
 @pytest.mark.parametrize("share", [0.2, 0.99])
-def test_the_best_weights_survive_a_lack_of_memory(small_corpus: Corpus, share: float) -> None:
+def test_best_weights_survive_out_of_memory(small_corpus: Corpus, share: float) -> None:
     config = CROWD[0].replace(lr=2.0, schedule="constant")
     truth = run_all(engine_for(small_corpus, 4, *CROWD), [config])[0]
     assert truth.best.step == 4 < truth.history[-1].step
@@ -128,7 +134,7 @@ def test_the_best_weights_survive_a_lack_of_memory(small_corpus: Corpus, share: 
     torch.testing.assert_close(result.model.flat, truth.model.flat)
 
 
-def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(
+def test_too_large_model_fails_with_envelope(
     small_corpus: Corpus,
 ) -> None:
     engine = FullDevice(small_corpus, 2, OutOfMemory(1, 2))
@@ -141,14 +147,14 @@ def test_a_model_too_large_for_the_device_fails_alone_and_names_the_envelope(
     assert engine.advance() == []
     for slot in slots:
         assert engine.remove(slot).history == ()
-    # Memory that has come free again is used again.
+    # The engine uses memory that is free again.
     assert run_all(engine, [TINY])[0].history[-1].step == 12
 
 
-# An interrupt can leave the models in the middle of a stretch; whoever goes on gets the same results all the same.
-def test_training_goes_on_after_an_exception(small_corpus: Corpus) -> None:
+# An interrupt may stop the models between evaluations; training can resume with equal results.
+def test_training_resumes_after_exception(small_corpus: Corpus) -> None:
     class Interrupted(TorchDispatchMode):
-        """Ctrl-C in the middle of an update of the sixth step, which is the second of its stretch."""
+        """Raises in an update of the sixth step, the second step after an evaluation."""
 
         updates = 0
 
@@ -156,7 +162,7 @@ def test_training_goes_on_after_an_exception(small_corpus: Corpus) -> None:
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             self.updates += func.name() == "aten::addcmul_"
-            if self.updates == 28:  # five parameters a step
+            if self.updates == 28:  # five updates per step
                 raise KeyboardInterrupt
             return func(*args, **(kwargs or {}))
 

@@ -1,0 +1,107 @@
+"""Load a trained model: from a checkpoint file, or from MLflow's registry.
+
+Without a given model, the scripts use the registry's champion, or else the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from experiments.registry import CHAMPION, MODEL, find_champion
+from makemore.checkpoint import Checkpoint, load_checkpoint
+from makemore.errors import UserError
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.text import reason
+from studies.harness.tracking.client import connect, is_default
+
+CHECKPOINTS = MLRUNS / "checkpoints"
+REGISTERED = "models:/"
+
+
+def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str, Checkpoint]:
+    """Load a model; without a source, choose one and name it on stderr.
+
+    Args:
+        source: path of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION. None takes the
+            registry's champion or, if there is none, the newest file in mlruns/checkpoints/.
+        tracking_uri: MLflow tracking URI of the registry.
+
+    Returns:
+        The source that was read, and its checkpoint.
+
+    Raises:
+        UserError: no model exists, or it cannot be read.
+    """
+    if source is not None:
+        return source, _load(source, tracking_uri)
+
+    source, why = _choose_model(tracking_uri)
+    checkpoint = _load(source, tracking_uri)
+    print(f"Using {source}: {why}.", file=sys.stderr)
+    return source, checkpoint
+
+
+def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
+    """Return the source of the model to use, and the reason."""
+    champion = None
+    # connect() would spend seconds on making a missing database, which holds no champion.
+    if not is_default(tracking_uri) or (MLRUNS / "mlflow.db").exists():
+        champion = find_champion(connect(tracking_uri))
+    if champion is not None:
+        return (
+            f"{REGISTERED}{MODEL}@{CHAMPION}",
+            f"version {champion.version} is the champion in MLflow's registry",
+        )
+
+    files = CHECKPOINTS.glob("*.safetensors")
+    newest = max(files, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    if newest is None:
+        raise UserError(
+            f"{CHECKPOINTS}: holds no checkpoint yet, and MLflow's registry has no champion; "
+            "train a model first, or give the path of a checkpoint."
+        )
+    return str(newest), "it is the newest checkpoint, and MLflow's registry has no champion"
+
+
+def _load(source: str, tracking_uri: str | None) -> Checkpoint:
+    if source.startswith(REGISTERED):
+        return _load_registered(source, tracking_uri)
+    return load_checkpoint(source)
+
+
+def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
+    """Download the files of a registered model and read its checkpoint."""
+    named = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
+    if named is None:
+        raise UserError(
+            f"{uri}: names no version of a model; give models:/NAME@ALIAS or models:/NAME/VERSION."
+        )
+    name = named["name"]
+    client = connect(tracking_uri)
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            # MLflow itself would resolve the alias in its global store, not in this client's.
+            version = named["version"]
+            if version is None:
+                version = client.get_model_version_by_alias(name, named["alias"]).version
+            location = client.get_model_version_download_uri(name, version)
+            with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+                download_artifacts(location, dst_path=folder, tracking_uri=client.tracking_uri)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{uri}: cannot be loaded from MLflow ({reason(error)}).") from None
+
+        found = sorted(Path(folder).rglob("*.safetensors"))
+        if len(found) != 1:
+            raise UserError(
+                f"{uri}: holds {len(found)} safetensors files instead of one, "
+                "so it is not a model of this project."
+            )
+        return load_checkpoint(found[0])

@@ -1,0 +1,1 @@
+"""Parts of experiments/retrain.py: train seeds, evaluate them, report and log the results."""

@@ -1,0 +1,123 @@
+"""Log a retraining to MLflow: a parent run, a child run per seed, and the registered model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from experiments.registry import Registered, register
+from experiments.retraining.results import Outcome, SeedResult
+from studies.harness.tracking.runs import FinishedRun, log_run
+
+EXPERIMENT = "retrain"
+TEST_SPLIT = "read once, after all training; nothing was chosen by it"
+
+
+def log_outcome(
+    client: Any, experiment_id: str, outcome: Outcome, *, into_registry: bool
+) -> tuple[str, Registered | None]:
+    """Write the runs to MLflow, and register the selected model.
+
+    Returns:
+        The id of the parent run, and the registered version or None.
+
+    Raises:
+        UserError: MLflow refused a run or the model.
+    """
+    retraining = outcome.retraining
+    dataset = retraining.dataset
+    with tempfile.TemporaryDirectory() as folder:
+        parent = _parent_run(outcome, Path(folder))
+        parent_id = log_run(client, experiment_id, parent, dataset)
+
+    selected_id = ""
+    for name, seeds in outcome.sides:
+        for seed in seeds:
+            child = _seed_run(seed, {"kind": "retrain", "config": name}, outcome.began)
+            run_id = log_run(client, experiment_id, child, dataset, parent_id=parent_id)
+            if seed is retraining.selected:
+                selected_id = run_id
+    if not into_registry:
+        return parent_id, None
+
+    registered = register(client, experiment_id, selected_id, retraining, outcome.checkpoint)
+    text = f"version {registered.version}, {registered.alias}: {registered.reason}"
+    client.set_tag(parent_id, "registered", text)
+    return parent_id, registered
+
+
+def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
+    """Return the parent run: means over the seeds, and the files, which are written to `folder`."""
+    retraining = outcome.retraining
+    difference = outcome.difference
+    summary = retraining.summary()
+    config = retraining.seeds[0].config
+
+    tags = {
+        "kind": "retrain",
+        "test_split": TEST_SPLIT,
+        "trained_on": retraining.trained_on,
+        "selected": retraining.select,
+    }
+    for key in ("study", "trial"):
+        if key in retraining.origin:
+            tags[f"origin.{key}"] = str(retraining.origin[key])
+
+    # The first metric is the one that MLflow's compare page preselects.
+    values = {
+        name: summary["mean"][name] for name in (retraining.selection_loss, *retraining.losses)
+    }
+    values |= {f"{name}_sd": sd for name, sd in summary["sd"].items() if sd is not None}
+    if difference is not None:
+        tags |= {"against": difference.names[1], "comparison": difference.sentence}
+        values |= {"difference": difference.loss, "difference_margin": difference.margin}
+
+    name = f"{summary['mean'][retraining.selection_loss]:.4f} · {retraining.name}"
+    params = {**config.model_dump(exclude={"seed"}), "seeds": len(retraining.seeds)}
+    metrics = [(key, value, config.max_steps) for key, value in values.items()]
+    return FinishedRun(name, params, metrics, tags, _write_files(folder, outcome), outcome.began)
+
+
+def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
+    """Write the artifacts of the parent run, and return their paths."""
+    # Imported late: it loads matplotlib, which takes 0.3 s.
+    from experiments.retraining.figure import draw_comparison
+
+    config = folder / "config.toml"
+    first = outcome.retraining.seeds[0]
+    config.write_text(first.config.to_toml(origin=outcome.retraining.origin), encoding="utf-8")
+
+    model = folder / "model.safetensors"
+    shutil.copy(outcome.checkpoint, model)
+
+    samples = folder / "samples.txt"
+    samples.write_text("\n".join(outcome.samples) + "\n", encoding="utf-8")
+
+    figure = draw_comparison(folder / "comparison.png", outcome.sides, outcome.baselines)
+    return [config, model, samples, figure]
+
+
+def _seed_run(seed: SeedResult, tags: dict[str, str], began: float) -> FinishedRun:
+    """Return the run of one seed: its curve, then its exact losses."""
+    result = seed.result
+    curves = ["train_loss", "lr"]
+    if "dev_loss" in seed.losses:
+        curves.insert(0, "dev_loss")
+    rows = [
+        (key, float(getattr(point, key)), point.step) for point in result.history for key in curves
+    ]
+
+    # MLflow's tables show the last value, so the exact losses of the kept weights come last.
+    final = {
+        **seed.losses,
+        "best_step": result.best.step,
+        "seconds": result.seconds,
+        "n_params": result.n_params,
+    }
+    rows += [(key, float(value), seed.config.max_steps) for key, value in final.items()]
+
+    score = seed.losses.get("dev_loss", seed.losses["train_loss"])
+    name = f"{score:.4f} · seed {seed.config.seed}"
+    return FinishedRun(name, seed.config.model_dump(), rows, tags, started=began)
