@@ -1,152 +1,133 @@
-"""The MLflow UI on this store: started, opened at a study's runs, and stopped with Ctrl-C."""
+"""Start the MLflow UI, open it at a study's ranked trials, and stop it with Ctrl-C."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import threading
-import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from makemore.cli import SWITCH
 from makemore.errors import UserError
 from studies.harness.cli.script import run_script
 from studies.harness.store.paths import report_path
-from studies.harness.store.text import check_study_name
-from studies.harness.tracking.client import connect, default_tracking_uri
-from studies.harness.tracking.server import HOST, free_port, runs_link, serve
-from studies.harness.tracking.views import CHARTS, NAMES, PREFIX, TRIALS, view_link
+from studies.harness.store.text import check_study_name, without_password
+from studies.harness.tracking.client import (
+    connect,
+    experiments_with_runs,
+    find_experiment,
+    resolve_uri,
+)
+from studies.harness.tracking.server import (
+    HOST,
+    free_port,
+    open_browser,
+    serve,
+    server_address,
+    stop_signals,
+)
+from studies.harness.tracking.views import experiment_links, is_study
+
+RUN_A_STUDY = "run a study first, for example studies/mlp.py"
 
 
 @dataclass
 class Args:
-    """Start the MLflow UI on this store and open it; Ctrl-C stops it."""
+    """Start the MLflow UI and open a study's ranked trials. Ctrl-C stops it.
+
+    If --tracking-uri is the address of a server, the UI of that server is opened.
+    """
 
     study: str | None = None
-    """Name of the study to open; all experiments if not given."""
+    """Name of the study. Default: the newest study."""
     _: KW_ONLY
     port: int | None = None
-    """Port on 127.0.0.1; 5000 or the next free one if not given."""
+    """Port on 127.0.0.1. Default: 5000, or the next free one."""
     browser: bool = True
-    """Open the link in a browser, where there is a display."""
+    """Open the link in a browser, if there is a display."""
     tracking_uri: str | None = None
-    """MLflow tracking URI; the SQLite database in mlruns/ if not given. For a server only the link is opened."""
+    """MLflow tracking URI. Default: MLFLOW_TRACKING_URI or the SQLite database in mlruns/."""
     json: Annotated[bool, SWITCH] = False
     """Print one JSON object as the last line of standard output, once the UI answers."""
 
 
 def main(args: Args) -> int:
-    """Serve until Ctrl-C. Returns the exit code."""
-    store = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
-    if store.startswith(("http://", "https://")):
-        parts = urlsplit(store)
-        base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        links = _links(base, _find(store, args.study))
-        _show(args, links)
-        _open(args, links[0])
+    """Serve until Ctrl-C, and return the exit code."""
+    store = resolve_uri(args.tracking_uri)
+    address = server_address(store)
+    if address is not None:
+        experiment = choose_experiment(store, args.study)
+        link = show_links(args, address, experiment)
+        if args.browser:
+            open_browser(link)
         return 0
+
     port = free_port(args.port)
-    links = _links(f"http://{HOST}:{port}", _find(store, args.study))
+    experiment = choose_experiment(store, args.study)
     print("Starting the MLflow UI; this takes a few seconds.", file=sys.stderr, flush=True)
     try:
-        with _stop_signals(), serve(store, port) as server:
-            _show(args, links, pid=server.pid)
+        with stop_signals(), serve(store, port) as server:
+            link = show_links(args, f"http://{HOST}:{port}", experiment, pid=server.pid)
             print("Ctrl-C stops it.", file=sys.stderr, flush=True)
-            # In a thread, since some browsers hold the caller until they are closed.
-            threading.Thread(target=_open, args=(args, links[0]), daemon=True).start()
+            if args.browser:
+                # In a thread, because some browsers block the caller until they are closed.
+                threading.Thread(target=open_browser, args=(link,), daemon=True).start()
             code = server.wait()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 0
-    print(
-        f"The MLflow server ended by itself with code {code}; its log is mlruns/ui-{port}.log.",
-        file=sys.stderr,
-    )
+    log = f"mlruns/ui-{port}.log"
+    print(f"The MLflow server ended with exit code {code}; its log is {log}.", file=sys.stderr)
     return 1
 
 
-def _links(base: str, experiment: Any) -> list[str]:
-    """The addresses to open: a study's saved views, else the experiment's runs, or all experiments."""
-    if experiment is not None and PREFIX + TRIALS in experiment.tags:
-        return [view_link(base, experiment.experiment_id, view) for view in (TRIALS, CHARTS)]
-    return [runs_link(base, experiment.experiment_id if experiment else None)]
+def choose_experiment(store: str, study: str | None) -> Any:
+    """Return the experiment of a study, or without a name the newest one.
 
-
-def _find(store: str, study: str | None) -> Any:
-    """The experiment of a study, or None without a study.
+    The newest has the most recent run; an experiment that is not a study counts only if there is
+    no study.
 
     Raises:
-        UserError: the store is missing or does not answer, or holds no such experiment.
+        UserError: the store is missing or does not answer, or it has no such study.
     """
     database = Path(store.removeprefix("sqlite:///"))
     if store.startswith("sqlite:///") and not database.is_file():
-        raise UserError(
-            f"{database}: no such database; run a study first, for example studies/mlp.py."
-        )
+        raise UserError(f"{database}: no such database; {RUN_A_STUDY}.")
     if study is not None:
-        check_study_name(study)
-    client = connect(store)
-    if study is None:
-        return None
-    experiments = client.search_experiments()
-    found = [experiment for experiment in experiments if experiment.name == study]
-    if not found:
-        known = sorted(
-            experiment.name for experiment in experiments if experiment.name != "Default"
-        )
-        raise UserError(
-            f"no study {study!r} in this MLflow store; it holds {', '.join(known) or 'none'}."
-        )
-    return found[0]
+        return find_experiment(connect(store), check_study_name(study))
+
+    experiments = experiments_with_runs(connect(store))
+    if not experiments:
+        raise UserError(f"no study in MLflow at {without_password(store)} yet; {RUN_A_STUDY}.")
+    newest = next(filter(is_study, experiments), experiments[0])
+    if len(experiments) > 1:
+        names = ", ".join(sorted(experiment.name for experiment in experiments))
+        print(f"Opening {newest.name}, the newest of: {names}.", file=sys.stderr)
+        print("To open another one, give its name.", file=sys.stderr, flush=True)
+    return newest
 
 
-def _show(args: Args, links: list[str], **more: Any) -> None:
-    for link, label in zip(
-        links, [NAMES[TRIALS], NAMES[CHARTS]] if len(links) > 1 else ["Runs"], strict=True
-    ):
+def show_links(args: Args, base: str, experiment: Any, **more: Any) -> str:
+    """Print the links to an experiment and to its report, and return the first link.
+
+    Args:
+        args: the command line.
+        base: address of the MLflow server.
+        experiment: the MLflow experiment.
+        more: further fields of the JSON object.
+    """
+    links = experiment_links(base, experiment)
+    for label, link in links.items():
         print(f"{label}: {link}", flush=True)
-    if args.study is not None and report_path(args.study).exists():
-        print(f"Report: {report_path(args.study).absolute().as_uri()}", flush=True)
+    report = report_path(experiment.name)
+    if report.exists():
+        print(f"Report: {report.absolute().as_uri()}", flush=True)
+    first = next(iter(links.values()))
     if args.json:
-        print(json.dumps({"url": links[0], **more}), flush=True)
-
-
-def _open(args: Args, link: str) -> None:
-    """Open the link where there is a display; elsewhere webbrowser would start a text browser in this terminal."""
-    has_display = (
-        sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    )
-    if args.browser and has_display:
-        webbrowser.open(link)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that no server is left behind."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        for signum in before:
-            signal.signal(
-                signum, signal.SIG_IGN
-            )  # an impatient second Ctrl-C must not stop the stopping
-        raise KeyboardInterrupt
-
-    before = {
-        signum: signal.signal(signum, stop)
-        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        print(json.dumps({"url": first, **more}), flush=True)
+    return first
 
 
 if __name__ == "__main__":

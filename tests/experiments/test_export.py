@@ -134,7 +134,7 @@ def test_foreign_file_is_not_overwritten(workdir: Path, run_file: Any, raw: byte
             ["small", "--trial", "3"],
             "trial 3 of study 'small' has no dev loss (diverged at step 4); choose another trial.",
         ),
-        (["none"], "mlruns/optuna/none.journal: no such journal; "),
+        (["none"], "no study 'none' in "),
         (["small", "-o", "words.txt/x"], "words.txt/x: cannot be written ("),
         (["small", "-o", "mlruns"], "mlruns: is a directory; give --out the path of a file."),
         (

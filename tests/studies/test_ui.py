@@ -1,4 +1,4 @@
-"""The MLflow UI's server, really started on a free port and really stopped, and what the script refuses."""
+"""The script that opens the MLflow UI: a real server, the chosen study, and refused input."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from typing import Any
 import pytest
 
 from studies.harness.tracking import server
-from studies.harness.tracking.client import connect, find_runs, get_experiment
-from studies.harness.tracking.views import view_link
+from studies.harness.tracking.client import (
+    connect,
+    default_tracking_uri,
+    find_runs,
+    get_experiment,
+)
+from studies.harness.tracking.views import experiment_links, experiment_tags, view_link
+from studies.ui import choose_experiment
 from tests.conftest import ROOT
 
 UI = "studies/ui.py"
@@ -34,15 +40,16 @@ def a_free_port() -> int:
 
 @contextmanager
 def started(*flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The script as a process, which the end of the block stops if the test did not."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("DISPLAY", "WAYLAND_DISPLAY")
-    }
-    command = [sys.executable, str(ROOT / UI), *flags]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env={**clean, **environment}, **pipes) as process:
+    """Start the script as a process, and stop it at the end of the block if it still runs."""
+    displays = ("DISPLAY", "WAYLAND_DISPLAY")
+    clean = {name: value for name, value in os.environ.items() if name not in displays}
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / UI), *flags],
+        env={**clean, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             yield process
         finally:
@@ -55,7 +62,7 @@ def get(url: str) -> str:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes whose parent is `pid`."""
+    """Return the processes whose parent is `pid`."""
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout
@@ -72,51 +79,62 @@ def group_is_gone(leader: int) -> bool:
 
 
 def wait_for(path: Path) -> None:
-    """Wait up to ten seconds for a file that another process writes."""
+    """Wait up to ten seconds until another process has written a file."""
     deadline = time.monotonic() + 10
     while not (path.exists() and path.read_text().endswith("\n")) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def browser_that_notes(folder: Path) -> tuple[dict[str, str], Path]:
-    """An environment whose browser writes the address that it is given to a file."""
-    program, note = folder / "browser.sh", folder / "opened.txt"
+    """Return an environment whose browser writes each opened address to a file, and that file."""
+    program = folder / "browser.sh"
+    note = folder / "opened.txt"
     program.write_text(f'#!/bin/sh\necho "$1" >> {note}\n')
     program.chmod(0o755)
     return {"BROWSER": f"{program} %s", "DISPLAY": ":77"}, note
 
 
+def add_study(name: str, started: int) -> str:
+    """Create an experiment with a study's views and one run, and return its id."""
+    client = connect(None)
+    experiment_id = get_experiment(client, name)
+    for key, value in experiment_tags(["lr"], started).items():
+        client.set_experiment_tag(experiment_id, key, value)
+    client.create_run(experiment_id, start_time=started)
+    return experiment_id
+
+
 @pytest.mark.server
-def test_it_serves_opens_the_study_and_leaves_nothing_behind(
+def test_ui_serves_the_study_and_leaves_nothing_behind(
     launch: Callable[..., int], run_file: Any, workdir: Path
 ) -> None:
     launch(trials=2)
     port = a_free_port()
+    base = f"http://127.0.0.1:{port}"
     client = connect(None)
     experiment_id = get_experiment(client, "small")
-    link = view_link(f"http://127.0.0.1:{port}", experiment_id)
+    link = view_link(base, experiment_id)
     browser, note = browser_that_notes(workdir)
     with started("small", "--port", str(port), "--json", **browser) as ui:
         assert ui.stdout and ui.stderr
         assert ui.stdout.readline().strip() == f"Trials by dev loss: {link}"
-        assert ui.stdout.readline().startswith("Charts: http://127.0.0.1")
+        assert ui.stdout.readline().startswith(f"Charts: {base}")
         assert ui.stdout.readline().startswith("Report: file://")
         shown = json.loads(ui.stdout.readline())
         assert shown["url"] == link
         wait_for(note)
         assert note.read_text().split() == [link]
         # It answers: the page, the study's runs, and a trial's artifact.
-        assert "<title>MLflow</title>" in get(f"http://127.0.0.1:{port}/")
+        assert "<title>MLflow</title>" in get(f"{base}/")
         run = next(run for run in find_runs(client, experiment_id) if "trial" in run.data.tags)
-        config = get(
-            f"http://127.0.0.1:{port}/get-artifact?run_uuid={run.info.run_id}&path=config.toml"
-        )
+        config = get(f"{base}/get-artifact?run_uuid={run.info.run_id}&path=config.toml")
         assert f"lr = {run.data.params['lr']}" in config
-        # A server that runs already is only linked to; a password is not shown.
-        remote = run_file(
-            UI, "small", "--no-browser", "--tracking-uri", f"http://me:secret@127.0.0.1:{port}"
-        )
-        assert (remote.code, remote.out.splitlines()[0]) == (0, f"Trials by dev loss: {link}")
+        # A server that runs already is only linked to, and its password is not shown.
+        uri = f"http://me:secret@127.0.0.1:{port}"
+        for name in (["small"], []):
+            remote = run_file(UI, *name, "--no-browser", "--tracking-uri", uri)
+            assert (remote.code, remote.err) == (0, "")
+            assert remote.out.splitlines()[0] == f"Trials by dev loss: {link}"
         assert note.read_text().split() == [link]
         ui.send_signal(signal.SIGINT)
         _, errors = ui.communicate(timeout=30)
@@ -129,10 +147,11 @@ def test_it_serves_opens_the_study_and_leaves_nothing_behind(
 @pytest.mark.skipif(
     shutil.which("ps") is None, reason="ps, which finds the server's process, is not installed"
 )
-def test_a_stop_while_it_starts_leaves_no_server(workdir: Path) -> None:
+def test_stop_during_start_leaves_no_server(workdir: Path) -> None:
+    add_study("small", 1000)
     with started("--port", str(a_free_port())) as ui:
         assert ui.stderr
-        ui.stderr.readline()  # that it starts
+        assert ui.stderr.readline().startswith("Starting the MLflow UI")
         while not (servers := children_of(ui.pid)):
             assert ui.poll() is None
         ui.send_signal(signal.SIGTERM)
@@ -141,35 +160,57 @@ def test_a_stop_while_it_starts_leaves_no_server(workdir: Path) -> None:
     assert all(group_is_gone(server) for server in servers)
 
 
-def test_a_taken_port_is_refused_or_passed_over(workdir: Path, run_file: Any) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        sentence = f"port {port} is taken on 127.0.0.1; give another --port, or none for the next free one."
-        assert run_file(UI, "--port", port).refusal == sentence
-    first = server.free_port(None)
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", first))
-        taken.listen()
-        assert server.free_port(None) > first
-    assert (
-        run_file(UI, "--port", 70000).refusal
-        == "--port must be between 1 and 65535, but got 70000."
+def test_newest_study_is_opened_and_others_named(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = add_study("wide", 3000)
+    add_study("deep", 2000)
+    client = connect(None)
+    # An experiment that is not a study, with a newer run.
+    client.create_run(get_experiment(client, "retrained"), start_time=4000)
+
+    chosen = choose_experiment(default_tracking_uri(), None)
+
+    assert chosen.experiment_id == newest
+    # The first trials of the link are ranked: it names the saved view.
+    links = experiment_links("http://host", chosen)
+    assert links["Trials by dev loss"] == view_link("http://host", newest)
+    assert capsys.readouterr().err.splitlines() == [
+        "Opening wide, the newest of: deep, retrained, wide.",
+        "To open another one, give its name.",
+    ]
+
+
+def test_single_study_is_opened_without_a_word(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_study("mlp", 1000)
+
+    assert choose_experiment(default_tracking_uri(), None).name == "mlp"
+    assert capsys.readouterr().err == ""
+
+
+def test_store_without_runs_says_to_run_a_study(workdir: Path, run_file: Any) -> None:
+    assert run_file(UI).refusal == (
+        f"no study in MLflow at {default_tracking_uri()} yet; run a study first, for example "
+        "studies/mlp.py."
     )
 
 
-def test_without_a_database_it_says_to_run_a_study_and_makes_none(
+def test_missing_database_says_to_run_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_file: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sentence = f"{tmp_path}/mlruns/mlflow.db: no such database; run a study first, for example studies/mlp.py."
+    sentence = (
+        f"{tmp_path}/mlruns/mlflow.db: no such database; run a study first, for example "
+        "studies/mlp.py."
+    )
     assert run_file(UI, "mlp").refusal == sentence
+    assert run_file(UI).refusal == sentence
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_an_unknown_study_is_refused_with_those_that_exist(workdir: Path, run_file: Any) -> None:
+def test_unknown_study_is_refused_with_those_that_exist(workdir: Path, run_file: Any) -> None:
     client = connect(None)
     assert run_file(UI, "mlp").refusal == "no study 'mlp' in this MLflow store; it holds none."
     for name in ("b", "a"):
@@ -177,16 +218,35 @@ def test_an_unknown_study_is_refused_with_those_that_exist(workdir: Path, run_fi
     assert run_file(UI, "mlp").refusal == "no study 'mlp' in this MLflow store; it holds a, b."
 
 
-def test_a_server_that_is_away_is_refused(workdir: Path, run_file: Any) -> None:
+def test_taken_port_is_refused(workdir: Path, run_file: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert run_file(UI, "--port", port).refusal == (
+            f"port {port} is taken on 127.0.0.1; give another --port, or none for the next free "
+            "one."
+        )
+
+
+def test_absent_server_is_refused(workdir: Path, run_file: Any) -> None:
     address = f"http://127.0.0.1:{a_free_port()}"
-    assert run_file(UI, "--tracking-uri", address).refusal.startswith(
-        f"MLflow at {address} does not answer:"
-    )
+    sentence = run_file(UI, "--tracking-uri", address).refusal
+    assert sentence.startswith(f"MLflow at {address} does not answer:")
 
 
-def test_a_server_that_does_not_start_names_its_log(workdir: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"ended while it started \(.+\); its log is mlruns/ui-\d+.log\."
-    ):
-        with server.serve("nonsense://store", a_free_port()):
-            pass
+@pytest.mark.parametrize("script", [UI, "studies/doctor.py"])
+def test_help_loads_no_heavy_library(script: str) -> None:
+    program = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    heavy = {"torch", "numba", "mlflow", "optuna", "pandas", "matplotlib", "sqlalchemy"}
+    print(sorted(heavy & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program, script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "Usage:" in done.stdout and done.stdout.splitlines()[-1] == "[]"

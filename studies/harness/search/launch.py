@@ -159,7 +159,7 @@ def _begin_tracking(
         "launch": launch.id,
         "storage": without_password(args.storage or "journal"),
     }
-    tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, beside=client is None)
+    tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, background=client is None)
     return tracker
 
 

@@ -1,1 +1,1 @@
-"""Optuna's storage, which holds the study: journal, locks, launches, trials."""
+"""Optuna's storage of a study: journal, locks, launches and trials."""

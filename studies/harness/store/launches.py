@@ -1,4 +1,4 @@
-"""Launches: which processes work on a study, which of them are dead, and the requeue of their trials."""
+"""Launches: the processes that work on a study, and the requeue of trials whose launch died."""
 
 from __future__ import annotations
 
@@ -14,33 +14,29 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 from studies.harness.store.paths import MLRUNS
 
-HEARTBEAT = 30.0  # seconds between two signs of life of a launch
-STALE = 4 * HEARTBEAT  # a launch on another host that was silent for so long is taken for dead
+HEARTBEAT = 30.0  # seconds between two heartbeats of a launch
+STALE = 4 * HEARTBEAT  # a launch on another host counts as dead after so many seconds of silence
+LOCK_WAIT = 0.2  # seconds; another process may hold the lock for a moment, for the same test
 
 
 @dataclass
 class Launch:
-    """One process at work on a study, with its sign of life.
+    """One process that works on a study.
 
-    A launch holds a file lock for as long as it lives, which the kernel drops when it dies; on other hosts the time of
-    its last heartbeat, an attribute of the study, has to do.
+    It holds a file lock while it lives, and the kernel releases the lock when the process dies.
+    Other hosts cannot see the lock; they read the time of the last heartbeat from the study.
     """
 
     id: str
     study: optuna.Study
     _lock: FileLock
-    _beaten: float = 0.0
+    _last_beat: float = 0.0
 
     @classmethod
     def begin(cls, study: optuna.Study) -> Launch:
-        """Take a new launch id and give the first sign of life."""
+        """Create a launch with a new id, take its lock, and write its first heartbeat."""
         launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         folder = (MLRUNS / "locks").absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,21 +47,25 @@ class Launch:
         return launch
 
     def beat(self) -> None:
-        """Write a sign of life if the last one is older than HEARTBEAT."""
+        """Write a heartbeat if the last one is older than HEARTBEAT."""
         now = time.time()
-        if now - self._beaten >= HEARTBEAT:
+        if now - self._last_beat >= HEARTBEAT:
             lease = {"host": socket.gethostname(), "lock": str(self._lock.lock_file), "seen": now}
             self.study.set_user_attr(f"launch:{self.id}", lease)
-            self._beaten = now
+            self._last_beat = now
 
     def end(self) -> None:
-        """Drop the lock; what still carries this launch's id is free to be taken over."""
+        """Release the lock; from now on, other launches requeue the running trials of this one."""
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
 def is_alive(lease: dict[str, Any] | None) -> bool:
-    """Whether the launch of a lease still runs."""
+    """Return whether a launch still runs.
+
+    Args:
+        lease: the launch's last heartbeat (host, lock, seen), or None if the study has none.
+    """
     if lease is None:
         return False
     if lease["host"] != socket.gethostname():
@@ -73,9 +73,7 @@ def is_alive(lease: dict[str, Any] | None) -> bool:
     if not os.path.exists(lease["lock"]):
         return False
     try:
-        with FileLock(
-            lease["lock"], timeout=0.2
-        ):  # another process may be asking the same just now
+        with FileLock(lease["lock"], timeout=LOCK_WAIT):
             pass
     except Timeout:
         return True
@@ -84,12 +82,16 @@ def is_alive(lease: dict[str, Any] | None) -> bool:
 
 
 def requeue(study: optuna.Study, trial_id: int) -> None:
-    """Let a running trial wait again, with its number, seed and parameters, so that a launch trains it anew."""
+    """Return a running trial to WAITING; a launch then trains it again with the same seed."""
     study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 def requeue_dead(study: optuna.Study, exclude: str = "") -> list[FrozenTrial]:
-    """Give back every running trial whose launch is dead, and return them; the launch `exclude` is alive."""
+    """Requeue every running trial whose launch is dead, and return these trials.
+
+    Args:
+        exclude: id of a launch that is known to be alive.
+    """
     leases = study.user_attrs
     dead: dict[str, bool] = {exclude: False} if exclude else {}
     lost = []

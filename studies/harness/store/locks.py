@@ -7,17 +7,16 @@ from contextlib import contextmanager
 
 from filelock import FileLock
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 from studies.harness.store.paths import MLRUNS
 
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Hold a lock between the processes that share this mlruns/."""
+    """Let only one process at a time run the block, among those that share this mlruns/.
+
+    Args:
+        name: name of the lock; blocks with different names do not wait for each other.
+    """
     folder = MLRUNS / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):

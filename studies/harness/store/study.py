@@ -1,4 +1,4 @@
-"""Open a study: make it or take it up again, and refuse what would mix two different searches in one study."""
+"""Opens a study: creates or resumes it, and refuses to mix two different searches in one study."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from studies.harness.store.text import check_study_name
 
 
 def load_study(name: str, storage: str | None) -> optuna.Study:
-    """A study that exists, to be read.
+    """Load an existing study for reading.
+
+    Args:
+        name: name of the study.
+        storage: as in `open_storage`.
 
     Raises:
-        UserError: there is none of that name; one sentence that names those that exist.
+        UserError: the storage or the study does not exist; names the studies that do.
     """
     store = open_storage(storage, check_study_name(name), create=False)
     try:
@@ -44,69 +48,81 @@ def open_study(
     launched_with: dict[str, Any],
     first: dict[str, Any] | None,
 ) -> optuna.Study:
-    """Make a study, or take one up again.
+    """Create a study, or resume it if it exists.
 
     Args:
+        name: name of the study.
+        storage: as in `open_storage`.
         space: each parameter's range as JSON, from `search.spaces.describe`.
-        seed: of the study; None takes the stored one, or 0 for a new study.
-        launched_with: how the script was called (script, flags, names), to be kept with a new study.
-        first: parameters to try before the sampler proposes any.
+        base: the config whose fields the space replaces.
+        corpus: the words; the study stores their checksum.
+        seed: seed of the study; None means the stored one, or 0 for a new study.
+        pruner: Optuna's pruner for this launch.
+        launched_with: how the script was called (script, flags, names); stored with a new study.
+        first: parameters to try before the sampler proposes any; enqueued in a new study.
 
     Raises:
-        UserError: the study exists with another base config, space, data or seed; names what differs.
+        UserError: the study exists with another base config, space, data or seed; names the
+            differences.
     """
     store = open_storage(storage, check_study_name(name))
+    settings = {
+        "base": base.model_dump(exclude={"seed"}),
+        "space": space,
+        "data_sha256": corpus.sha256,
+    }
     with exclusive(f"ask-{name}"):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name=name, storage=store, direction="minimize", pruner=pruner, load_if_exists=True
         )
-        facts = {
-            "base": base.model_dump(exclude={"seed"}),
-            "space": space,
-            "data_sha256": corpus.sha256,
-        }
         if "base" in study.user_attrs:
-            _check_same(study, facts, seed)
-        else:
-            for key, value in {
-                **facts,
-                "seed": seed or 0,
-                "data": corpus.source,
-                **launched_with,
-            }.items():
-                study.set_user_attr(key, value)
-            if first is not None:
-                study.enqueue_trial(first, user_attrs={"origin": "the lecture's configuration"})
+            _check_same(study, settings, seed)
+            return study
+
+        attrs = {**settings, "seed": seed or 0, "data": corpus.source, **launched_with}
+        for key, value in attrs.items():
+            study.set_user_attr(key, value)
+        if first is not None:
+            study.enqueue_trial(first, user_attrs={"origin": "the lecture's configuration"})
     return study
 
 
-def _check_same(study: optuna.Study, facts: dict[str, Any], seed: int | None) -> None:
+def _check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) -> None:
+    """Refuse settings that differ from those the study was created with."""
     stored = dict(study.user_attrs)
-    stored["base"] = (
-        Config().model_dump(exclude={"seed"}) | stored["base"]
-    )  # fields that came later had their default
+    # A field that was added after the study was created had its default.
+    stored["base"] = Config().model_dump(exclude={"seed"}) | stored["base"]
+
     differences = []
     for table in ("base", "space"):
-        for key in sorted({*facts[table], *stored[table]}):
-            old, new = stored[table].get(key), facts[table].get(key)
+        for key in sorted({*settings[table], *stored[table]}):
+            old = stored[table].get(key)
+            new = settings[table].get(key)
             if old != new:
                 differences.append(f"{key} was {format_range(old)} and now is {format_range(new)}")
-    if stored["data_sha256"] != facts["data_sha256"]:
+    if stored["data_sha256"] != settings["data_sha256"]:
         differences.append("the file of words has changed")
     if seed is not None and seed != stored["seed"]:
         differences.append(f"seed was {stored['seed']} and now is {seed}")
+
     if differences:
         raise UserError(
-            f"study {study.study_name!r} was begun with other settings: {'; '.join(differences)}. Take the old "
-            "settings to go on with it, or another --study for a new one."
+            f"study {study.study_name!r} was begun with other settings: {'; '.join(differences)}. "
+            "Use the old settings to resume it, or another --study to start a new one."
         )
 
 
 def format_range(value: Any) -> str:
-    """A range as `0.001 to 1.0 (log)`; anything else as it is."""
+    """Return a range as text, for example `0.001 to 1.0 (log)`, and any other value unchanged.
+
+    Args:
+        value: a range as JSON, None for a parameter that is not searched, or a single value.
+    """
+    if value is None:
+        return "absent"
     if not (isinstance(value, str) and value.startswith("{")):
-        return "absent" if value is None else str(value)
+        return str(value)
     fields = json.loads(value)["attributes"]
     if "choices" in fields:
         return "one of " + "/".join(map(str, fields["choices"]))

@@ -6,32 +6,26 @@ import re
 
 from makemore.errors import UserError, one_line
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
 
 def check_study_name(name: str) -> str:
-    """Return the name.
+    """Return the name if it can be a file name and a tag on every system.
 
     Raises:
-        UserError: the name cannot be a file name and a tag everywhere; one sentence with the rule.
+        UserError: it cannot; the sentence states the rule.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         shown = name if len(name) <= 40 else name[:37] + "..."
         raise UserError(
-            f"study name {shown!r} cannot be used; take 1 to 100 of the characters a-z A-Z 0-9 . _ - and begin with a "
-            "letter or a digit."
+            f"study name {shown!r} cannot be used; take 1 to 100 of the characters "
+            "a-z A-Z 0-9 . _ - and begin with a letter or a digit."
         )
     return name
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown: the password, if it holds one, is replaced by ***, and so is a query's."""
-    url = re.sub(
-        r"(://[^/@\s:]*):\S*@", r"\1:***@", url
-    )  # up to the last @: a password may hold one, and a slash
+    """Return a URL, or a text with URLs, in which *** replaces each password and token."""
+    # The password ends at the last @: it may contain an @ or a slash.
+    url = re.sub(r"(://[^/@\s:]*):\S*@", r"\1:***@", url)
     return re.sub(r"(?i)([?&](?:password|token|secret|sslpassword)=)[^&\s]*", r"\1***", url)
 
 

@@ -1,4 +1,4 @@
-"""What is known of one trial: Optuna keeps it, the tracker projects it to MLflow, and reports read it."""
+"""Trials: the record of a training, how it is stored in Optuna, and which trials count or rank."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from makemore.config import Config, parse_config
 from makemore.engines import EvalPoint
 from makemore.errors import UserError
 
-# States in which a trial has a dev loss that counts.
+# Trials in these states have a dev loss.
 MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
-# What marks a trial that is trained after the search, beyond its total.
+# A follow-up trial has one of these user attributes: a seed repeat, or the rest of a pruned trial.
 FOLLOW_UP = frozenset({"repeat_of", "finishes"})
 
 
 @dataclass
 class TrialRecord:
-    """One trial, from its admission on.
+    """Everything known about one trial, from its start on.
 
     Attributes:
         number: Optuna's trial number.
+        config: the config that the trial trains.
         params: the searched parameters.
-        tags: what marks the trial: launch, retry_of, repeat_of, finishes, origin.
-        started: seconds since the epoch.
+        started: start of the training, in seconds since the epoch.
+        tags: labels in both stores: launch, retry_of, repeat_of, finishes, origin.
         points: evaluations so far.
-        times: when each was made, seconds since the epoch.
-        state: RUNNING, then COMPLETE, PRUNED, FAIL, or INTERRUPTED when it was given back.
-        reason: why it ended so: finished, pruned, diverged at step N, interrupted, out of time, or an engine's error.
+        times: time of each evaluation, in seconds since the epoch.
+        state: RUNNING, then COMPLETE, PRUNED or FAIL, or INTERRUPTED if the trial was requeued.
+        reason: why the trial ended: finished, pruned, diverged at step N, interrupted,
+            out of time, or the error of an engine.
         metrics: single numbers known at the end: seconds, n_params, and the diagnostics.
+        ended: end of the training, in seconds since the epoch.
     """
 
     number: int
@@ -50,11 +53,11 @@ class TrialRecord:
 
     @property
     def best(self) -> EvalPoint | None:
-        """The evaluation of lowest dev loss, or None before the first."""
+        """The evaluation with the lowest dev loss, or None before the first evaluation."""
         return min(self.points, key=lambda point: point.dev_loss, default=None)
 
     def summary(self) -> dict[str, Any]:
-        """What Optuna keeps of the trial beyond its parameters and its state, as JSON."""
+        """Return what Optuna stores of the trial besides its parameters and state, as JSON."""
         best = self.best
         return {
             "reason": self.reason,
@@ -72,29 +75,30 @@ class TrialRecord:
 
 
 def trial_seed(study_seed: int, number: int) -> int:
-    """The seed of a trial: another for each trial of a study, the same whenever that trial is trained."""
+    """Return the seed of a trial: different for each trial, the same each time it is trained."""
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
 
 
 def trial_config(study: optuna.Study, trial: FrozenTrial) -> Config:
-    """The config that a trial trained.
+    """Return the config that a trial trained.
 
     Raises:
-        UserError: the study was not made by this project.
+        UserError: another program created the study.
     """
     base = study.user_attrs.get("base")
     if base is None or "seed" not in trial.user_attrs:
         raise UserError(
-            f"study {study.study_name!r}: trial {trial.number} was not made by these study scripts."
+            f"study {study.study_name!r}: trial {trial.number} was not made by these study "
+            "scripts; name a study that was."
         )
-    return parse_config(
-        {**base, **trial.params, "seed": trial.user_attrs["seed"]}, f"trial {trial.number}"
-    )
+    values = {**base, **trial.params, "seed": trial.user_attrs["seed"]}
+    return parse_config(values, f"trial {trial.number}")
 
 
 def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
-    """The record of a finished trial, from what Optuna keeps."""
+    """Return the record of a finished trial, from what Optuna stores."""
     summary = trial.user_attrs.get("summary", {})
+    history = summary.get("history", [])
     started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
     ended = trial.datetime_complete.timestamp() if trial.datetime_complete else started
     return TrialRecord(
@@ -103,8 +107,8 @@ def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
         params=dict(trial.params),
         started=summary.get("started", started),
         tags=trial_tags(trial),
-        points=[EvalPoint(*row[:4]) for row in summary.get("history", [])],
-        times=[row[4] for row in summary.get("history", [])],
+        points=[EvalPoint(*row[:4]) for row in history],
+        times=[row[4] for row in history],
         state=trial.state.name,
         reason=summary.get("reason", trial.user_attrs.get("reason", "")),
         metrics=summary.get("metrics", {}),
@@ -113,13 +117,13 @@ def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
 
 
 def trial_tags(trial: FrozenTrial) -> dict[str, str]:
-    """What marks a trial in both stores."""
+    """Return the labels of a trial that both stores hold."""
     names = ("launch", "retry_of", "repeat_of", "finishes", "origin")
     return {name: str(trial.user_attrs[name]) for name in names if name in trial.user_attrs}
 
 
 def dev_loss(trial: FrozenTrial) -> float | None:
-    """The best dev loss that a trial reached, also of a pruned one; None when it was never evaluated."""
+    """Return the lowest dev loss of a complete or pruned trial, or None if it has none."""
     if trial.state not in MEASURED:
         return None
     value = trial.user_attrs.get("summary", {}).get("dev_loss")
@@ -127,33 +131,36 @@ def dev_loss(trial: FrozenTrial) -> float | None:
 
 
 def has_diverged(trial: FrozenTrial) -> bool:
-    """Whether a loss of the trial was not finite."""
+    """Return whether a loss of the trial became infinite or NaN."""
     return str(trial.user_attrs.get("summary", {}).get("reason", "")).startswith("diverged")
 
 
 def was_pruned_early(trial: FrozenTrial) -> bool:
-    """Whether the pruner ended the trial, which could go on."""
+    """Return whether the pruner stopped a trial that had not diverged and could train further."""
     return trial.state == TrialState.PRUNED and not has_diverged(trial)
 
 
 def is_follow_up(trial: FrozenTrial) -> bool:
-    """Whether a trial is trained after the search: a seed repeat of another, or another's way to its end."""
+    """Return whether a trial is a seed repeat, or finishes a pruned trial, after the search."""
     return not FOLLOW_UP.isdisjoint(trial.user_attrs)
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The measured trials, lowest dev loss first, of equals a complete one. Seed repeats are not among them."""
-    measured = (t for t in trials if dev_loss(t) is not None and "repeat_of" not in t.user_attrs)
+    """Return the trials with a dev loss, lowest first, without seed repeats.
+
+    Of two equal losses, that of a complete trial comes first.
+    """
+    measured = [t for t in trials if dev_loss(t) is not None and "repeat_of" not in t.user_attrs]
     return sorted(measured, key=lambda t: (dev_loss(t), t.state != TrialState.COMPLETE, t.number))
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards the study's total: all do that run or ended, but owed and replaced ones."""
+    """Running and finished trials count; follow-up and replaced trials do not."""
     if is_follow_up(trial) or "replaced" in trial.user_attrs:
         return False
     return trial.state != TrialState.WAITING
 
 
 def repeats_trial(trial: FrozenTrial, number: int) -> bool:
-    """Whether a trial is a seed repeat of another, which failed at most because it was replaced."""
+    """Return whether a trial is a seed repeat of trial `number` and was not replaced."""
     return trial.user_attrs.get("repeat_of") == number and "replaced" not in trial.user_attrs

@@ -1,1 +1,1 @@
-"""MLflow: sends trials there, checks and repairs what it holds, and starts its UI."""
+"""MLflow: sends trials to it, compares and repairs its runs, and serves its UI."""

@@ -1,6 +1,6 @@
-"""MLflow's store: reach it, make what is missing, and the writes and reads that the tracker and the doctor are made of.
+"""Connects to MLflow's tracking store, creates experiments, and finds experiments and runs.
 
-mlflow is imported late, since that takes about a second.
+Functions import mlflow themselves, because its import takes about a second.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ from __future__ import annotations
 import functools
 import glob
 import importlib.metadata
-import json
 import logging
-import math
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason, without_password
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The outbox does the waiting; mlflow's own retries would block for minutes on a server that is away.
+# The tracker tries again by itself; mlflow's own retries block for minutes if a server is down.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -35,90 +32,113 @@ VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 
 
 def default_tracking_uri() -> str:
-    """The SQLite database in mlruns/."""
+    """Return the URI of the SQLite database in mlruns/."""
     return f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
 
 
+def resolve_uri(uri: str | None) -> str:
+    """Return the tracking URI: the given one, MLFLOW_TRACKING_URI, or the database in mlruns/."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+
+
 def versions() -> dict[str, str]:
-    """Versions of this project and of what decides its numbers."""
+    """Return the versions of this project and of the libraries that decide its numbers."""
     return {name: importlib.metadata.version(name) for name in VERSIONS}
 
 
 def connect(uri: str | None) -> Any:
-    """An MlflowClient on a tracking store that answers.
+    """Return an MlflowClient for a tracking store that answers.
+
+    Args:
+        uri: as in `resolve_uri`. A missing SQLite database is created.
 
     Raises:
-        UserError: the store cannot be reached or made; one sentence, without the password.
+        UserError: the store cannot be reached or created; passwords are masked.
     """
     from mlflow import MlflowClient
 
-    # It logs the tables it makes, and with a traceback each error that is raised as well.
+    # mlflow logs each table that it creates, and the traceback of each error that it raises.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    uri = resolve_uri(uri)
     if "://" not in uri:
         raise UserError(
-            f"tracking URI {without_password(uri)!r} has no scheme; give sqlite:///PATH or the http:// address of a "
-            "server."
+            f"tracking URI {without_password(uri)!r} has no scheme; give sqlite:///PATH or the "
+            "http:// address of a server."
         )
-    with _one_sentence(uri):
-        if not uri.startswith("sqlite:///") or "?" in uri:
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-            return client
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive("mlflow"):  # processes that create the database together crash each other
-            if not path.exists():
-                _make_database(path)
-            # With WAL a commit need not reach the disk: a power cut may take the last ones back, and harms nothing.
-            _wait_less(path.absolute(), "NORMAL")
-            _check_room(path.parent)
-            # MLflow retries a database that it cannot open for 100 s; sqlite3 fails at once. While
-            # this connection is open, MLflow needs no further room to open the database.
-            with closing(sqlite3.connect(path)) as database:
-                # Persists in the file, and halves the time of each call.
-                database.execute("PRAGMA journal_mode=WAL")
-                client = MlflowClient(uri)
-                client.search_experiments(max_results=1)
+    with _reporting(uri):
+        if uri.startswith("sqlite:///") and "?" not in uri:
+            return _connect_sqlite(uri)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
         return client
 
 
+def _connect_sqlite(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive("mlflow"):  # processes that create the database together crash each other
+        if path.exists():
+            _check_database(path)
+        else:
+            _create_database(path)
+        # In WAL mode, NORMAL keeps the database consistent; a power cut may undo the last commits.
+        _set_synchronous(path.absolute(), "NORMAL")
+        _check_room(path.parent)
+        # MLflow retries a database that it cannot open for 100 s; sqlite3 fails at once. While this
+        # connection is open, MLflow needs no further room on the disk to open the database.
+        with closing(sqlite3.connect(path)) as database:
+            # Persists in the file, and halves the time of each call.
+            database.execute("PRAGMA journal_mode=WAL")
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+    return client
+
+
 def is_default(uri: str | None) -> bool:
-    """Whether a tracking URI, or without one the environment, leads to the SQLite database in mlruns/."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri()
+    """Return whether a tracking URI, as in `resolve_uri`, names the SQLite database in mlruns/."""
+    uri = resolve_uri(uri)
     path = Path(uri.removeprefix("sqlite:///"))
     return uri.startswith("sqlite:///") and path.absolute() == (MLRUNS / "mlflow.db").absolute()
 
 
 def check_default_store() -> None:
-    """Refuse a place that cannot hold the default store, in a millisecond; `connect` finds the rest, in seconds.
+    """Check in a millisecond whether mlruns/ can hold the default store.
+
+    `connect` finds the other errors, but takes seconds.
 
     Raises:
-        UserError: the folder cannot be written, or what stands there is no database; one sentence.
+        UserError: the folder is read-only, or mlflow.db is not a database.
     """
-    with _one_sentence(default_tracking_uri()):
+    with _reporting(default_tracking_uri()):
         path = MLRUNS / "mlflow.db"
         (MLRUNS / "locks").mkdir(parents=True, exist_ok=True)
         (MLRUNS / "locks" / "mlflow.lock").touch()
         if path.exists():
-            with closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA schema_version")
+            _check_database(path)
+
+
+def _check_database(path: Path) -> None:
+    """Raise sqlite3's error if a file is not a database; SQLAlchemy tries again for 100 s first."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA schema_version")
 
 
 @contextmanager
-def _one_sentence(uri: str) -> Iterator[None]:
+def _reporting(uri: str) -> Iterator[None]:
+    """Raise every error of the block as a UserError that names the store."""
     try:
         yield
-    except (
-        Exception
-    ) as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
+    # SQLAlchemy, requests and mlflow each raise their own exceptions, some with the password.
+    except Exception as error:
         raise UserError(
             f"MLflow at {without_password(uri)} does not answer: {reason(error)}"
         ) from None
 
 
 def _check_room(folder: Path) -> None:
-    """Write what SQLite needs to open a database; on a full disk it says only "disk I/O error".
+    """Write as much as SQLite needs to open a database; on a full disk SQLite gives no reason.
 
     Raises:
         OSError: the folder cannot be written; with the system's reason.
@@ -127,19 +147,19 @@ def _check_room(folder: Path) -> None:
         file.write(bytes(64 * 1024))
 
 
-def _make_database(path: Path) -> None:
-    """Have MLflow make its tables in a file beside `path`, and move it there once it is whole and on the disk.
+def _create_database(path: Path) -> None:
+    """Create MLflow's tables in a temporary file, and move it to `path` when it is complete.
 
-    MLflow makes them in some sixty migrations; a launch that is killed among them leaves no half of a database, and
-    the disk is waited for once instead of a few hundred times.
+    MLflow creates them in about sixty migrations. A launch that is killed in between leaves no
+    partial database, and the disk is waited for once instead of hundreds of times.
     """
     from mlflow import MlflowClient
 
     new = path.with_name(f".{path.name}.new").absolute()
-    for left in path.parent.glob(f"{glob.escape(new.name)}*"):  # by a kill, perhaps with a journal
+    for left in path.parent.glob(f"{glob.escape(new.name)}*"):  # from a killed launch
         left.unlink()
-    _wait_less(new, "OFF")
-    new.touch()  # fails at once where no file can be made
+    _set_synchronous(new, "OFF")
+    new.touch()  # fails at once if no file can be created
     try:
         MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
         with new.open("rb") as file:
@@ -150,13 +170,13 @@ def _make_database(path: Path) -> None:
 
 
 @functools.cache
-def _wait_less(path: Path, synchronous: str) -> None:
-    """Set how far SQLAlchemy's connections to a SQLite file wait for the disk: PRAGMA synchronous, FULL by default."""
+def _set_synchronous(path: Path, synchronous: str) -> None:
+    """Set PRAGMA synchronous, FULL by default, for connections to one SQLite file."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
     def set_pragma(connection: Any, _: Any) -> None:
-        # Other databases are connected to as well, Optuna's perhaps.
+        # This is called for every engine, for example Optuna's too.
         if isinstance(connection, sqlite3.Connection):
             if connection.execute("PRAGMA database_list").fetchone()[2] == os.path.realpath(path):
                 connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -165,10 +185,10 @@ def _wait_less(path: Path, synchronous: str) -> None:
 
 
 def get_experiment(client: Any, name: str) -> str:
-    """The id of the experiment of a study, made if missing.
+    """Return the id of an experiment, which is created if it is missing.
 
     Raises:
-        UserError: an experiment of that name was deleted; MLflow does not give such a name again.
+        UserError: an experiment of that name was deleted; MLflow does not allow the name again.
     """
     with exclusive("mlflow"):
         experiment = client.get_experiment_by_name(name)
@@ -178,19 +198,53 @@ def get_experiment(client: Any, name: str) -> str:
             return str(client.create_experiment(name, artifact_location=location))
     if experiment.lifecycle_stage != "active":
         raise UserError(
-            f"MLflow experiment {name!r} was deleted, and MLflow does not give its name again; take another --study, "
-            f"or restore it with: mlflow experiments restore -x {experiment.experiment_id}"
+            f"MLflow experiment {name!r} was deleted, and MLflow does not allow its name again; "
+            "take another --study, or restore it with: "
+            f"mlflow experiments restore -x {experiment.experiment_id}"
         )
     return str(experiment.experiment_id)
+
+
+def find_experiment(client: Any, name: str) -> Any:
+    """Return an experiment that exists.
+
+    Raises:
+        UserError: it does not exist; names the experiments that do.
+    """
+    experiments = {experiment.name: experiment for experiment in client.search_experiments()}
+    if name not in experiments:
+        known = sorted(experiments.keys() - {"Default"})  # MLflow creates Default by itself
+        raise UserError(
+            f"no study {name!r} in this MLflow store; it holds {', '.join(known) or 'none'}."
+        )
+    return experiments[name]
+
+
+def experiments_with_runs(client: Any) -> list[Any]:
+    """Return the experiments that have runs; the one with the newest run comes first."""
+    newest = []
+    for experiment in client.search_experiments():
+        for run in find_runs(client, experiment.experiment_id, most=1):
+            newest.append((run.info.start_time, experiment))
+    newest.sort(key=lambda pair: pair[0], reverse=True)
+    return [experiment for _, experiment in newest]
 
 
 def find_runs(
     client: Any, experiment_id: str, query: str = "", most: int | None = None, **tags: object
 ) -> list[Any]:
-    """The runs of an experiment that answer MLflow's `query` and carry all of these tags, newest first."""
-    query = " and ".join(
-        [query] * bool(query) + [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-    )
+    """Return the runs of an experiment, newest first.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: id of the experiment.
+        query: a filter in MLflow's syntax.
+        most: how many runs to return; None for all.
+        tags: values that the runs' tags must have.
+    """
+    conditions = [query] if query else []
+    conditions += [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    query = " and ".join(conditions)
     runs: list[Any] = []
     page = client.search_runs([experiment_id], query, max_results=min(most or 1000, 1000))
     while True:
@@ -198,70 +252,3 @@ def find_runs(
         if not page.token or (most is not None and len(runs) >= most):
             return runs[:most]
         page = client.search_runs([experiment_id], query, max_results=1000, page_token=page.token)
-
-
-def end_run(client: Any, run: Any, folder: Path | None) -> None:
-    """End a run that its launch left open; a parent run whose folder is there had come to its end."""
-    if folder is not None and folder.exists():
-        client.log_artifacts(run.info.run_id, str(folder))
-        client.set_terminated(run.info.run_id, "FINISHED")
-        shutil.rmtree(folder)
-        return
-    log_batch(client, run.info.run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
-    client.set_terminated(run.info.run_id, "KILLED")
-
-
-def artifact_store(client: Any, artifact_uri: str) -> Any:
-    """Where a run's artifacts are, without a look at the run, which `client.log_artifacts` takes first."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
-
-
-@functools.cache
-def context_tags() -> dict[str, str]:
-    """MLflow's own tags (user, source, git commit) and the versions of what decides the numbers."""
-    from mlflow.tracking.context.registry import resolve_tags
-
-    return {
-        **resolve_tags(),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-    }
-
-
-def log_batch(
-    client: Any,
-    run_id: str,
-    metrics: Sequence[tuple[str, float, int, float]] = (),
-    *,
-    params: dict[str, Any] | None = None,
-    tags: dict[str, str] | None = None,
-) -> None:
-    """Write metrics (key, value, step, seconds since the epoch), at most 1000 a call, with params and tags."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    rows = [
-        Metric(key, value, int(at * 1000), step)
-        for key, value, step, at in metrics
-        if math.isfinite(value)
-    ]
-    for first in range(0, max(1, len(rows)), 1000):
-        client.log_batch(
-            run_id,
-            metrics=rows[first : first + 1000],
-            params=[Param(key, str(value)) for key, value in (params or {}).items()]
-            if first == 0
-            else [],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()] if first == 0 else [],
-        )
-
-
-def log_inputs(client: Any, run_id: str, dataset: dict[str, str]) -> None:
-    """Write the dataset (name, sha256, source) as an input of a run."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": dataset["source"]})
-    data = Dataset(
-        name=dataset["name"], digest=dataset["sha256"][:32], source_type="local", source=source
-    )
-    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])

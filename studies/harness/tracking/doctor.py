@@ -1,4 +1,4 @@
-"""Optuna's store held against MLflow's: what differs, and how it is mended."""
+"""Compares Optuna's trials with MLflow's runs, and repairs what differs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.harness.store.launches import is_alive, requeue_dead
+from studies.harness.store.launches import Launch, is_alive, requeue_dead
 from studies.harness.store.trials import counts, dev_loss, trial_config
 from studies.harness.tracking.client import find_runs
 from studies.harness.tracking.fields import STATUS
 from studies.harness.tracking.recovery import any_folder, recover, restore
 from studies.harness.tracking.tracker import Tracker
 
-FINAL = ("COMPLETE", "PRUNED", "FAIL")
+FINAL = ("COMPLETE", "PRUNED", "FAIL")  # the tag `state` of a run whose trial has finished
+PATIENCE = 30.0  # seconds without progress after which a repair gives up
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that is not as it should be.
+    """One difference between the stores, or one trial that no launch will finish.
 
     Attributes:
-        kind: a few words that name the kind, the same for all of a kind.
-        detail: which trial or run, and what was found.
-        trial: number of the trial whose run is to be written anew, if that mends it.
-        runs: ids of MLflow runs to be deleted, if that mends it.
+        kind: name of the kind, in a few words.
+        detail: the trial or run, and the difference.
+        trial: number of the trial whose run the repair writes again, if it does.
+        runs: ids of the MLflow runs that the repair deletes.
     """
 
     kind: str
@@ -39,112 +40,155 @@ class Violation:
 
 
 def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) -> list[Violation]:
-    """Hold every trial against its run, and every run against its trial."""
+    """Compare every trial with its run, and every run with its trial.
+
+    Args:
+        study: the study.
+        client: an MlflowClient.
+        experiment_id: the study's experiment.
+        outbox: folder of the study for files that are not sent yet.
+    """
     trials = [t for t in study.get_trials(deepcopy=False) if "seed" in t.user_attrs]
-    by_trial: dict[int, list[Any]] = defaultdict(list)
-    strays = []
     known = {trial.number for trial in trials}
+    runs_of: dict[int, list[Any]] = defaultdict(list)
+    other_runs = []
     for run in find_runs(client, experiment_id):
         number = run.data.tags.get("trial")
         if number is None:
-            strays += _check_open_run(study, run)
-        elif int(number) not in known:
-            strays.append(
-                Violation(
-                    "run without trial",
-                    f"run {run.info.run_id} says trial {number}",
-                    runs=(run.info.run_id,),
-                )
-            )
+            other_runs += _check_parent_run(study, run)
+        elif int(number) in known:
+            runs_of[int(number)].append(run)
         else:
-            by_trial[int(number)].append(run)
-    found = [
-        v for trial in trials for v in _check_trial(study, client, trial, by_trial[trial.number])
-    ]
-    return [*found, *strays, *_check_duplicates(trials), *_check_outbox(study, outbox)]
+            run_id = run.info.run_id
+            detail = f"run {run_id} names trial {number}, which Optuna does not have"
+            other_runs.append(Violation("run without trial", detail, runs=(run_id,)))
+
+    found = []
+    for trial in trials:
+        found += _check_trial(study, client, trial, runs_of[trial.number])
+    return [*found, *other_runs, *_check_duplicates(trials), *_check_outbox(study, outbox)]
 
 
 def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -> None:
-    """Mend what can be mended; the tracker, not begun yet, is left with what is to be sent."""
+    """Requeue dead trials, write missing or different runs again, and delete surplus runs.
+
+    Args:
+        study: the study.
+        tracker: a tracker that has not begun; it gets the runs that must be sent.
+        violations: from `check`.
+    """
     requeue_dead(study)
     recover(tracker, study)
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for violation in violations:
         if violation.trial is not None and not any_folder(tracker, violation.trial):
             folder = restore(tracker, study, trials[violation.trial])
-            for (
-                run_id
-            ) in violation.runs:  # what the run to be replaced has of files goes to the new one
+            # The new run keeps the files of the run that it replaces.
+            for run_id in violation.runs:
                 tracker.client.download_artifacts(run_id, "", str(folder))
         for run_id in violation.runs:
             tracker.client.delete_run(run_id)
+
+
+def repair_and_send(
+    study: optuna.Study,
+    client: Any,
+    experiment_id: str,
+    outbox: Path,
+    violations: list[Violation],
+) -> None:
+    """Repair the stores as a launch of the study, and send the result to MLflow."""
+    launch = Launch.begin(study)
+    dataset = {
+        "name": study.user_attrs["data"],
+        "sha256": study.user_attrs["data_sha256"],
+        "source": "unknown",
+    }
+    tracker = Tracker(client, experiment_id, outbox, launch.id, dataset)
+    try:
+        repair(study, tracker, violations)
+        tracker.begin(f"repair {launch.id}", {"study": study.study_name, "launch": launch.id}, {})
+        tracker.finish_parent("FINISHED")
+        tracker.close(PATIENCE)
+    finally:
+        launch.end()
 
 
 def _check_trial(
     study: optuna.Study, client: Any, trial: FrozenTrial, runs: list[Any]
 ) -> list[Violation]:
     name = f"trial {trial.number}"
-    if trial.state == TrialState.RUNNING:
-        alive = is_alive(study.user_attrs.get(f"launch:{trial.user_attrs.get('launch')}"))
-        return [] if alive else [Violation("running, but its launch is dead", name)]
     if trial.state == TrialState.WAITING:
         return []
-    final = [
-        run for run in runs if run.data.tags.get("state") in FINAL and run.info.status != "RUNNING"
-    ]
-    if not final and is_alive(study.user_attrs.get(f"launch:{trial.user_attrs.get('launch')}")):
-        return []  # its launch is about to send it
+    launch = trial.user_attrs.get("launch")
+    if trial.state == TrialState.RUNNING:
+        if _is_alive(study, launch):
+            return []
+        detail = f"{name} is RUNNING, but no process trains it"
+        return [Violation("running trial of a dead launch", detail)]
+
+    final = [r for r in runs if r.data.tags.get("state") in FINAL and r.info.status != "RUNNING"]
     if not final:
-        return [Violation("trial without run", f"{name} is {trial.state.name}", trial.number)]
+        if _is_alive(study, launch):
+            return []  # the launch will send it
+        detail = f"{name} is {trial.state.name}, but MLflow has no finished run of it"
+        return [Violation("trial without run", detail, trial.number)]
+
     found = []
+    run = final[0]
     if len(final) > 1:
         surplus = tuple(run.info.run_id for run in final[1:])
-        found.append(
-            Violation("more than one finished run", f"{name} has {len(final)}", runs=surplus)
-        )
-    if differences := _differences(study, trial, final[0]):
-        found.append(
-            Violation(
-                "run differs",
-                f"{name}: {'; '.join(differences)}",
-                trial.number,
-                (final[0].info.run_id,),
-            )
-        )
-    elif missing := _missing_artifacts(client, trial, final[0]):
-        found.append(Violation("missing artifacts", f"{name}: {', '.join(missing)}"))
+        detail = f"{name} has {len(final)} finished runs"
+        found.append(Violation("more than one finished run", detail, runs=surplus))
+    if differences := _differences(study, trial, run):
+        detail = f"{name}: {'; '.join(differences)}"
+        found.append(Violation("run differs", detail, trial.number, (run.info.run_id,)))
+    elif missing := _missing_artifacts(client, trial, run):
+        detail = f"the run of {name} lacks {', '.join(missing)}"
+        found.append(Violation("missing artifacts", detail))
     return found
 
 
 def _differences(study: optuna.Study, trial: FrozenTrial, run: Any) -> list[str]:
+    """Return how a run differs from its trial, one sentence part for each value."""
     found = []
-    state = run.data.tags.get("state")
-    if state != trial.state.name or run.info.status != STATUS[trial.state.name]:
-        found.append(f"state {trial.state.name}, run {state} and {run.info.status}")
+    state = trial.state.name
+    run_state = run.data.tags.get("state")
+    if run_state != state or run.info.status != STATUS[state]:
+        found.append(f"state is {state} in Optuna, {run_state} ({run.info.status}) in MLflow")
     for key, value in trial_config(study, trial).model_dump().items():
-        if run.data.params.get(key) != str(value):
-            found.append(f"{key} {value}, run {run.data.params.get(key)}")
-    ours, theirs = dev_loss(trial), run.data.metrics.get("dev_loss")
-    if (ours is None) != (theirs is None) or (
-        ours is not None and not math.isclose(ours, theirs, rel_tol=1e-12)
-    ):
-        if trial.state != TrialState.FAIL:
-            found.append(f"dev_loss {ours}, run {theirs}")
+        run_value = run.data.params.get(key)
+        if run_value != str(value):
+            found.append(f"{key} is {value} in Optuna, {run_value} in MLflow")
+
+    loss = dev_loss(trial)
+    run_loss = run.data.metrics.get("dev_loss")
+    if trial.state != TrialState.FAIL and not _same_loss(loss, run_loss):
+        found.append(f"dev_loss is {loss} in Optuna, {run_loss} in MLflow")
     return found
+
+
+def _same_loss(first: float | None, second: float | None) -> bool:
+    """Return whether two losses agree to 12 digits, or are both absent."""
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=1e-12)
 
 
 def _missing_artifacts(client: Any, trial: FrozenTrial, run: Any) -> list[str]:
     if "restored" in run.data.tags:
-        return []  # it is known, and said on the run, that they are lost
-    expected = {"config.toml"} | ({"samples.txt"} if dev_loss(trial) is not None else set())
+        return []  # the run's tag says that they are lost
+    expected = {"config.toml"}
+    if dev_loss(trial) is not None:
+        expected.add("samples.txt")
     return sorted(expected - {item.path for item in client.list_artifacts(run.info.run_id)})
 
 
-def _check_open_run(study: optuna.Study, run: Any) -> list[Violation]:
-    launch = run.data.tags.get("launch", "")
-    if run.info.status != "RUNNING" or is_alive(study.user_attrs.get(f"launch:{launch}")):
+def _check_parent_run(study: optuna.Study, run: Any) -> list[Violation]:
+    if run.info.status != "RUNNING" or _is_alive(study, run.data.tags.get("launch", "")):
         return []
-    return [Violation("open run of a dead launch", f"run {run.info.run_name}")]
+    detail = f"run {run.info.run_name} is RUNNING, but its launch has ended"
+    return [Violation("open run of a dead launch", detail)]
 
 
 def _check_duplicates(trials: list[FrozenTrial]) -> list[Violation]:
@@ -152,15 +196,20 @@ def _check_duplicates(trials: list[FrozenTrial]) -> list[Violation]:
         tuple(sorted(trial.params.items())) for trial in trials if counts(trial) and trial.params
     )
     return [
-        Violation("parameters trained twice", f"{dict(params)}: {n} trials")
+        Violation("parameters trained twice", f"{n} trials have {dict(params)}")
         for params, n in seen.items()
         if n > 1
     ]
 
 
 def _check_outbox(study: optuna.Study, outbox: Path) -> list[Violation]:
-    waiting = [folder.name for folder in sorted(outbox.glob("[!.]*-*")) if folder.is_dir()]
-    dead = [
-        n for n in waiting if not is_alive(study.user_attrs.get(f"launch:{n.split('-', 1)[1]}"))
-    ]
-    return [Violation("not sent to MLflow", f"{len(dead)} folders in {outbox}")] if dead else []
+    folders = [folder.name for folder in outbox.glob("[!.]*-*") if folder.is_dir()]
+    unsent = [name for name in folders if not _is_alive(study, name.split("-", 1)[1])]
+    if not unsent:
+        return []
+    detail = f"{outbox.absolute()} holds files of {len(unsent)} runs from launches that have ended"
+    return [Violation("not sent to MLflow", detail)]
+
+
+def _is_alive(study: optuna.Study, launch: str | None) -> bool:
+    return is_alive(study.user_attrs.get(f"launch:{launch}"))

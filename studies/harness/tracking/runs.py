@@ -1,32 +1,52 @@
-"""Single MLflow runs that no study made: a range test, a retrained config. Written whole, once everything is known."""
+"""Writes MLflow runs: metrics, params, tags, dataset and artifacts; and whole runs without a study.
+
+Functions import mlflow themselves, because its import takes about a second.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
+import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from makemore.data import Corpus
 from makemore.errors import UserError
 from studies.harness.store.text import reason
-from studies.harness.tracking.client import context_tags, log_batch, log_inputs
+from studies.harness.tracking.client import versions
+
+if TYPE_CHECKING:
+    from makemore.data import Corpus
+
+MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
 
 def describe_data(corpus: Corpus, names: Path | None) -> dict[str, str]:
-    """The words as MLflow's dataset: name, sha256, source. `names` is their file, or None for the embedded names."""
+    """Return the words as a dataset for MLflow: name, sha256 and source.
+
+    Args:
+        corpus: the words.
+        names: the file of words, or None for the embedded names.
+    """
     source = str(names.absolute()) if names else f"makemore/{corpus.source}"
     return {"name": corpus.source, "sha256": corpus.sha256, "source": source}
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What is written of a run.
+    """The content of a run that is written at once.
 
     Attributes:
-        metrics: (key, value, step); what the compare page shall preselect comes first.
+        name: name of the run.
+        params: params of the run.
+        metrics: (key, value, step); the compare page preselects the first one.
+        tags: tags of the run.
         files: become the run's artifacts.
+        started: start of the run, in seconds since the epoch.
     """
 
     name: str
@@ -34,7 +54,7 @@ class FinishedRun:
     metrics: Sequence[tuple[str, float, int]]
     tags: dict[str, str] = field(default_factory=dict)
     files: Sequence[Path] = ()
-    started: float = field(default_factory=time.time)  # seconds since the epoch
+    started: float = field(default_factory=time.time)
 
 
 def log_run(
@@ -48,32 +68,113 @@ def log_run(
     """Write a finished run to MLflow, and return its id.
 
     Args:
-        dataset: as `describe_data` gives it.
-        parent_id: id of the run under which it stands.
+        client: an MlflowClient.
+        experiment_id: id of the experiment.
+        run: the content of the run.
+        dataset: from `describe_data`.
+        parent_id: id of the run to nest it under.
 
     Raises:
-        UserError: MLflow did not take it; one sentence.
+        UserError: MLflow refused the run or did not answer.
     """
-    tags = {
-        **context_tags(),
-        **run.tags,
-        **({"mlflow.parentRunId": parent_id} if parent_id else {}),
-    }
+    tags = {**context_tags(), **run.tags}
+    if parent_id:
+        tags["mlflow.parentRunId"] = parent_id
+    # One millisecond apart: tables show the latest value of a key.
     first = time.time() - len(run.metrics) / 1000
-    # One millisecond apart, so that the last value of a key at a step is the one that tables show.
     rows = [
         (key, value, step, first + i / 1000) for i, (key, value, step) in enumerate(run.metrics)
     ]
     try:
-        made = client.create_run(experiment_id, int(run.started * 1000), tags, run_name=run.name)
-        run_id = str(made.info.run_id)
+        created = client.create_run(experiment_id, int(run.started * 1000), tags, run_name=run.name)
+        run_id = str(created.info.run_id)
         log_batch(client, run_id, rows, params=run.params)
         log_inputs(client, run_id, dataset)
         for path in run.files:
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, "FINISHED")
-    except (
-        Exception
-    ) as error:  # SQLAlchemy, requests and mlflow each have their own, and some carry the password
+    # SQLAlchemy, requests and mlflow each raise their own exceptions, some with the password.
+    except Exception as error:
         raise UserError(f"MLflow did not take run {run.name!r}: {reason(error)}") from None
     return run_id
+
+
+def log_batch(
+    client: Any,
+    run_id: str,
+    metrics: Sequence[tuple[str, float, int, float]] = (),
+    *,
+    params: dict[str, Any] | None = None,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Write metrics, params and tags of a run; metrics that are not finite are left out.
+
+    Args:
+        client: an MlflowClient.
+        run_id: id of the run.
+        metrics: (key, value, step, seconds since the epoch).
+        params: params of the run, written as text.
+        tags: tags of the run.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    rows = [
+        Metric(key, value, int(at * 1000), step)
+        for key, value, step, at in metrics
+        if math.isfinite(value)
+    ]
+    client.log_batch(
+        run_id,
+        metrics=rows[:MAX_METRICS],
+        params=[Param(key, str(value)) for key, value in (params or {}).items()],
+        tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+    )
+    for first in range(MAX_METRICS, len(rows), MAX_METRICS):
+        client.log_batch(run_id, metrics=rows[first : first + MAX_METRICS], params=[], tags=[])
+
+
+def log_inputs(client: Any, run_id: str, dataset: dict[str, str]) -> None:
+    """Write the dataset (name, sha256, source) as an input of a run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = Dataset(
+        name=dataset["name"],
+        digest=dataset["sha256"][:32],
+        source_type="local",
+        source=json.dumps({"uri": dataset["source"]}),
+    )
+    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+
+def end_run(client: Any, run: Any, folder: Path | None) -> None:
+    """End a run that a dead launch left open.
+
+    Args:
+        client: an MlflowClient.
+        run: the MLflow run.
+        folder: outbox folder of a parent run; if it exists, the launch had finished its study.
+    """
+    run_id = run.info.run_id
+    if folder is not None and folder.exists():
+        client.log_artifacts(run_id, str(folder))
+        client.set_terminated(run_id, "FINISHED")
+        shutil.rmtree(folder)
+        return
+    log_batch(client, run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
+    client.set_terminated(run_id, "KILLED")
+
+
+def artifact_store(client: Any, artifact_uri: str) -> Any:
+    """Return the artifact repository of a run; `client.log_artifacts` would load the run first."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
+
+
+@functools.cache
+def context_tags() -> dict[str, str]:
+    """Return MLflow's own tags (user, source, git commit) and the versions of the libraries."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    shown = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return {**resolve_tags(), "versions": shown}

@@ -1,7 +1,7 @@
-"""What a study looks like in the MLflow UI: its saved views, and the note on its parent run.
+"""The look of a study in the MLflow UI: its saved views, and the links that open them.
 
-MLflow keeps a saved view as a tag of the experiment, in an undocumented format of its own (tried with 3.17). A browser
-that knows no view opens an experiment on a page about traces, so every link here names one.
+MLflow keeps a saved view as a tag of the experiment, in an undocumented format (tried with 3.17).
+Without a view, a browser opens an experiment on a page about traces, so each link names a view.
 """
 
 from __future__ import annotations
@@ -10,53 +10,76 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-TRIALS, CHARTS = "trials", "charts"  # ids of the two views
+# Ids of the two views, and their names in the UI.
+TRIALS = "trials"
+CHARTS = "charts"
 NAMES = {TRIALS: "Trials by dev loss", CHARTS: "Charts"}
+
 PREFIX = "mlflow.sharedViewState."
 # Without this kind an experiment opens on its traces.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-# No parent runs, no seed repeats, and no trials that were given back to be trained again.
+# Excludes parent runs, seed repeats and requeued trials.
 ONLY_TRIALS = "tags.trial IS NOT NULL and tags.repeat_of IS NULL and tags.state != 'INTERRUPTED'"
 METRICS = ("dev_loss", "train_loss", "n_params", "seconds")
-MOST_RUNS = 100  # in one picture
+MOST_RUNS = 100  # in one chart
 
 
 def experiment_tags(params: Sequence[str], now: int) -> dict[str, str]:
-    """The tags that give a study's experiment its views.
+    """Return the tags that give a study's experiment its views.
 
     Args:
         params: names of the searched parameters.
         now: milliseconds since the epoch.
     """
     states = {TRIALS: _state(params), CHARTS: {**_state(params), **_charts(params)}}
-    return {
-        **KIND,
-        **{
-            PREFIX + view: json.dumps(
-                {
-                    "name": NAMES[view],
-                    "createdAt": now,
-                    "updatedAt": now,
-                    "state": json.dumps(state),
-                }
-            )
-            for view, state in states.items()
-        },
-    }
+    tags = dict(KIND)
+    for view, state in states.items():
+        saved = {
+            "name": NAMES[view],
+            "createdAt": now,
+            "updatedAt": now,
+            "state": json.dumps(state),
+        }
+        tags[PREFIX + view] = json.dumps(saved)
+    return tags
 
 
 def view_link(base: str, experiment_id: str, view: str = TRIALS) -> str:
-    """The address of a view.
+    """Return the link to a view.
 
     Args:
-        base: the MLflow server, for example http://127.0.0.1:5000.
+        base: address of the MLflow server, for example http://127.0.0.1:5000.
+        experiment_id: id of the study's experiment.
+        view: TRIALS or CHARTS.
     """
-    link = f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    return f"{link}&viewStateShareKey={view}" + ("&compareRunsMode=CHART" if view == CHARTS else "")
+    link = f"{_runs_link(base, experiment_id)}&viewStateShareKey={view}"
+    return f"{link}&compareRunsMode=CHART" if view == CHARTS else link
+
+
+def experiment_links(base: str, experiment: Any) -> dict[str, str]:
+    """Return the links to an experiment by their labels: a study's views, or the runs of another.
+
+    Args:
+        base: address of the MLflow server.
+        experiment: the MLflow experiment.
+    """
+    experiment_id = experiment.experiment_id
+    if not is_study(experiment):
+        return {"Runs": _runs_link(base, experiment_id)}
+    return {NAMES[view]: view_link(base, experiment_id, view) for view in (TRIALS, CHARTS)}
+
+
+def is_study(experiment: Any) -> bool:
+    """Return whether an experiment has a study's saved views."""
+    return PREFIX + TRIALS in experiment.tags
+
+
+def _runs_link(base: str, experiment_id: str) -> str:
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
 def _state(params: Sequence[str]) -> dict[str, Any]:
-    """The table: ranked, with its columns; and all runs shown in charts, of which ten would be the default."""
+    """Return the ranked table with its columns; charts show all runs, instead of ten."""
     columns = [
         *(f"metrics.`{name}`" for name in METRICS),
         *(f"params.`{name}`" for name in params),
@@ -83,9 +106,9 @@ def _state(params: Sequence[str]) -> dict[str, Any]:
 
 
 def _charts(params: Sequence[str]) -> dict[str, Any]:
-    """The charts, in two sections; parallel coordinates take a whole row."""
+    """Return the charts in two sections; parallel coordinates take a whole row."""
     shared = {"runsCountToCompare": MOST_RUNS, "deleted": False, "isGenerated": False}
-    # What MLflow adds by itself, a chart for each metric, goes into a section of this name, which stays folded.
+    # MLflow adds a chart for each metric to the section "Model metrics", which stays folded.
     sections = [
         {
             "uuid": "wide",
@@ -105,29 +128,22 @@ def _charts(params: Sequence[str]) -> dict[str, Any]:
         },
         {"uuid": "rest", "name": "Model metrics", "display": False, "isReordered": False},
     ]
-    section = {"PARALLEL": "wide"}
+    charts = []
+    for i, card in enumerate(_cards(params)):
+        section = "wide" if card["type"] == "PARALLEL" else "pairs"
+        charts.append({"uuid": f"card-{i}", "metricSectionId": section, **shared, **card})
     return {
-        "compareRunCharts": [
-            {
-                "uuid": f"card-{i}",
-                "metricSectionId": section.get(card["type"], "pairs"),
-                **shared,
-                **card,
-            }
-            for i, card in enumerate(_cards(params))
-        ],
+        "compareRunCharts": charts,
         "compareRunSections": sections,
         "isAccordionReordered": True,
     }
 
 
 def _cards(params: Sequence[str]) -> list[dict[str, Any]]:
-    """Parallel coordinates, dev-loss curves, size against loss, lr by batch_size."""
+    """Return parallel coordinates, dev loss by step, dev loss by size, and lr by batch_size."""
     # The axes of MLflow's charts are linear.
     linear = ["log10_lr" if name == "lr" else name for name in params]
-    metric, param = (
-        lambda key, kind=kind: {"key": key, "type": kind} for kind in ("METRIC", "PARAM")
-    )
+    dev_loss = {"key": "dev_loss", "type": "METRIC"}
     cards: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
@@ -145,15 +161,15 @@ def _cards(params: Sequence[str]) -> list[dict[str, Any]]:
         },
         {
             "type": "SCATTER",
-            "xaxis": metric("n_params"),
-            "yaxis": metric("dev_loss"),
+            "xaxis": {"key": "n_params", "type": "METRIC"},
+            "yaxis": dev_loss,
         },
     ]
     if {"lr", "batch_size"} <= set(params):
         axes = {
-            "xaxis": param("log10_lr"),
-            "yaxis": param("batch_size"),
-            "zaxis": metric("dev_loss"),
+            "xaxis": {"key": "log10_lr", "type": "PARAM"},
+            "yaxis": {"key": "batch_size", "type": "PARAM"},
+            "zaxis": dev_loss,
         }
         cards.append({"type": "CONTOUR", "displayName": "lr and batch_size", **axes})
     return cards

@@ -1,4 +1,4 @@
-"""The saved views and the note, as text; tests/studies/test_browser.py shows what MLflow makes of them."""
+"""Saved views, links and the note as text; tests/studies/test_browser.py opens them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def state_of(view: str, params: list[str] = PARAMS) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("view", [TRIALS, CHARTS])
-def test_a_view_ranks_trials_by_dev_loss_and_shows_their_parameters(view: str) -> None:
+def test_views_rank_trials_and_show_their_parameters(view: str) -> None:
     state = state_of(view)
 
     assert state["orderByKey"] == "metrics.`dev_loss`" and state["orderByAsc"] is True
@@ -33,7 +33,7 @@ def test_a_view_ranks_trials_by_dev_loss_and_shows_their_parameters(view: str) -
     assert {"params.`lr`", "params.`block_size`", "tags.`state`", "tags.`reason`"} <= set(columns)
 
 
-def test_charts_use_linear_axes_and_know_their_sections() -> None:
+def test_charts_have_linear_axes_and_sections() -> None:
     state = state_of(CHARTS)
 
     cards, sections = state["compareRunCharts"], state["compareRunSections"]
@@ -44,7 +44,7 @@ def test_charts_use_linear_axes_and_know_their_sections() -> None:
     assert len({card["uuid"] for card in cards}) == len(cards)
 
 
-def test_a_contour_needs_both_of_its_parameters() -> None:
+def test_contour_needs_both_parameters() -> None:
     cards = state_of(CHARTS, ["lr", "n_hidden"])["compareRunCharts"]
 
     assert isinstance(cards, list) and "CONTOUR" not in {card["type"] for card in cards}
@@ -54,12 +54,13 @@ def test_links_name_the_view() -> None:
     base = "http://127.0.0.1:5000/"
 
     assert view_link(base, "7") == (
-        "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=trials"
+        "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
+        "&viewStateShareKey=trials"
     )
     assert view_link(base, "7", CHARTS).endswith("&viewStateShareKey=charts&compareRunsMode=CHART")
 
 
-def test_the_note_leads_with_the_score_and_holds_ranges_verdicts_and_commands() -> None:
+def test_note_has_score_ranges_verdicts_and_commands() -> None:
     trials = random_trials(60, lambda p: 2 + 0.5 / p["block_size"])
     study = make_study(trials)
     best = read_results(study).trials.iloc[0]
@@ -88,7 +89,7 @@ def test_the_note_leads_with_the_score_and_holds_ranges_verdicts_and_commands() 
     assert len(note) < 5000  # MLflow cuts a tag after 8000
 
 
-def test_the_note_of_an_empty_study_says_so() -> None:
+def test_note_of_an_empty_study_says_so() -> None:
     note = write_note(judge_study(read_results(make_study())), {}, "7")
 
     assert note.startswith("## made-up: no trial was measured") and "nan" not in note

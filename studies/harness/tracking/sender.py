@@ -1,0 +1,219 @@
+"""Sends trials to MLflow, one run at a time; the tracker calls it from its thread."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studies.harness.store.trials import TrialRecord
+from studies.harness.tracking.client import find_runs
+from studies.harness.tracking.fields import (
+    STATUS,
+    final_metrics,
+    point_metrics,
+    run_name,
+    run_params,
+)
+from studies.harness.tracking.runs import artifact_store, context_tags, log_batch, log_inputs
+
+
+@dataclass
+class PendingRun:
+    """A trial, and how much of it MLflow has.
+
+    Attributes:
+        record: the trial; the coordinator adds to it while it trains.
+        ended: the record is complete.
+        folder: outbox folder with the artifacts of an ended trial; None for a requeued trial.
+        run_id: id of the MLflow run, once it is known.
+        artifact_uri: where the run's artifacts are stored.
+        points_sent: how many evaluations MLflow has.
+        inputs_sent: MLflow has the params and the dataset.
+        sent: MLflow has everything of an ended trial.
+        uncertain: the last call failed, and MLflow may have stored some of it.
+    """
+
+    record: TrialRecord
+    ended: bool = False
+    folder: Path | None = None
+    run_id: str | None = None
+    artifact_uri: str = ""
+    points_sent: int = 0
+    inputs_sent: bool = False
+    sent: bool = False
+    uncertain: bool = False
+
+
+class Sender:
+    """Writes the runs of one launch to MLflow. Every method may raise what MLflow raises.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the study's experiment.
+        outbox: folder of the study for files that are not sent yet.
+        launch: id of this launch.
+        dataset: name, sha256 and source of the words.
+    """
+
+    def __init__(
+        self, client: Any, experiment_id: str, outbox: Path, launch: str, dataset: dict[str, str]
+    ) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.outbox = outbox
+        self.launch = launch
+        self.dataset = dataset
+        self.parent_id = ""
+
+    # ---- the parent run
+
+    def create_parent(self, name: str, tags: dict[str, str], params: dict[str, Any]) -> None:
+        """Create the parent run of this launch."""
+        run = self.client.create_run(
+            self.experiment_id, run_name=name, tags={**context_tags(), **tags}
+        )
+        self.parent_id = str(run.info.run_id)
+        log_inputs(self.client, self.parent_id, self.dataset)
+        log_batch(self.client, self.parent_id, params=params)
+
+    def send_best(self, rows: list[tuple[int, float, float]]) -> None:
+        """Send the lowest dev loss after each trial: (trial number, loss, seconds since the epoch).
+
+        The trial number is the step, so MLflow draws the progress of the search.
+        """
+        metrics = [("best_dev_loss", loss, number, at) for number, loss, at in rows]
+        log_batch(self.client, self.parent_id, metrics)
+
+    def end_parent(self, status: str, tags: dict[str, str]) -> None:
+        """Send the parent run's files and tags, and end it with an MLflow status."""
+        folder = self.outbox / f"parent-{self.launch}"
+        if folder.exists():
+            self.client.log_artifacts(self.parent_id, str(folder))
+        if tags:
+            log_batch(self.client, self.parent_id, tags=tags)
+        self.client.set_terminated(self.parent_id, status)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    # ---- the runs of trials
+
+    def send(self, run: PendingRun) -> None:
+        """Send the new data of a trial, and update `run`."""
+        record = run.record
+        ended = run.ended  # read once: the coordinator may end the trial during this call
+        if record.state == "INTERRUPTED" and run.run_id is None and not run.uncertain:
+            run.sent = True  # MLflow has no run of it, and needs none
+            return
+
+        tags = {"state": record.state, "reason": record.reason} if ended else {}
+        if self._open_run(run, tags):
+            tags = {}  # a new run already has them
+        elif ended:
+            tags["mlflow.runName"] = run_name(record)
+        assert run.run_id is not None
+        self._log_new(run, run.run_id, ended, tags)
+        if ended:
+            self._close_run(run, run.run_id)
+        run.uncertain = False
+        run.sent = ended
+
+    def _open_run(self, run: PendingRun, tags: dict[str, str]) -> bool:
+        """Find or create the run of a trial; return whether it was created, with these tags."""
+        may_exist = run.uncertain
+        run.uncertain = True
+        if run.run_id is not None:
+            return False
+        found = self._find(run.record) if may_exist else None
+        created = False
+        if found is None:
+            found = self._create(run.record, tags)
+            created = True
+        run.run_id = str(found.info.run_id)
+        run.artifact_uri = found.info.artifact_uri
+        return created
+
+    def _find(self, record: TrialRecord) -> Any:
+        """Return the run that an earlier call or launch created for a trial, or None."""
+        launch = record.tags["launch"]
+        found = find_runs(self.client, self.experiment_id, trial=record.number, launch=launch)
+        return found[0] if found else None
+
+    def _create(self, record: TrialRecord, tags: dict[str, str]) -> Any:
+        tags = {
+            **context_tags(),
+            **record.tags,
+            "trial": str(record.number),
+            "state": "RUNNING",
+            **tags,
+            "mlflow.parentRunId": self._parent_of(record),
+        }
+        return self.client.create_run(
+            self.experiment_id,
+            start_time=int(record.started * 1000),
+            run_name=run_name(record),
+            tags=tags,
+        )
+
+    def _parent_of(self, record: TrialRecord) -> str:
+        """Return the id of the run to nest a trial under.
+
+        A seed repeat goes under the run that it repeats, every other trial under the parent run of
+        the launch that trained it.
+        """
+        if "repeat_of" in record.tags:
+            repeated = find_runs(self.client, self.experiment_id, trial=record.tags["repeat_of"])
+            complete = [run for run in repeated if run.data.tags["state"] == "COMPLETE"]
+            if complete:
+                return str(complete[0].info.run_id)
+
+        launch = record.tags["launch"]
+        if launch == self.launch:
+            return self.parent_id
+        runs = find_runs(self.client, self.experiment_id, launch=launch)
+        parents = [run for run in runs if "trial" not in run.data.tags]
+        return str(parents[0].info.run_id) if parents else self.parent_id
+
+    def _log_new(self, run: PendingRun, run_id: str, ended: bool, tags: dict[str, str]) -> None:
+        """Send the new evaluations of a trial, and its params and dataset at the first call."""
+        record = run.record
+        points = list(zip(record.points, record.times, strict=False))
+        metrics = [
+            row for point, at in points[run.points_sent :] for row in point_metrics(point, at)
+        ]
+        params = None if run.inputs_sent else run_params(record)
+        if ended:
+            metrics += final_metrics(record)
+        if metrics or params or tags:
+            log_batch(self.client, run_id, metrics, params=params, tags=tags)
+        if not run.inputs_sent:
+            log_inputs(self.client, run_id, self.dataset)
+        run.points_sent = len(points)
+        run.inputs_sent = True
+
+    def _close_run(self, run: PendingRun, run_id: str) -> None:
+        """Send the artifacts of an ended trial, end its run, and remove its outbox folder."""
+        record = run.record
+        if run.folder is not None and run.folder.exists():
+            artifact_store(self.client, run.artifact_uri).log_artifacts(str(run.folder))
+        ended = record.ended or time.time()
+        self.client.set_terminated(run_id, STATUS[record.state], int(ended * 1000))
+        if run.folder is not None:
+            shutil.rmtree(run.folder, ignore_errors=True)
+
+    def drop_models(self, is_pending: Callable[[int], bool]) -> None:
+        """Delete the checkpoints that the outbox marks, except those of trials not sent yet.
+
+        Args:
+            is_pending: whether a trial, given by its number, is not sent yet.
+        """
+        for mark in sorted(self.outbox.glob("drop-*")):
+            number = int(mark.name.removeprefix("drop-"))
+            if is_pending(number):
+                continue  # its artifacts must arrive first
+            for run in find_runs(self.client, self.experiment_id, trial=number):
+                store = artifact_store(self.client, run.info.artifact_uri)
+                store.delete_artifacts("model.safetensors")
+            mark.unlink()

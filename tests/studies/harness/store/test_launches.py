@@ -1,0 +1,116 @@
+"""Launches: signs of life, and the requeue of trials whose launch died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from studies.harness.store.launches import STALE, Launch, is_alive, requeue, requeue_dead
+from tests.conftest import ROOT
+
+PROGRAM = """
+import time, optuna
+from studies.harness.store.launches import Launch
+launch = Launch.begin(optuna.create_study())
+print(launch._lock.lock_file, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    monkeypatch.chdir(tmp_path)
+    return optuna.create_study(storage=optuna.storages.InMemoryStorage())
+
+
+def lease_of(launch: Launch) -> dict[str, Any]:
+    lease: dict[str, Any] = launch.study.user_attrs[f"launch:{launch.id}"]
+    return lease
+
+
+def running_trial(study: optuna.Study, launch: str) -> int:
+    """Start a trial of a launch, and return its number."""
+    trial = study.ask()
+    trial.set_user_attr("launch", launch)
+    return trial.number
+
+
+def test_launch_is_alive_until_it_ends(study: optuna.Study) -> None:
+    launch = Launch.begin(study)
+    lease = lease_of(launch)
+    assert is_alive(lease)
+
+    launch.end()
+
+    assert not is_alive(lease)
+    assert not is_alive(None)
+
+
+def test_killed_launch_is_dead(study: optuna.Study) -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stdout
+        lock = process.stdout.readline().strip()
+        lease = {"host": socket.gethostname(), "lock": lock, "seen": time.time()}
+        assert is_alive(lease)
+        os.kill(process.pid, signal.SIGKILL)
+
+    assert not is_alive(lease)
+    # Its lock file is removed.
+    assert not Path(lock).exists()
+
+
+@pytest.mark.parametrize(("silence", "alive"), [(0, True), (STALE - 5, True), (STALE + 5, False)])
+def test_launch_on_another_host_lives_by_its_heartbeat(silence: float, alive: bool) -> None:
+    lease = {"host": "another", "lock": "/absent", "seen": time.time() - silence}
+
+    assert is_alive(lease) is alive
+
+
+def test_heartbeats_are_not_written_too_often(study: optuna.Study) -> None:
+    launch = Launch.begin(study)
+    first = lease_of(launch)["seen"]
+
+    launch.beat()
+    assert lease_of(launch)["seen"] == first
+
+    launch._last_beat = 0.0
+    launch.beat()
+    assert lease_of(launch)["seen"] > first
+    launch.end()
+
+
+def test_requeued_trial_waits_with_its_number(study: optuna.Study) -> None:
+    trial = study.ask()
+
+    requeue(study, trial._trial_id)
+
+    assert study.trials[0].state == TrialState.WAITING
+    assert study.ask().number == 0
+
+
+def test_only_trials_of_dead_launches_are_requeued(study: optuna.Study) -> None:
+    alive = Launch.begin(study)
+    ended = Launch.begin(study)
+    numbers = {name: running_trial(study, name) for name in (alive.id, ended.id, "unknown", "own")}
+    ended.end()
+
+    requeued = requeue_dead(study, exclude="own")
+
+    assert [trial.number for trial in requeued] == [numbers[ended.id], numbers["unknown"]]
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["RUNNING", "WAITING", "WAITING", "RUNNING"]
+    alive.end()

@@ -1,0 +1,139 @@
+"""The doctor: each kind of damage is found by its name, and repaired."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from studies.harness.store.paths import MLRUNS
+from studies.harness.store.study import load_study
+from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.doctor import Violation, check
+
+DOCTOR = "studies/doctor.py"
+
+
+@pytest.fixture
+def study(launch: Callable[..., int]) -> Any:
+    """A study of two complete trials whose stores agree."""
+    assert launch(trials=2, prune=False) == 0
+    assert violations() == []
+    return load_study("small", None)
+
+
+def violations() -> list[Violation]:
+    client = connect(None)
+    outbox = MLRUNS / "outbox" / "small"
+    return check(load_study("small", None), client, get_experiment(client, "small"), outbox)
+
+
+def kinds() -> list[str]:
+    return [violation.kind for violation in violations()]
+
+
+def run_of(trial: int) -> Any:
+    client = connect(None)
+    return find_runs(client, get_experiment(client, "small"), trial=trial)[0]
+
+
+def test_agreement_is_said_in_one_sentence(study: Any, run_file: Any) -> None:
+    ran = run_file(DOCTOR, "small")
+
+    assert (ran.code, ran.out.splitlines()) == (
+        0,
+        [
+            "Study small: 2 complete.",
+            "Optuna and MLflow agree: each finished trial has one run, with its values.",
+        ],
+    )
+
+
+def test_deleted_run_is_written_again(study: Any, run_file: Any) -> None:
+    connect(None).delete_run(run_of(1).info.run_id)
+    [violation] = violations()
+    assert violation.kind == "trial without run"
+    assert violation.detail == "trial 1 is COMPLETE, but MLflow has no finished run of it"
+
+    ran = run_file(DOCTOR, "small", "--repair", "--json")
+
+    assert ran.code == 0 and "Repaired 1 of 1." in ran.err
+    assert ran.json == {"study": "small", "clean": True, "violations": []}
+    # The run says that Optuna has no copy of its files.
+    assert "the checkpoint and the samples are lost" in run_of(1).data.tags["restored"]
+
+
+def test_run_with_other_values_is_replaced(study: Any, run_file: Any) -> None:
+    client = connect(None)
+    run = run_of(1)
+    client.log_metric(run.info.run_id, "dev_loss", 9.0, step=10_000)
+    client.set_tag(run.info.run_id, "state", "PRUNED")
+    loss = study.trials[1].value
+
+    [violation] = violations()
+
+    assert violation.kind == "run differs"
+    assert violation.detail == (
+        "trial 1: state is COMPLETE in Optuna, PRUNED (FINISHED) in MLflow; "
+        f"dev_loss is {loss} in Optuna, 9.0 in MLflow"
+    )
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+    assert run_of(1).info.run_id != run.info.run_id
+
+
+def test_missing_artifacts_are_listed_but_not_repaired(study: Any, run_file: Any) -> None:
+    shutil.rmtree(run_of(0).info.artifact_uri.removeprefix("file://"))
+
+    ran = run_file(DOCTOR, "small")
+
+    assert ran.code == 1
+    assert "  missing artifacts: the run of trial 0 lacks config.toml, samples.txt" in ran.out
+    assert run_file(DOCTOR, "small", "--repair", "--json").json["clean"] is False
+
+
+def test_surplus_and_unknown_runs_are_deleted(study: Any, run_file: Any) -> None:
+    client = connect(None)
+    experiment_id = get_experiment(client, "small")
+    for trial in (1, 99):
+        tags = {"trial": str(trial), "state": "COMPLETE"}
+        made = client.create_run(experiment_id, start_time=1, tags=tags)
+        client.set_terminated(made.info.run_id, "FINISHED")
+
+    assert kinds() == ["more than one finished run", "run without trial"]
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+
+
+def test_leftovers_of_a_dead_launch_are_found_and_repaired(study: Any, run_file: Any) -> None:
+    trial = study.ask()
+    trial.set_user_attr("seed", 1)
+    trial.set_user_attr("launch", "dead")
+    client = connect(None)
+    tags = {"launch": "dead"}
+    client.create_run(get_experiment(client, "small"), run_name="small dead", tags=tags)
+    (Path("mlruns/outbox/small") / "00002-dead").mkdir()
+
+    assert kinds() == [
+        "running trial of a dead launch",
+        "open run of a dead launch",
+        "not sent to MLflow",
+    ]
+    ran = run_file(DOCTOR, "small", "--repair")
+    assert ran.code == 0, ran.out
+    assert load_study("small", None).trials[2].state == TrialState.WAITING
+
+
+def test_parameters_trained_twice_are_found(study: Any) -> None:
+    study.add_trial(study.trials[1])
+
+    assert "parameters trained twice" in kinds()
+
+
+def test_unknown_study_is_refused(workdir: Path, run_file: Any) -> None:
+    assert run_file(DOCTOR, "mlp").refusal == (
+        f"no study 'mlp' in {workdir}/mlruns/optuna; run the command from the folder that holds "
+        "mlruns/, or give --storage."
+    )

@@ -1,0 +1,60 @@
+"""Writing MLflow runs: metrics, params, tags, files and the dataset."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from makemore.errors import UserError
+from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.runs import FinishedRun, log_batch, log_run
+
+DATASET = {"name": "words", "sha256": "0" * 64, "source": "words.txt"}
+
+
+def test_infinite_metrics_are_left_out(workdir: Path) -> None:
+    client = connect(None)
+    run_id = client.create_run(get_experiment(client, "mlp")).info.run_id
+
+    log_batch(client, run_id, [("a", 1.0, 0, 1.0), ("b", math.inf, 0, 1.0), ("c", math.nan, 0, 1)])
+
+    assert client.get_run(run_id).data.metrics == {"a": 1.0}
+
+
+def test_more_than_a_thousand_metrics_are_written(workdir: Path) -> None:
+    client = connect(None)
+    run_id = client.create_run(get_experiment(client, "mlp")).info.run_id
+
+    rows = [("loss", float(step), step, 1.0) for step in range(2001)]
+    log_batch(client, run_id, rows, params={"lr": 0.1}, tags={"state": "RUNNING"})
+
+    assert len(client.get_metric_history(run_id, "loss")) == 2001
+    run = client.get_run(run_id)
+    assert run.data.params == {"lr": "0.1"} and run.data.tags["state"] == "RUNNING"
+
+
+def test_whole_run_has_its_files_dataset_and_parent(workdir: Path) -> None:
+    client = connect(None)
+    experiment_id = get_experiment(client, "mlp")
+    (workdir / "notes.txt").write_text("notes")
+    metrics = [("dev_loss", 2.3, 1), ("dev_loss", 2.2, 1)]
+    run = FinishedRun("one", {"lr": 0.1}, metrics, files=[workdir / "notes.txt"])
+
+    run_id = log_run(client, experiment_id, run, DATASET, parent_id="parent")
+
+    written = client.get_run(run_id)
+    assert written.info.status == "FINISHED"
+    assert written.data.tags["mlflow.parentRunId"] == "parent"
+    assert written.inputs.dataset_inputs[0].dataset.name == "words"
+    assert [item.path for item in client.list_artifacts(run_id)] == ["notes.txt"]
+    # Of two values at one step, tables show the later one.
+    assert written.data.metrics == {"dev_loss": 2.2}
+
+
+def test_refused_run_is_named_in_one_sentence(workdir: Path) -> None:
+    client = connect(None)
+
+    with pytest.raises(UserError, match="MLflow did not take run 'one': "):
+        log_run(client, "404", FinishedRun("one", {}, []), DATASET)
