@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines.cpu.engine import CpuEngine, Slot
-from studies.harness.search import launch as launch_module
+from studies.harness.search import session as launch_module
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.text import without_password
@@ -171,7 +171,7 @@ def test_a_signal_ends_cleanly_and_the_study_goes_on(
     process.send_signal(number)
     code, out, err = finish(process, timeout=30)
     assert code == 130 and "Traceback" not in err
-    assert "the same command goes on from here" in out
+    assert "run the same command again to continue" in out
     # What ran waits to be run again, and its run says why it ended.
     assert TrialState.RUNNING not in trial_states("mlp", storage)
     client = connect(None)
