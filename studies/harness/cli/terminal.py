@@ -140,17 +140,16 @@ def _explain_numbers(
         kinds.append(f"{repeats} seed repeat{'s' if repeats > 1 else ''}")
     if others:
         kinds.append(f"{others} other uncounted trial{'s' if others > 1 else ''}")
-    return [
-        f"Trial {highest} has a number above {total - 1}: {' and '.join(kinds)} came before it."
-    ]
+    came_before = " and ".join(kinds)
+    return [f"Trial {highest} has a number above {total - 1}: {came_before} came before it."]
 
 
 def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
     """Return the sentences about this launch: its counts and its time."""
     if not outcome["ended_now"] and outcome["trials"] >= args.trials:
         return [
-            f"Study {args.study} already has {outcome['trials']} of {args.trials} trials; give a "
-            "larger --trials to continue it."
+            f"Study {args.study} already has {outcome['trials']} trials; give a larger --trials to "
+            "continue it."
         ]
     slots = outcome["slots"]
     busy = min(1.0, outcome["train_s"] / max(1e-9, slots * outcome["wall_s"]))
@@ -170,13 +169,14 @@ def _how_to_continue(
     if n_trials < args.trials:
         end = f"Stopped at {n_trials} of {args.trials} trials"
         if outcome["timed_out"]:
-            end = f"The time limit of {args.minutes:g} minutes ended the search after {n_trials} trials"
+            limit = f"The time limit of {args.minutes:g} minutes"
+            end = f"{limit} ended the search after {n_trials} trials"
         sentences.append(f"{end}; run the same command again to continue.")
     if best and was_pruned_early(best[0]):
         step = best[0].user_attrs["summary"]["history"][-1][0]
         sentences.append(
-            f"The best trial was pruned at step {step:,}; the same command with --trials {n_trials} "
-            "--finish-best trains it to its end."
+            f"The best trial was pruned at step {step:,}; the same command with --trials "
+            f"{n_trials} --finish-best trains it to its end."
         )
     return sentences
 

@@ -1,7 +1,7 @@
 """The loop of a study: ask, admit, advance, report, prune, tell.
 
-One thread of one process owns Optuna's ask and tell. Meanwhile the engine trains in its own threads,
-and the tracker writes to MLflow in another one.
+One thread of one process owns Optuna's ask and tell. Meanwhile the engine trains in its own
+threads, and the tracker writes to MLflow in another one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Coordinator:
         Trials that are still running then are requeued for the next launch.
 
         Raises:
-            Exception: a bug in the trainer, after finished trials are stored and the others requeued.
+            Exception: a bug in the trainer. Finished trials are stored and the others requeued.
         """
         best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
         self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
@@ -212,7 +212,7 @@ class Coordinator:
 
         self._tell(active, state)
         self.n_ended += 1
-        # Only now: if anything above fails, the trial is still among the running ones, and requeued.
+        # Only now: if anything above fails, the trial still counts as running, and is requeued.
         del self._running[slot]
         if measured and "repeat_of" not in record.tags:
             self._keep_if_best(record, result.model)

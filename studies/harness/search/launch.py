@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from makemore.cli import INTERRUPTED
 from makemore.config import Config
 from studies.harness.cli.args import StudyArgs, announcement, check_args
 from studies.harness.search.pruners import default_pruner
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from studies.harness.search.spaces import Space
 
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
-INTERRUPTED = 130  # exit code: Ctrl-C or SIGTERM
 
 
 def run_study(

@@ -39,7 +39,7 @@ class Active:
     """A trial that was asked for and is or will be trained.
 
     Attributes:
-        reported_step: last step that an earlier, interrupted training of this trial reported, or -1.
+        reported_step: last step that an earlier, interrupted training of it reported, or -1.
     """
 
     trial: optuna.Trial
@@ -55,8 +55,8 @@ class TrialQueue:
     Attributes:
         total: total trials of the study, earlier launches included.
         seed: seed of the study.
-        make_sampler: seed -> sampler. Each trial has its own sampler, seeded by the study's seed and
-            the trial's number, so an interrupted study continues as if it had not stopped.
+        make_sampler: seed -> sampler. Each trial has its own sampler, seeded by the study's seed
+            and the trial's number, so an interrupted study continues as if it had not stopped.
         exhausted: the sampler proposes only parameters that were trained already.
         closed: only follow-up trials are still handed out.
     """
@@ -119,7 +119,10 @@ class TrialQueue:
         return trial
 
     def _requeue_orphans(self) -> bool:
-        """Requeue trials of crashed launches; checked every few seconds. Returns whether any were."""
+        """Requeue trials of crashed launches; returns whether there were any.
+
+        It checks at most once every few seconds.
+        """
         if time.monotonic() - self._orphans_checked < ORPHAN_CHECK:
             return False
         self._orphans_checked = time.monotonic()

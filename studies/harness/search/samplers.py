@@ -17,8 +17,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
-# Number of spread trials. With fewer, TPE has too little to learn from. With more, the search spends
-# steps in poor regions.
+# Number of spread trials. With fewer, TPE has too little to learn from. With more, the search
+# spends steps in poor regions.
 SPREAD = 16
 
 

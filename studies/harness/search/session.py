@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from makemore.data import Corpus, load_corpus
 from makemore.engines import Engine, make_engine, resolve_device
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import StudyArgs, count_slots, launched_with
+from studies.harness.cli.script import clean_stop
 from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
@@ -176,7 +173,7 @@ def train(
 ) -> int:
     """Run the coordinator, and write the end of the study. Returns how many runs were not sent."""
     max_steps = coordinator.queue.base.max_steps
-    with _signals(coordinator):
+    with clean_stop(coordinator.interrupt):
         try:
             with progress.live(stores.study, args.trials, max_steps, args.minutes) as on_event:
                 coordinator.on_event = on_event
@@ -206,30 +203,6 @@ def _end_tracking(
         tracker.finish_parent("FAILED" if failed else "FINISHED")
         unsent = tracker.close(args.patience)
     return unsent
-
-
-@contextmanager
-def _signals(coordinator: Coordinator) -> Iterator[None]:
-    """End the study cleanly at the first SIGINT or SIGTERM, and at once at the second."""
-    signums = (signal.SIGINT, signal.SIGTERM)
-
-    def stop(number: int, frame: object) -> None:
-        for signum in signums:
-            signal.signal(signum, lambda *_: os._exit(130))
-        coordinator.interrupt()
-
-    # Python delivers signals to the main thread only.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [signal.signal(signum, stop) for signum in signums]
-    try:
-        yield
-    finally:
-        for signum, handler in zip(signums, before, strict=True):
-            # After an interruption only the interpreter's exit is left. It takes a second and must
-            # not fail because of another signal.
-            signal.signal(signum, signal.SIG_IGN if coordinator.interrupted else handler)
 
 
 # ---- print

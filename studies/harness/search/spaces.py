@@ -22,8 +22,8 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     """Return the distribution of each parameter that the space suggests.
 
     Raises:
-        UserError: the space sets fields that it does not suggest, or changes a suggested value. Then
-            a trial's parameters would not reproduce its config.
+        UserError: the space sets fields that it does not suggest, or changes a suggested value.
+            Then a trial's parameters would not reproduce its config.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -36,14 +36,14 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
         expected = suggested.model_dump()
         changed = [key for key, value in config.model_dump().items() if value != expected[key]]
         raise UserError(
-            f"the search space changes {', '.join(sorted(changed))} without suggesting it; put fixed "
-            "fields into the base config, and name each suggested parameter as its field."
+            f"the search space changes {', '.join(sorted(changed))} without suggesting it; put "
+            "fixed fields into the base config, and name each suggested parameter as its field."
         )
     return probe.distributions
 
 
 def describe(space: Space, base: Config) -> dict[str, str]:
-    """Return each parameter's range as JSON, to store with a study and compare at the next launch."""
+    """Return each parameter's range as JSON, to be stored and compared at the next launch."""
     return {name: distribution_to_json(d) for name, d in sorted(distributions(space, base).items())}
 
 

@@ -22,7 +22,7 @@ SAMPLE_LENGTH = 24  # characters; an untrained model would seldom end a word
 
 @dataclass
 class TrialFiles:
-    """Writes a trial's files to the outbox, and drops checkpoints of trials that are no longer best.
+    """Writes a trial's files to the outbox, and drops the checkpoints of trials that fell behind.
 
     Attributes:
         keep_models: number of best trials that keep their checkpoint.
@@ -71,7 +71,11 @@ class TrialFiles:
         return folder
 
     def _is_kept(self, record: TrialRecord) -> bool:
-        """Rank the trial, drop the checkpoints beyond `keep_models`; returns whether it keeps its own."""
+        """Rank the trial and drop the checkpoints beyond `keep_models`.
+
+        Returns:
+            Whether the trial keeps its own checkpoint.
+        """
         assert record.best is not None
         bisect.insort(self._kept, (record.best.dev_loss, record.number))
         for _, number in self._kept[self.keep_models :]:
