@@ -65,7 +65,7 @@ class StudyArgs:
     seed: Annotated[int | None, Parameter(group=STUDY)] = None
     """Seed of the study. Default: 0, or the stored one of a study that exists."""
     prune: Annotated[bool, Parameter(group=STUDY)] = True
-    """Stop trials early if their dev loss is worse than the median at the same step."""
+    """Stop trials early if other trials have lower dev losses at the same step."""
     repeats: Annotated[int, Parameter(group=STUDY)] = 3
     """Extra seeds for each of the 3 best trials, to measure noise and confirm the winner."""
     finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False
