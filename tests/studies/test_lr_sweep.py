@@ -16,7 +16,7 @@ from makemore.cli import parse_args
 from makemore.config import Config
 from makemore.data import load_corpus
 from makemore.lr_sweep import DEFAULT_RULE, RULES, lr_range_test
-from studies.harness.search.lr_audit import N_SEEDS
+from studies.harness.search.learning_rate.audit import N_SEEDS
 from studies.harness.search.samplers import EvenSampler
 from studies.harness.store.study import load_study
 from studies.harness.tracking.client import connect, find_runs, get_experiment

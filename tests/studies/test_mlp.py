@@ -14,7 +14,7 @@ from makemore.cli import parse_args
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.lr_sweep import lr_range_test
-from studies.harness.search.lr_range import decade_around_suggestion
+from studies.harness.search.learning_rate.range_test import decade_around_suggestion
 from studies.harness.store.study import load_study
 from studies.mlp import BASE, LECTURE, Args
 
@@ -84,7 +84,7 @@ def test_the_lectures_rate_is_tried_first_only_if_it_lies_inside(
     mlp: Mlp, monkeypatch: pytest.MonkeyPatch, lo: float, hi: float, first: float | None
 ) -> None:
     monkeypatch.setattr(
-        "studies.harness.search.lr_range.decade_around_suggestion", lambda config, corpus: (lo, hi)
+        "studies.harness.search.learning_rate.range_test.decade_around_suggestion", lambda config, corpus: (lo, hi)
     )
     assert mlp("--lr-from-sweep", "--trials", 2).code == 0
     trials = load_study("mlp", None).get_trials()

@@ -10,7 +10,7 @@ from makemore.data import Corpus
 from makemore.engines.base import DIVERGED_LOSS
 from makemore.lr_sweep import DEFAULT_RULE, RULES, lr_range_test
 from makemore.trainer import Diverged, train
-from studies.harness.search.lr_audit import (
+from studies.harness.search.learning_rate.audit import (
     MODELS,
     N_LRS,
     N_SEEDS,
