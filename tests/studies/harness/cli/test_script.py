@@ -93,18 +93,17 @@ def test_flags_reproduce_the_arguments() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_calls_interrupt(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     calls: list[int] = []
     try:
         with clean_stop(lambda: calls.append(1)):
             os.kill(os.getpid(), number)
         assert calls == [1]
-        # The interpreter's exit is not disturbed by another signal.
+        # Another signal must not disturb the interpreter's exit.
         assert signal.getsignal(number) == signal.SIG_IGN
     finally:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, before if signum == number else signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def test_handlers_return_after_a_block_without_signals() -> None:
