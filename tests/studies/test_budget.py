@@ -46,7 +46,8 @@ class PrunesTheTwelfth(optuna.pruners.BasePruner):
 @pytest.fixture
 def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Move the clock an hour ahead once the pruner was asked 60 times."""
-    asked, monotonic = [0], time.monotonic
+    asked = [0]
+    monotonic = time.monotonic
 
     class Clock(optuna.pruners.BasePruner):
         def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
@@ -101,7 +102,9 @@ def test_follow_ups_are_trained_before_trials_beyond_the_total(
 def test_time_limit_does_not_apply_to_seed_repeats(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    passed, monotonic, enqueue = [0.0], time.monotonic, TrialQueue.enqueue_repeats
+    passed = [0.0]
+    monotonic = time.monotonic
+    enqueue = TrialQueue.enqueue_repeats
 
     def enqueue_late(self: TrialQueue, best: int, repeats: int) -> None:
         passed[0] = 3600.0
@@ -128,11 +131,9 @@ def test_finished_trial_without_a_lower_loss_ranks_first() -> None:
         state=TrialState.PRUNED,
         user_attrs={"summary": {"dev_loss": 1.0, "reason": "diverged at step 9"}},
     )
-    assert (
-        was_pruned_early(study.trials[0])
-        and not was_pruned_early(study.trials[1])
-        and not was_pruned_early(diverged)
-    )
+    assert was_pruned_early(study.trials[0])
+    assert not was_pruned_early(study.trials[1])
+    assert not was_pruned_early(diverged)
 
 
 def test_only_repeats_are_trained_after_the_time_limit(launch: Launcher, time_passes: None) -> None:
@@ -180,10 +181,9 @@ def test_pruned_best_trial_is_trained_to_its_end(
     assert (finished.user_attrs["finishes"], finished.state) == (best.number, TrialState.COMPLETE)
     assert (finished.params, finished.user_attrs["seed"]) == (best.params, best.user_attrs["seed"])
     # It repeats the same training and continues it. It is beyond the total, and the best trial.
-    shown = best.intermediate_values
-    assert {step: finished.intermediate_values[step] for step in shown} == shown and len(
-        finished.intermediate_values
-    ) == 10
+    losses = finished.intermediate_values
+    assert len(losses) == 10
+    assert {step: losses[step] for step in best.intermediate_values} == best.intermediate_values
     assert (outcome["trials"], outcome["best_trial"]) == (12, finished.number)
     runs = find_runs(
         connect(None), get_experiment(connect(None), "small"), trial=str(finished.number)

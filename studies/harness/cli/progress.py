@@ -119,7 +119,7 @@ class _Tally:
         return sum(self.counts.values())
 
     def add(self, record: TrialRecord) -> None:
-        """Count what is new in a record."""
+        """Count the new steps and the new state of a record."""
         step = record.points[-1].step if record.points else 0
         self.steps += step - self.last_step.get(record.number, 0)
         self.last_step[record.number] = step

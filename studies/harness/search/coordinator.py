@@ -81,7 +81,7 @@ class Coordinator:
         Trials that are still running then are requeued for the next launch.
 
         Raises:
-            Exception: a bug in the trainer. Finished trials are stored and the others requeued.
+            Exception: a bug in the trainer. Finished trials are stored, unfinished ones requeued.
         """
         best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
         self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)

@@ -40,7 +40,7 @@ def run_study(
     Args:
         space: (trial, base) -> Config; suggests the searched fields.
         base: the fixed fields. max_steps and eval_interval are replaced, from `args.steps`.
-        first: parameters of the first trial; the sampler proposes the others.
+        first: parameters of the first trial; the sampler proposes the later ones.
         make_sampler: seed -> sampler; by default TPE.
         pruner: by default the median pruner.
         evaluations: evaluations of each trial, evenly spaced.

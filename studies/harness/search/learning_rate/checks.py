@@ -11,7 +11,7 @@ from studies.harness.store.text import check_study_name
 # makemore.lr_sweep.MIN_POINTS; repeated here because that module imports torch.
 MIN_RANGE_STEPS = 10
 
-# The flags that an audit reads. It has its own models and ranges, so the others have no effect.
+# The flags that an audit reads. It has its own models and ranges, so no other flag has an effect.
 AUDIT_FLAGS = frozenset(
     "audit json names range_steps seed steps stop study tracking_uri workers".split()
 )

@@ -1,4 +1,4 @@
-"""The flags of a study: what a launch keeps, and which script runs."""
+"""The flags that a study keeps, the name of the running script, and the first line of output."""
 
 from __future__ import annotations
 

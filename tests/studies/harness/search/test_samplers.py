@@ -1,4 +1,4 @@
-"""The samplers: what the first trials cover, and which trial takes which point."""
+"""Samplers: Optuna's contract, the spread of the first trials, and reproducible points."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_space_of_finished_trials_replaces_a_missing_attribute() -> None:
     study = optuna.create_study()
     params = propose(study, SPREAD)
 
-    # The first trial shows the space; the others are spread: one point in each sixteenth.
+    # The first trial shows the space. Each later one is alone in its sixteenth of the range.
     d: Any = SPACE["lr"]
     shares = [np.log(p["lr"] / d.low) / np.log(d.high / d.low) for p in params[1:]]
     assert len({int(share * SPREAD) for share in shares}) == SPREAD - 1
