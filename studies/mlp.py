@@ -1,4 +1,4 @@
-"""Search the lecture's model: learning rate, block size, embedding dimension, hidden width and batch size.
+"""Search the lecture's model: learning rate, block size, embedding, hidden width, batch size.
 
 SGD with the lecture's step schedule. The lecture's own configuration is the first trial.
 Copy this file to search something else: change the space, the base and the defaults.
@@ -6,10 +6,12 @@ Copy this file to search something else: change the space, the base and the defa
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from makemore.cli import SWITCH
 from makemore.config import Config
 from studies.harness.cli.args import StudyArgs, check_args
 from studies.harness.cli.script import run_script
@@ -41,8 +43,8 @@ class Args(StudyArgs):
 
     trials: int = 32
     steps: int = 5000
-    lr_from_sweep: bool = False
-    """Narrow lr to the decade around a range test's suggestion. Off: it is too low for large batches."""
+    lr_from_sweep: Annotated[bool, SWITCH] = False
+    """Narrow lr to the decade around a range test's suggestion; too low for large batches."""
 
 
 def main(args: Args) -> int:
@@ -55,13 +57,15 @@ def main(args: Args) -> int:
 
 
 def _run_narrowed(args: Args) -> int:
+    check_args(args)
+    print("Running a range test to narrow lr.", file=sys.stderr, flush=True)
+
     from makemore.data import load_corpus
     from makemore.lr_sweep import DEFAULT_RULE
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.search.launch import run_study
-    from studies.harness.search.lr_range import decade_around_suggestion
+    from studies.harness.search.learning_rate.range_test import decade_around_suggestion
 
-    check_args(args)
     lo, hi = decade_around_suggestion(BASE.replace(**LECTURE), load_corpus(args.names))
     sentence = f"A range test narrows lr to {lo:g} to {hi:g}, by the rule {DEFAULT_RULE}."
     say(make_console(stderr=True), sentence)

@@ -35,7 +35,7 @@ def space(trial: Trial, base: Config) -> Config:
 
 @dataclass(kw_only=True)
 class Args(StudyArgs):
-    """Search eight parameters for the lowest dev loss; by default for ten minutes."""
+    """Search eight parameters for the lowest dev loss, by default for ten minutes."""
 
     trials: int = 10_000
     minutes: float | None = 10.0
@@ -44,14 +44,19 @@ class Args(StudyArgs):
 
 
 def main(args: Args) -> int:
-    """Run the study: a quarter of the trials continues at 10% of the steps, a quarter of those at 40%."""
-    from optuna.pruners import SuccessiveHalvingPruner
-
+    """Run the study. Returns the exit code."""
     from studies.harness.search.launch import run_study
+    from studies.harness.search.pruners import halving_pruner
     from studies.harness.search.samplers import SpreadThenTPE
 
-    pruner = SuccessiveHalvingPruner(min_resource=max(1, args.steps // 10), reduction_factor=4)
-    return run_study(args, space, BASE, pruner=pruner, make_sampler=SpreadThenTPE, evaluations=20)
+    return run_study(
+        args,
+        space,
+        BASE,
+        make_sampler=SpreadThenTPE,
+        pruner=halving_pruner(args.steps),
+        evaluations=20,
+    )
 
 
 if __name__ == "__main__":

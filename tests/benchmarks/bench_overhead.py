@@ -25,7 +25,7 @@ from makemore.data import Corpus
 from makemore.engines import Envelope, EvalPoint, Outcome, TrainResult
 from makemore.model import MLP
 from studies import mlp
-from studies.harness.search import launch, queue
+from studies.harness.search import launch, queue, session
 from studies.harness.tracking import tracker
 
 
@@ -126,8 +126,8 @@ def main() -> None:
     def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> NoEngine:
         return NoEngine(corpus, capacity)
 
-    launch.make_engine = make
-    launch.terminal.print_end = lambda *_: None
+    session.make_engine = make
+    session.terminal.print_end = lambda *_: None
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
         one = measure(1, Path(folder) / "one")

@@ -89,23 +89,23 @@ def time_one_study(trials: int, steps: int) -> None:
     clock, begun = Clock(), time.perf_counter()
     with clock.activity("imports"):
         from studies import mlp
-        from studies.harness.search import coordinator, launch
+        from studies.harness.search import coordinator, launch, session, trial_files
 
     files = "a trial's samples, checkpoint and diagnostics"
     ours, theirs = coordinator.Coordinator, tracker.Tracker
     for owner, name, label in (
         (queue.TrialQueue, "next", "Optuna: ask"),
         (ours, "_handle", "Optuna: report and tell"),
-        (ours, "_write_files", files),
+        (trial_files.TrialFiles, "write", files),
         (coordinator, "diagnose", files),
         (ours, "_advance", "idle: waiting for the slots"),
-        (launch, "finish_study", "report and pictures"),
+        (session, "finish_study", "report and pictures"),
         (theirs, "wait_until_open", "idle: waiting for MLflow"),
         (theirs, "close", "idle: waiting for MLflow"),
         (slot.Slot, "train", "training"),
         (slot.Slot, "evaluate", "evaluation"),
-        (launch, "connect", "MLflow: import, and its database"),
-        (launch, "recover", "MLflow: what earlier launches left"),
+        (session, "connect", "MLflow: import, and its database"),
+        (session, "recover", "MLflow: what earlier launches left"),
         (theirs, "_send_all", "MLflow: sending"),
     ):
         clock.time_calls(owner, name, label)

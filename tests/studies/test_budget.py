@@ -1,8 +1,9 @@
-"""A search by the clock, and the best trial trained to its end: what they leave in both stores."""
+"""Searches with a time limit, and the best trial trained to its end, in both stores."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from makemore.errors import UserError
 from studies.harness.search.queue import TrialQueue
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
@@ -35,7 +37,7 @@ def violations(study: str) -> list[str]:
 
 
 class PrunesTheTwelfth(optuna.pruners.BasePruner):
-    """Prunes the twelfth trial, here the best, at its ninth evaluation of ten."""
+    """Prunes the twelfth trial, which is the best one, at its ninth evaluation of ten."""
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         return trial.number == 11 and len(trial.intermediate_values) == 9
@@ -43,8 +45,9 @@ class PrunesTheTwelfth(optuna.pruners.BasePruner):
 
 @pytest.fixture
 def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour passes when the pruner was asked 60 times."""
-    asked, monotonic = [0], time.monotonic
+    """Move the clock an hour ahead once the pruner was asked 60 times."""
+    asked = [0]
+    monotonic = time.monotonic
 
     class Clock(optuna.pruners.BasePruner):
         def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
@@ -55,7 +58,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.harness.search.launch.default_pruner", Clock)
 
 
-def test_the_clock_ends_a_search_and_what_ran_waits_for_the_next(
+def test_trials_cut_off_by_the_limit_resume_at_the_next_launch(
     launch: Launcher, capsys: pytest.CaptureFixture[str], time_passes: None
 ) -> None:
     assert launch(trials=100_000, minutes=59.0, json=True) == 0
@@ -77,29 +80,31 @@ def waiting(study: str) -> list[int]:
     return [t.number for t in load_study(study, None).get_trials() if t.state == TrialState.WAITING]
 
 
-@pytest.mark.parametrize("owed", [{"repeats": 1}, {"finish_best": True}])
-def test_what_is_owed_is_trained_without_what_waits_beyond_the_total(
-    launch: Launcher, time_passes: None, owed: dict[str, Any]
+@pytest.mark.parametrize("follow_up", [{"repeats": 1}, {"finish_best": True}])
+def test_follow_ups_are_trained_before_trials_beyond_the_total(
+    launch: Launcher, time_passes: None, follow_up: dict[str, Any]
 ) -> None:
     assert launch(trials=100_000, minutes=59.0) == 0
-    before, left = load_study("small", None).get_trials(), waiting("small")
+    before = load_study("small", None).get_trials()
+    left = waiting("small")
     ended = len(before) - len(left)
     assert left
 
-    assert launch(trials=ended, **owed) == 0
+    assert launch(trials=ended, **follow_up) == 0
     assert waiting("small") == left
     after = load_study("small", None).get_trials()[len(before) :]
     best = ranked(before)
-    expected = (
-        [t.number for t in best[:3]] if "repeats" in owed else []
-    )  # the best was not pruned: it has its end
+    # The best trial was not pruned, so there is nothing to finish.
+    expected = [t.number for t in best[:3]] if "repeats" in follow_up else []
     assert [t.user_attrs["repeat_of"] for t in after] == expected and violations("small") == []
 
 
-def test_the_clock_is_that_of_the_search_alone(
+def test_time_limit_does_not_apply_to_seed_repeats(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    passed, monotonic, enqueue = [0.0], time.monotonic, TrialQueue.enqueue_repeats
+    passed = [0.0]
+    monotonic = time.monotonic
+    enqueue = TrialQueue.enqueue_repeats
 
     def enqueue_late(self: TrialQueue, best: int, repeats: int) -> None:
         passed[0] = 3600.0
@@ -114,7 +119,7 @@ def test_the_clock_is_that_of_the_search_alone(
     assert not last_json(capsys)["timed_out"] and violations("small") == []
 
 
-def test_a_trial_that_brought_nothing_more_is_finished_for_good() -> None:
+def test_finished_trial_without_a_lower_loss_ranks_first() -> None:
     study = optuna.create_study()
     for state, marks in ((TrialState.PRUNED, {}), (TrialState.COMPLETE, {"finishes": 0})):
         attrs = {"summary": {"dev_loss": 2.0, "reason": ""}, "seed": 1, **marks}
@@ -126,16 +131,12 @@ def test_a_trial_that_brought_nothing_more_is_finished_for_good() -> None:
         state=TrialState.PRUNED,
         user_attrs={"summary": {"dev_loss": 1.0, "reason": "diverged at step 9"}},
     )
-    assert (
-        was_pruned_early(study.trials[0])
-        and not was_pruned_early(study.trials[1])
-        and not was_pruned_early(diverged)
-    )
+    assert was_pruned_early(study.trials[0])
+    assert not was_pruned_early(study.trials[1])
+    assert not was_pruned_early(diverged)
 
 
-def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
-    launch: Launcher, time_passes: None
-) -> None:
+def test_only_repeats_are_trained_after_the_time_limit(launch: Launcher, time_passes: None) -> None:
     assert launch(trials=100_000, minutes=59.0, repeats=1) == 0
     trials = load_study("small", None).get_trials()
     best = ranked(trials)[:3]
@@ -149,23 +150,27 @@ def test_repeats_follow_a_search_that_the_clock_ended_and_no_other_trial_does(
     assert violations("small") == []
 
 
-def test_minutes_are_a_positive_number(launch: Launcher) -> None:
+def test_minutes_must_be_positive(launch: Launcher) -> None:
     for minutes in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="--minutes must be greater than 0"):
+        with pytest.raises(UserError, match="--minutes must be greater than 0"):
             launch(minutes=minutes)
     assert not Path("mlruns/optuna").exists()
 
 
-def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
+def test_pruned_best_trial_is_trained_to_its_end(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("studies.harness.search.launch.default_pruner", PrunesTheTwelfth)
+    monkeypatch.setattr(sys, "argv", ["small.py"])  # the report proposes this script's command
     flags = {"trials": 12, "workers": 1, "steps": 200}
     assert launch(**flags) == 0
     best = ranked(load_study("small", None).get_trials())[0]
     assert best.state == TrialState.PRUNED
-    told = "The best trial was pruned at step 180; the same command with --trials 12 --finish-best trains it to its end."
-    assert told in capsys.readouterr().out
+    sentence = (
+        "The best trial was pruned at step 180; the same command with --trials 12 --finish-best "
+        "trains it to its end."
+    )
+    assert sentence in capsys.readouterr().out
 
     assert "--trials 12 --finish-best" in Path("mlruns/reports/small.html").read_text()
 
@@ -175,11 +180,10 @@ def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     finished = trials[-1]
     assert (finished.user_attrs["finishes"], finished.state) == (best.number, TrialState.COMPLETE)
     assert (finished.params, finished.user_attrs["seed"]) == (best.params, best.user_attrs["seed"])
-    # It is the same training, further on, beyond the total of trials, and the study's best.
-    shown = best.intermediate_values
-    assert {step: finished.intermediate_values[step] for step in shown} == shown and len(
-        finished.intermediate_values
-    ) == 10
+    # It repeats the same training and continues it. It is beyond the total, and the best trial.
+    losses = finished.intermediate_values
+    assert len(losses) == 10
+    assert {step: losses[step] for step in best.intermediate_values} == best.intermediate_values
     assert (outcome["trials"], outcome["best_trial"]) == (12, finished.number)
     runs = find_runs(
         connect(None), get_experiment(connect(None), "small"), trial=str(finished.number)
@@ -188,5 +192,6 @@ def test_the_best_trial_that_was_pruned_is_trained_to_its_end(
     assert violations("small") == []
     assert "--finish-best" not in Path("mlruns/reports/small.html").read_text()
 
-    assert launch(**flags, finish_best=True) == 0  # nothing is owed any more
+    # Nothing is left to finish.
+    assert launch(**flags, finish_best=True) == 0
     assert len(load_study("small", None).get_trials()) == len(trials)

@@ -1,23 +1,21 @@
-"""The range test as a script, and the sweep that trains with each learning rate."""
+"""The range test as a script, the audit of its rules, and the sweep of whole trainings."""
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 
 from makemore.cli import parse_args
 from makemore.config import Config
 from makemore.data import load_corpus
-from makemore.lr_sweep import DEFAULT_RULE, RULES, lr_range_test
-from studies.harness.search.lr_audit import N_SEEDS
-from studies.harness.search.samplers import EvenSampler
+from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, lr_range_test
+from studies.harness.search.learning_rate.audit import N_SEEDS
+from studies.harness.search.learning_rate.checks import MIN_RANGE_STEPS
 from studies.harness.store.study import load_study
 from studies.harness.tracking.client import connect, find_runs, get_experiment
 from studies.lr_sweep import Args
@@ -30,18 +28,7 @@ Sweep = Callable[..., Any]
 @pytest.fixture
 def sweep(names: Path, run_file: Any) -> Sweep:
     """Run the script on a small model."""
-    model = (
-        "--n-embd",
-        2,
-        "--n-hidden",
-        16,
-        "--batch-size",
-        16,
-        "--block-size",
-        4,
-        "--init",
-        "kaiming",
-    )
+    model = "--n-embd 2 --n-hidden 16 --batch-size 16 --block-size 4 --init kaiming".split()
     return lambda *flags: run_file(SWEEP, "--names", names, *model, *flags)
 
 
@@ -57,9 +44,7 @@ def artifacts(run: Any) -> set[str]:
 # ---- the range test
 
 
-def test_the_range_test_prints_saves_and_logs_what_the_function_finds(
-    sweep: Sweep, names: Path
-) -> None:
+def test_range_test_prints_and_logs_its_suggestions(sweep: Sweep, names: Path) -> None:
     ran = sweep("--range-steps", 80, "--lo", 0.002, "--hi", 2, "--seed", 5, "--json")
     config = Config(n_embd=2, n_hidden=16, batch_size=16, block_size=4, init="kaiming", seed=5)
     expected = lr_range_test(config, load_corpus(names), lo=0.002, hi=2, n_steps=80)
@@ -70,7 +55,7 @@ def test_the_range_test_prints_saves_and_logs_what_the_function_finds(
     )
     assert found["suggestions"] == {rule: expected.suggest(rule) for rule in RULES}
     assert Path(found["picture"]).read_bytes().startswith(PNG)
-    # Each rule stands in the terminal with its reading.
+    # The terminal shows each rule with its suggestion.
     lines = {
         line.split()[0]: line.split()[1] for line in ran.err.splitlines() if line.startswith("  ")
     }
@@ -98,11 +83,9 @@ def test_the_range_test_prints_saves_and_logs_what_the_function_finds(
     assert run.inputs.dataset_inputs[0].dataset.digest == load_corpus(names).sha256[:32]
 
 
-def test_a_minimum_at_the_edge_is_said_and_the_next_command_repeats_the_flags(
-    sweep: Sweep, names: Path
-) -> None:
+def test_edge_is_reported_and_next_command_repeats_flags(sweep: Sweep, names: Path) -> None:
     ran = sweep("--range-steps", 60, "--lo", 1e-5, "--hi", 1e-3, "--prune")
-    assert "the edge of the range; a wider one (--lo, --hi) may say more" in ran.out
+    assert "at the edge of the range; give a wider range with --lo and --hi." in ran.out
     command = next(line for line in ran.out.splitlines() if "--trials 16" in line)
     flags = shlex.split(command.split("studies/lr_sweep.py")[1], comments=True)
     assert parse_args(Args, flags) == Args(
@@ -111,12 +94,12 @@ def test_a_minimum_at_the_edge_is_said_and_the_next_command_repeats_the_flags(
     )  # fmt: skip
 
 
-def test_the_stop_can_be_left_out(sweep: Sweep) -> None:
+def test_range_test_can_run_without_the_stop(sweep: Sweep) -> None:
     flags = ("--range-steps", 300, "--hi", 1e3, "--json")
     stopped, whole = sweep(*flags), sweep(*flags, "--no-stop")
     assert stopped.json["stopped_at"] < 1e3 and whole.json["stopped_at"] is None
     assert "where the loss blew up" in stopped.err and "where the loss blew up" not in whole.err
-    # It goes on where the other ended, and MLflow says which it was.
+    # It continues where the other one ended, and MLflow records which one it was.
     runs = {
         run.data.params["stop"]: run
         for run in find_runs(connect(None), whole.json["mlflow_experiment_id"])
@@ -131,7 +114,7 @@ def test_the_stop_can_be_left_out(sweep: Sweep) -> None:
 # ---- the audit of the rules
 
 
-def test_the_audit_prints_and_logs_each_rules_regret(run_file: Any, names: Path) -> None:
+def test_audit_prints_and_logs_each_rules_regret(run_file: Any, names: Path) -> None:
     ran = run_file(
         SWEEP, "--names", names, "--audit", "--steps", 8, "--range-steps", 12, "--json", "--seed", 3
     )
@@ -154,7 +137,7 @@ def test_the_audit_prints_and_logs_each_rules_regret(run_file: Any, names: Path)
         means, key=means.__getitem__
     )
     assert (
-        f"Least regret, by the mean over the models of the median: {found['least_regret']};"
+        f"Lowest regret, by the mean over the models of the median: {found['least_regret']};"
         in ran.err
     )
     # MLflow holds one finished run with the same figures.
@@ -173,41 +156,14 @@ def test_the_audit_prints_and_logs_each_rules_regret(run_file: Any, names: Path)
 
 
 def test_each_learning_rate_is_trained_and_drawn(sweep: Sweep) -> None:
-    first = sweep(
-        "--trials",
-        5,
-        "--steps",
-        20,
-        "--lo",
-        0.01,
-        "--hi",
-        10,
-        "--study",
-        "lrs",
-        "--json",
-        "--workers",
-        2,
-    )
+    flags = "--steps 20 --lo 0.01 --hi 10 --study lrs --json --workers 2".split()
+    first = sweep("--trials", 5, *flags)
     assert (first.code, first.json["trials"], first.json["pruned"]) == (0, 5, 0)
     before = [trial.params["lr"] for trial in load_study("lrs", None).get_trials()]
-    more = sweep(
-        "--trials",
-        8,
-        "--steps",
-        20,
-        "--lo",
-        0.01,
-        "--hi",
-        10,
-        "--study",
-        "lrs",
-        "--json",
-        "--workers",
-        2,
-    )
+    more = sweep("--trials", 8, *flags)
     study = load_study("lrs", None)
     lrs = [trial.params["lr"] for trial in study.get_trials()]
-    # More trials fill the gaps between those that are there.
+    # Further trials fill the gaps between the first ones.
     assert lrs[:5] == before and len(set(lrs)) == 8 and all(0.01 <= lr <= 10 for lr in lrs)
     assert (
         study.user_attrs["base"]["n_hidden"] == 16 and study.user_attrs["base"]["max_steps"] == 20
@@ -222,58 +178,41 @@ def test_each_learning_rate_is_trained_and_drawn(sweep: Sweep) -> None:
     )
 
 
-def test_the_sampler_leaves_no_gap_however_many_trials_there_are() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=EvenSampler())
-    exponents: list[float] = []
-    for n in range(1, 65):
-        trial = study.ask()
-        exponents.append(math.log10(trial.suggest_float("lr", 1e-3, 1.0, log=True)))
-        gaps = np.diff([-3, *sorted(exponents), 0])
-        # The widest gap stays within twice that of n evenly spaced points.
-        assert gaps.max() <= 2 * 3 / (n + 1) and gaps.min() > 0
-
-
-def test_the_sampler_refuses_what_it_cannot_spread() -> None:
-    study = optuna.create_study(sampler=EvenSampler())
-    with pytest.raises(TypeError, match="EvenSampler takes log-uniform floats, but n is"):
-        study.ask().suggest_int("n", 1, 3)
-
-
 # ---- bad input
 
 
-def test_bad_input_is_refused_in_a_sentence(sweep: Sweep) -> None:
-    refusals = {
-        (
-            "--lo",
-            1,
-            "--hi",
-            0.1,
-        ): "--lo and --hi must be learning rates, 0 < lo < hi, but got 1.0 and 0.1.",
-        (
-            "--lo",
-            1,
-            "--hi",
-            0.1,
-            "--trials",
-            3,
-        ): "--lo and --hi must be learning rates, 0 < lo < hi, but got 1.0 and 0.1.",
-        ("--range-steps", 3): "--range-steps must be at least 10, but got 3.",
-        ("--steps", 0): "--steps must be at least 1, but got 0.",
-        ("--workers", 0): "--workers must be at least 1, but got 0.",
-        ("--trials", -1): "--trials must be at least 0, but got -1.",
-        ("--seed", -1): "--seed must be at least 0, but got -1.",
-        ("--n-hidden", 0): "Parameter --n-hidden specified multiple times.",
-        (
-            "--study",
-            "a/b",
-        ): "study name 'a/b' cannot be used; take 1 to 100 of the characters a-z A-Z 0-9 . _ - and begin "
-        "with a letter or a digit.",
-    }
-    assert {flags: sweep(*flags).refusal for flags in refusals} == refusals
-    assert sweep("--audit", "--lo", 0.01).refusal == (
-        "--audit goes over three models and ranges of its own; leave out --lo 0.01 --block-size 4 --n-embd 2 "
-        "--n-hidden 16 --batch-size 16 --init kaiming."
-    )
-    assert sweep("--lo", 1e6, "--hi", 1e9).refusal.startswith("the loss blew up at learning rate")
+BAD_FLAGS = {
+    "--lo 1 --hi 0.1": ("--lo and --hi must be learning rates, 0 < lo < hi, but got 1.0 and 0.1."),
+    "--lo 1 --hi 0.1 --trials 3": (
+        "--lo and --hi must be learning rates, 0 < lo < hi, but got 1.0 and 0.1."
+    ),
+    "--range-steps 3": "--range-steps must be at least 10, but got 3.",
+    "--steps 0": "--steps must be at least 1, but got 0.",
+    "--workers 0": "--workers must be at least 1, but got 0.",
+    "--trials -1": "--trials must be at least 0, but got -1.",
+    "--seed -1": "--seed must be at least 0, but got -1.",
+    "--n-hidden 0": "Parameter --n-hidden specified multiple times.",
+    "--audit --lo 0.01": (
+        "--audit has its own models and ranges of learning rates; leave out --lo 0.01 "
+        "--block-size 4 --n-embd 2 --n-hidden 16 --batch-size 16 --init kaiming."
+    ),
+}
+
+
+@pytest.mark.parametrize("flags", BAD_FLAGS)
+def test_bad_flags_are_refused_in_a_sentence(sweep: Sweep, flags: str) -> None:
+    assert sweep(*flags.split()).refusal == BAD_FLAGS[flags]
+
+
+def test_bad_study_name_is_refused(sweep: Sweep) -> None:
+    assert sweep("--study", "a/b").refusal.startswith("study name 'a/b' cannot be used")
+
+
+def test_range_without_a_finite_loss_is_refused(sweep: Sweep) -> None:
+    ran = sweep("--lo", 1e6, "--hi", 1e9)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1].startswith("the loss blew up at learning rate")
+
+
+def test_least_range_steps_are_those_of_the_range_test() -> None:
+    assert MIN_RANGE_STEPS == MIN_POINTS

@@ -1,4 +1,4 @@
-"""The five-parameter search with its range of lr from a range test."""
+"""The five-parameter search, and its range of lr from a range test."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from makemore.cli import parse_args
-from makemore.config import Config
-from makemore.data import Corpus, load_corpus
+from makemore.data import load_corpus
 from makemore.lr_sweep import lr_range_test
-from studies.harness.search.lr_range import decade_around_suggestion
 from studies.harness.store.study import load_study
 from studies.mlp import BASE, LECTURE, Args
 
@@ -24,12 +21,12 @@ Mlp = Callable[..., Any]
 
 @pytest.fixture
 def mlp(names: Path, run_file: Any) -> Mlp:
-    """Run the script on few words; `--steps` is so small that a trial takes milliseconds."""
+    """Run the script on few words and few steps, so that a trial takes milliseconds."""
     small = ("--steps", 20, "--repeats", 0, "--workers", 2, "--device", "cpu", "--json")
     return lambda *flags: run_file(MLP, "--names", names, *small, *flags)
 
 
-def test_the_range_of_lr_is_the_decade_around_the_suggestion(mlp: Mlp, names: Path) -> None:
+def test_range_of_lr_is_the_decade_around_the_suggestion(mlp: Mlp, names: Path) -> None:
     suggestion = lr_range_test(BASE.replace(**LECTURE), load_corpus(names)).suggest()
 
     ran = mlp("--lr-from-sweep", "--trials", 2)
@@ -49,29 +46,28 @@ def test_the_range_of_lr_is_the_decade_around_the_suggestion(mlp: Mlp, names: Pa
     assert {name for name in plain if plain[name] != narrowed[name]} == {"lr"} and set(
         plain
     ) == set(narrowed)
-    # The lecture's rate lies inside, and its configuration comes first.
+    # The lecture's rate is inside, so its configuration comes first.
     assert found.low < 0.1 < found.high and study.trials[0].params == LECTURE
 
 
-def test_the_same_command_goes_on_and_another_range_is_refused(mlp: Mlp) -> None:
+def test_same_command_resumes_and_another_range_is_refused(mlp: Mlp) -> None:
     assert mlp("--lr-from-sweep", "--trials", 1, "--seed", 7).code == 0
     assert mlp("--lr-from-sweep", "--trials", 2, "--seed", 7).json["trials"] == 2
-    # The range is that of the words, so the study's own seed need not be said again.
+    # The words alone decide the range, so the seed of the study can be left out.
     assert mlp("--lr-from-sweep", "--trials", 3).json["trials"] == 3
     without = mlp("--trials", 4)
     assert (without.code, without.out) == (2, "")
-    assert "study 'mlp' was begun with other settings: lr was 0.0" in without.err.splitlines()[-1]
+    refusal = without.err.splitlines()[-1]
+    assert "study 'mlp'" in refusal and "lr was 0.0" in refusal
     mlp("--trials", 1, "--study", "plain")
     refused = mlp("--trials", 2, "--study", "plain", "--lr-from-sweep")
     assert (refused.code, refused.out) == (2, "")
-    assert (
-        "study 'plain' was begun with other settings: lr was 0.001 to 1.0 (log) and now is"
-        in refused.err
-    )
+    refusal = refused.err.splitlines()[-1]
+    assert "study 'plain'" in refusal and "lr was 0.001 to 1.0 (log) and now is" in refusal
     assert len(load_study("plain", None).get_trials()) == 1
 
 
-def test_the_study_keeps_the_flag_for_the_commands_that_it_proposes(mlp: Mlp) -> None:
+def test_study_keeps_the_flag_for_proposed_commands(mlp: Mlp) -> None:
     mlp("--lr-from-sweep", "--trials", 1)
     kept = load_study("mlp", None).user_attrs["flags"]
     assert parse_args(Args, kept) == Args(steps=20, repeats=0, lr_from_sweep=True)
@@ -80,24 +76,15 @@ def test_the_study_keeps_the_flag_for_the_commands_that_it_proposes(mlp: Mlp) ->
 @pytest.mark.parametrize(
     ("lo", "hi", "first"), [(0.2, 2.0, None), (0.1, 1.0, 0.1), (0.001, 0.01, None)]
 )
-def test_the_lectures_rate_is_tried_first_only_if_it_lies_inside(
+def test_lecture_is_tried_first_only_inside_the_range(
     mlp: Mlp, monkeypatch: pytest.MonkeyPatch, lo: float, hi: float, first: float | None
 ) -> None:
     monkeypatch.setattr(
-        "studies.harness.search.lr_range.decade_around_suggestion", lambda config, corpus: (lo, hi)
+        "studies.harness.search.learning_rate.range_test.decade_around_suggestion",
+        lambda config, corpus: (lo, hi),
     )
     assert mlp("--lr-from-sweep", "--trials", 2).code == 0
     trials = load_study("mlp", None).get_trials()
     assert all(lo <= trial.params["lr"] <= hi for trial in trials)
     assert ("origin" in trials[0].user_attrs) == (first is not None)
     assert first is None or trials[0].params["lr"] == first
-
-
-def test_the_decade_is_the_same_whatever_threads_torch_has(small_corpus: Corpus) -> None:
-    config = Config(n_embd=2, n_hidden=8, batch_size=4)
-    torch.set_num_threads(2)
-    two = decade_around_suggestion(config, small_corpus)
-    assert torch.get_num_threads() == 1
-    assert decade_around_suggestion(config, small_corpus) == two
-    lo, hi = two
-    assert hi / lo == pytest.approx(10, rel=0.01) and all(float(f"{end:.3g}") == end for end in two)

@@ -1,4 +1,4 @@
-"""The search for the lowest dev loss, as its script is run."""
+"""The search for the lowest dev loss, run as a script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = Callable[..., Any]
 
 @pytest.fixture
 def record(names: Path, run_file: Any) -> Record:
-    """Run the script on few words, with one worker and so few steps that a trial takes a tenth of a second."""
+    """Run the script on few words and few steps; with one worker the results are reproducible."""
     small = ("--names", names, "--steps", 40, "--workers", 1, "--device", "cpu", "--json")
     return lambda *flags: run_file("studies/record.py", *small, *flags)
 
@@ -28,8 +28,8 @@ def outcomes(study: str) -> list[tuple[Any, ...]]:
     return [(t.params, t.state, dev_loss(t), t.intermediate_values) for t in trials]
 
 
-def test_a_search_in_two_launches_is_the_search_in_one(record: Record) -> None:
-    total = SPREAD + 4  # the last are TPE's
+def test_two_launches_give_the_results_of_one(record: Record) -> None:
+    total = SPREAD + 4  # the last four come from TPE
     assert record("--study", "whole", "--trials", total).code == 0
     assert record("--study", "parts", "--trials", SPREAD - 3).json["trials"] == SPREAD - 3
     assert record("--study", "parts", "--trials", total).json["trials"] == total
@@ -37,7 +37,7 @@ def test_a_search_in_two_launches_is_the_search_in_one(record: Record) -> None:
     assert outcomes("parts") == outcomes("whole")
 
 
-def test_most_trials_are_stopped_at_a_tenth_and_each_is_averaged_adamw(record: Record) -> None:
+def test_most_trials_stop_at_a_tenth_of_the_steps(record: Record) -> None:
     assert record("--trials", 12).code == 0
 
     study = load_study("record", None)

@@ -1,4 +1,4 @@
-"""The flags of every study script, their checks, and the flags that a proposed command repeats."""
+"""The flags of every study script, and their checks."""
 
 from __future__ import annotations
 
@@ -32,9 +32,25 @@ NOT_PROPOSED = frozenset(
 )
 
 
+# Files that run another program: `python -m pytest` and notebooks.
+LAUNCHERS = ("__main__.py", "ipykernel_launcher.py", "colab_kernel_launcher.py")
+
+
+def running_script() -> str | None:
+    """Return the path of the running script, relative to the project's folder.
+
+    Returns:
+        None in a notebook, in `python -c` and in an interactive session.
+    """
+    path = Path(sys.argv[0])
+    if path.suffix != ".py" or path.name in LAUNCHERS:
+        return None
+    return os.path.relpath(path, ROOT)
+
+
 def script_name() -> str:
     """Return the default name of a study: the name of the running script's file, without .py."""
-    stem = Path(sys.argv[0]).stem
+    stem = Path(running_script() or "").stem
     return stem if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem) else "study"
 
 
@@ -49,7 +65,7 @@ class StudyArgs:
     seed: Annotated[int | None, Parameter(group=STUDY)] = None
     """Seed of the study. Default: 0, or the stored one of a study that exists."""
     prune: Annotated[bool, Parameter(group=STUDY)] = True
-    """Stop trials early whose dev loss is worse than that of the others at the same step."""
+    """Stop trials early if other trials have lower dev losses at the same step."""
     repeats: Annotated[int, Parameter(group=STUDY)] = 3
     """Extra seeds for each of the 3 best trials, to measure noise and confirm the winner."""
     finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False
@@ -77,10 +93,10 @@ class StudyArgs:
 
 
 def check_args(args: StudyArgs) -> None:
-    """Refuse numbers that are out of range.
+    """Check that every number is in its range.
 
     Raises:
-        UserError: names the flag.
+        UserError: a number is out of range; names the flag.
     """
     for name in ("trials", "steps", "workers", "keep_models", "repeats"):
         value = getattr(args, name)
@@ -90,7 +106,7 @@ def check_args(args: StudyArgs) -> None:
             raise UserError(f"{flag} must be at least {least}, but got {value}.")
     if args.minutes is not None and not 0 < args.minutes < math.inf:
         raise UserError(
-            f"--minutes must be greater than 0, but got {args.minutes}; None sets no limit."
+            f"--minutes must be greater than 0, but got {args.minutes}; leave it out for no limit."
         )
     if not args.patience >= 0:
         raise UserError(f"--patience must be at least 0 seconds, but got {args.patience}.")
@@ -108,8 +124,16 @@ def count_slots(device: str, workers: int | None, models: int) -> int:
     return min(models, workers)
 
 
+def announcement(args: StudyArgs) -> str:
+    """Return the first line of output of a study: its name and its budget."""
+    trials = f"{args.trials:,} trial{'s' if args.trials > 1 else ''} of {args.steps:,} steps"
+    if args.minutes is None:
+        return f"Study {args.study}: {trials}."
+    return f"Study {args.study}: {args.minutes:g} minutes, at most {trials}."
+
+
 def launched_with(args: StudyArgs) -> dict[str, Any]:
-    """Return how this launch was called (script, flags, names), for commands in the report."""
+    """Return the script, the flags and the names of this launch, for commands in the report."""
     flags = ["--steps", str(args.steps), *given_flags(args, exclude=NOT_PROPOSED)]
     names = str(args.names.absolute()) if args.names else None
-    return {"script": os.path.relpath(sys.argv[0], ROOT), "flags": flags, "names": names}
+    return {"script": running_script(), "flags": flags, "names": names}

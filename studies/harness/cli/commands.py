@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -15,12 +15,13 @@ from rich.text import Text
 from studies.harness.store.paths import ROOT
 from studies.harness.store.text import without_password
 
-if TYPE_CHECKING:
-    pass
-
 
 def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
-    """Commands that can be pasted, each with what it is for."""
+    """Print the commands to run next.
+
+    Args:
+        steps: (purpose, script relative to the project's folder, arguments).
+    """
     console.print("\nNext:", style="bold")
     for purpose, script, arguments in steps:
         line = Text.assemble("  ", shell_command(script, arguments), (f"  # {purpose}", "dim"))
@@ -28,23 +29,44 @@ def print_next(console: Console, *steps: tuple[str, str, list[str]]) -> None:
 
 
 def store_flags(args: Any, *, storage: bool = True) -> list[str]:
-    """The flags that lead another script to the same stores; a password in them is shown as ***."""
-    named = {"--storage": args.storage if storage else None, "--tracking-uri": args.tracking_uri}
-    return [
-        word for flag, value in named.items() if value for word in (flag, without_password(value))
-    ]
+    """Return the flags that give another script the same stores, with passwords masked.
+
+    Args:
+        args: flags of a script; storage and tracking_uri are read.
+        storage: whether to include --storage.
+    """
+    flags = []
+    if storage and args.storage:
+        flags += ["--storage", without_password(args.storage)]
+    if args.tracking_uri:
+        flags += ["--tracking-uri", without_password(args.tracking_uri)]
+    return flags
 
 
 def shell_command(script: str, arguments: list[str]) -> str:
-    """A command that runs a script of this project with this interpreter, as short as it can be from this folder."""
+    """Return a command that runs a script with this interpreter from the current folder.
+
+    Args:
+        script: path of the script, relative to the project's folder.
+    """
+    return shlex.join([_python(), *_script(script), *arguments])
+
+
+def _python() -> str:
+    """Return the shortest name of this interpreter: `python` if the shell finds the same one."""
     python = Path(sys.executable)
     found = shutil.which("python")
     if found and Path(found).parent == python.parent:
-        shown = "python"
-    else:
-        shown = (
-            str(python.relative_to(Path.cwd()))
-            if python.is_relative_to(Path.cwd())
-            else str(python)
-        )
-    return shlex.join([shown, os.path.relpath(ROOT / script), *arguments])
+        return "python"
+    if python.is_relative_to(Path.cwd()):
+        return str(python.relative_to(Path.cwd()))
+    return str(python)
+
+
+def _script(script: str) -> list[str]:
+    """Return the words that run a script: its path, or `-m MODULE` in an installed package."""
+    is_checkout = (ROOT / "pyproject.toml").is_file()
+    is_ours = script.startswith(("studies/", "experiments/"))
+    if is_ours and not is_checkout:
+        return ["-m", script.removesuffix(".py").replace("/", ".")]
+    return [os.path.relpath(ROOT / script)]

@@ -1,11 +1,10 @@
-"""Progress of a study in the terminal."""
+"""Progress of a study in the terminal, or as lines where the output is a file or a pipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import optuna
 from rich.console import Console
@@ -18,26 +17,61 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from studies.harness.cli.terminal import make_console, say
 from studies.harness.store.trials import TrialRecord, counts, dev_loss, ranked
 
-if TYPE_CHECKING:
-    pass
-
-from studies.harness.cli.terminal import make_console, say
-
-LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
+LINE_EVERY = 5.0  # seconds between two progress lines
+ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of an ended trial
 
 
 @contextmanager
 def live(
     study: optuna.Study, total: int, max_steps: int, minutes: float | None = None
 ) -> Iterator[Callable[[TrialRecord], None]]:
-    """Show progress on standard error while the block runs, of `minutes` at most; yields what takes each record."""
+    """Show progress on standard error while the block runs.
+
+    Args:
+        total: total trials of the study, earlier launches included.
+        max_steps: optimizer steps of a trial.
+        minutes: time limit of this launch, or None.
+
+    Yields:
+        A function to call with a trial's record after each of its evaluations and at its end.
+    """
     console = make_console(stderr=True)
-    show = _Tally(study, total, max_steps, minutes)
-    if not console.is_terminal:
-        yield lambda record: show.line(record, console)
-        return
+    tally = _Tally(study, total, max_steps, minutes)
+    show = _show_bar if console.is_terminal else _show_lines
+    with show(console, tally) as on_event:
+        yield on_event
+
+
+@contextmanager
+def _show_lines(console: Console, tally: _Tally) -> Iterator[Callable[[TrialRecord], None]]:
+    """Print a line every few seconds, and a last one with the final counts."""
+    shown = time.monotonic()
+    is_new = False
+
+    def show() -> None:
+        nonlocal shown, is_new
+        shown, is_new = time.monotonic(), False
+        say(console, f"{tally.done}/{tally.total} trials, {tally.text()}")
+
+    def on_event(record: TrialRecord) -> None:
+        nonlocal is_new
+        tally.add(record)
+        is_new = True
+        if time.monotonic() - shown >= LINE_EVERY:
+            show()
+
+    try:
+        yield on_event
+    finally:
+        if is_new:
+            show()
+
+
+@contextmanager
+def _show_bar(console: Console, tally: _Tally) -> Iterator[Callable[[TrialRecord], None]]:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -48,64 +82,74 @@ def live(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(study.study_name, total=total, completed=show.done, tally="")
+        name = tally.study.study_name
+        task = progress.add_task(name, total=tally.total, completed=tally.done, tally="")
 
         def on_event(record: TrialRecord) -> None:
-            show.add(record)
-            progress.update(task, completed=show.done, tally=show.text())
+            tally.add(record)
+            progress.update(task, completed=tally.done, tally=tally.text())
 
         yield on_event
 
 
 class _Tally:
-    """Counts outcomes, so that no event has to read the storage."""
+    """Counts outcomes as they come, so that an event does not need to read the storage."""
 
     def __init__(
         self, study: optuna.Study, total: int, max_steps: int, minutes: float | None
     ) -> None:
+        self.study = study
+        self.total = total
+        self.max_steps = max_steps
+        self.minutes = minutes
+
         trials = study.get_trials(deepcopy=False)
-        counted = [t for t in trials if counts(t)]
-        self.counts = {
-            state: sum(t.state.name == state for t in counted)
-            for state in ("COMPLETE", "PRUNED", "FAIL")
-        }
+        states = [t.state.name for t in trials if counts(t)]
+        self.counts = {state: states.count(state) for state in ENDED}
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
-        self.total, self.max_steps, self.minutes, self.steps = total, max_steps, minutes, 0
-        self.repeated = 0
-        self.begun = self.shown = time.monotonic()
-        self.last_step: dict[int, int] = {}
+        self.repeated = 0  # seed repeats that ended in this launch
+        self.repeats = 0  # seed repeats of this launch, known from the first one on
+        self.steps = 0
+        self.begun = time.monotonic()
+        self.last_step: dict[int, int] = {}  # by trial number
 
     @property
     def done(self) -> int:
+        """Number of ended trials of the study, follow-up trials excluded."""
         return sum(self.counts.values())
 
     def add(self, record: TrialRecord) -> None:
+        """Count the new steps and the new state of a record."""
         step = record.points[-1].step if record.points else 0
         self.steps += step - self.last_step.get(record.number, 0)
         self.last_step[record.number] = step
         if "repeat_of" in record.tags:
-            self.repeated += record.state in self.counts
-            return  # beyond the total, and its loss is another draw of a config that has its loss already
+            self._add_repeat(record)
+            return
         if record.points:
             self.best = min(self.best, record.points[-1].dev_loss)
-        if record.state in self.counts and "finishes" not in record.tags:
+        if record.state in ENDED and "finishes" not in record.tags:
             self.counts[record.state] += 1
 
-    def text(self) -> str:
-        elapsed = max(1e-9, time.monotonic() - self.begun)
-        pruned, failed = self.counts["PRUNED"], self.counts["FAIL"]
-        best = f"best dev {self.best:.4f}" if self.best < float("inf") else "no dev loss yet"
-        repeats = f", {self.repeated} repeats" if self.repeated else ""
-        clock = f", {elapsed / 60:.1f} of {self.minutes:g} minutes" if self.minutes else ""
-        return f"{pruned} pruned, {failed} failed{repeats}, {best}, {self.steps / elapsed:,.0f} steps/s{clock}"
+    def _add_repeat(self, record: TrialRecord) -> None:
+        """Count a seed repeat: not towards the total, and its dev loss is not a new best one."""
+        has_ended = record.state in ("COMPLETE", "PRUNED")
+        if not self.repeats:
+            # All repeats are enqueued before the first one trains.
+            trials = self.study.get_trials(deepcopy=False)
+            open_repeats = [t for t in trials if "repeat_of" in t.user_attrs]
+            self.repeats = sum(not t.state.is_finished() for t in open_repeats) + has_ended
+        self.repeated += has_ended
 
-    def line(self, record: TrialRecord, console: Console) -> None:
-        self.add(record)
-        last = (
-            self.done == self.total
-            and record.state in self.counts
-            and "repeat_of" not in record.tags
-        )
-        if time.monotonic() - self.shown >= LINE_EVERY or last:
-            self.shown = time.monotonic()
-            say(console, f"{self.done}/{self.total} trials, {self.text()}")
+    def text(self) -> str:
+        """Return the counts, the lowest dev loss and the speed."""
+        elapsed = max(1e-9, time.monotonic() - self.begun)
+        parts = [f"{self.counts['PRUNED']} pruned", f"{self.counts['FAIL']} failed"]
+        if self.repeats:
+            parts.append(f"{self.repeated} of {self.repeats} repeats")
+        has_loss = self.best < float("inf")
+        parts.append(f"best dev {self.best:.4f}" if has_loss else "no dev loss yet")
+        parts.append(f"{self.steps / elapsed:,.0f} steps/s")
+        if self.minutes:
+            parts.append(f"{elapsed / 60:.1f} of {self.minutes:g} minutes")
+        return ", ".join(parts)

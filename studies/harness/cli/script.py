@@ -1,21 +1,25 @@
-"""Entry point of every script, and the flags that reproduce a dataclass of arguments."""
+"""Entry point of every script: parse, run, exit; and signals that stop a study."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import os
+import signal
 import sys
-from collections.abc import Callable, Container
+import threading
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
-from makemore.cli import parse_args, plain_errors
+from makemore.cli import INTERRUPTED, parse_args, plain_errors
 
 Args = TypeVar("Args")
 
 
 def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
-    """Parse the command line, call `run`, and exit with the code it returns.
+    """Parse the command line, call `run`, and exit with the code that it returns.
 
     User errors, full disks and Ctrl-C end the script as `plain_errors` describes.
     """
@@ -47,3 +51,31 @@ def given_flags(args: Any, *, exclude: Container[str]) -> list[str]:
         else:
             flags += [f"--{flag}", str(value)]
     return flags
+
+
+@contextmanager
+def clean_stop(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call `interrupt` at the first SIGINT or SIGTERM in the block; exit at once at the second."""
+    # Python delivers signals to the main thread only.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    signums = (signal.SIGINT, signal.SIGTERM)
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for signum in signums:
+            signal.signal(signum, lambda *_: os._exit(INTERRUPTED))
+        interrupt()
+
+    before = [signal.signal(signum, stop) for signum in signums]
+    try:
+        yield
+    finally:
+        for signum, handler in zip(signums, before, strict=True):
+            # After a stop only the interpreter's exit is left. It takes a second, and another
+            # signal must not make it fail.
+            signal.signal(signum, signal.SIG_IGN if stopped else handler)

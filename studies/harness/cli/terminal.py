@@ -1,8 +1,9 @@
-"""What a study shows in the terminal: progress while it runs, the best trials and the next commands at its end."""
+"""Text in the terminal: tables of trials, and the end of a study."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,45 +14,57 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.harness.cli.commands import print_next, shell_command, store_flags
-from studies.harness.store.trials import dev_loss, ranked, was_pruned_early
+from studies.harness.store.trials import counts, dev_loss, ranked, was_pruned_early
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
 
 PIPE_WIDTH = 400  # columns where there is no terminal, so that nothing is cut or wrapped
+N_BEST = 5  # trials in the table at the end
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for every table where there is none."""
+    """Return a console as wide as the terminal, or wide enough for every table in a pipe."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def say(console: Console, sentence: str, style: str = "") -> None:
-    """Print a sentence as it is: brackets in it are no markup, and a pipe gets it as one line."""
+    """Print a sentence without reading its brackets as markup; a pipe gets it as one line."""
     console.print(sentence, style=style, markup=False, soft_wrap=True)
 
 
+# ---- tables of trials
+
+
 def trials_table(trials: list[FrozenTrial], width: int) -> Table:
-    """A table of trials with their searched parameters, in the order given; closer set where `width` is small."""
+    """Return a table of trials with their searched parameters, in the order given.
+
+    Args:
+        width: columns of the terminal; if the table is wider, its headings are wrapped.
+    """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    rows = []
-    for trial in trials:
-        summary = trial.user_attrs.get("summary", {})
-        losses = [_loss(dev_loss(trial)), _loss(summary.get("train_loss"))]
-        params = [_cell(trial.params.get(name)) for name in names]
-        sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
-        rows.append([str(trial.number), *losses, *params, *sizes, _state(trial)])
+    rows = [_row(trial, names) for trial in trials]
     headings = ["trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"]
     natural = sum(max(map(len, cells)) + 2 for cells in zip(headings, *rows, strict=True))
+    fits = natural <= width
+
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.padding = (0, 1 if natural <= width else 0, 0, 0)
+    table.padding = (0, 1 if fits else 0, 0, 0)
     for heading in headings:
-        shown = heading if natural <= width else heading.replace("_", "_\n")
+        shown = heading if fits else heading.replace("_", "_\n")
         table.add_column(shown, justify="left" if heading == "state" else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+
+
+def _row(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
+    summary = trial.user_attrs.get("summary", {})
+    losses = [_loss(dev_loss(trial)), _loss(summary.get("train_loss"))]
+    params = [_cell(trial.params.get(name)) for name in names]
+    sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
+    return [str(trial.number), *losses, *params, *sizes, _state(trial)]
 
 
 def _loss(value: float | None) -> str:
@@ -65,67 +78,119 @@ def _cell(value: Any) -> str:
 
 
 def _state(trial: FrozenTrial) -> str:
-    """The state, with its reason where that says more."""
+    """Return the state, the label of a follow-up trial, and the reason if it says more."""
     attrs = trial.user_attrs
     state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
     reason = attrs.get("summary", {}).get("reason") or attrs.get("replaced", "")
-    mark = f" (repeat of {attrs['repeat_of']})" if "repeat_of" in attrs else ""
-    mark = f" (finishes {attrs['finishes']})" if "finishes" in attrs else mark
-    return f"{state}{mark}" if reason in ("", "finished", state) else f"{state}{mark}: {reason}"
+
+    label = ""
+    if "finishes" in attrs:
+        label = f" (finishes {attrs['finishes']})"
+    elif "repeat_of" in attrs:
+        label = f" (seed repeat of {attrs['repeat_of']})"
+    return f"{state}{label}" if reason in ("", "finished", state) else f"{state}{label}: {reason}"
+
+
+# ---- the end of a study
 
 
 def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> None:
-    """The best trials, the counts and the next commands; on standard error with --json, so that stdout ends on JSON."""
+    """Print the best trials, the counts, the report's path and the next commands.
+
+    With --json it prints to standard error, because the JSON object is the only line of standard
+    output.
+
+    Args:
+        outcome: the object that --json prints.
+    """
     console = make_console(stderr=args.json)
-    best = ranked(study.get_trials(deepcopy=False))[:5]
+    trials = study.get_trials(deepcopy=False)
+    best = ranked(trials)[:N_BEST]
     if best:
-        say(
-            console,
-            f"Best {len(best)} of {outcome['trials']} trials of study {args.study}:",
-            "bold",
-        )
+        heading = f"Best {len(best)} of {outcome['trials']} trials of study {args.study}:"
+        say(console, heading, "bold")
         console.print(trials_table(best, console.width))
-    counts = (
-        f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed"
-    )
-    say(
-        console,
-        f"{counts}; {outcome['wall_s']:.1f} s, of which {outcome['train_s']:.1f} s training in all slots.",
-    )
-    if outcome["timed_out"] and outcome["trials"] < args.trials:
-        after = f"{args.minutes:g} minutes were over after {outcome['trials']} trials"
-        say(console, f"{after}; the same command goes on for as long again.")
-    elif outcome["trials"] < args.trials:
-        say(
-            console,
-            f"Stopped at {outcome['trials']} of {args.trials} trials; the same command goes on from here.",
-        )
-    if best and was_pruned_early(best[0]):
-        step, flags = (
-            best[0].user_attrs["summary"]["history"][-1][0],
-            f"--trials {outcome['trials']} --finish-best",
-        )
-        say(
-            console,
-            f"The best trial was pruned at step {step:,}; the same command with {flags} trains it to its end.",
-        )
+        for sentence in _explain_numbers(best, trials, outcome["trials"]):
+            say(console, sentence)
+    for sentence in [*_counts(args, outcome), *_how_to_continue(args, best, outcome)]:
+        say(console, sentence)
+    if outcome["report"]:
+        say(console, f"Report: {outcome['report']}")
     if best:
+        view = [args.study, *store_flags(args, storage=False)]
+        export = [args.study, *store_flags(args)]
         print_next(
             console,
-            (
-                "compare the trials in the MLflow UI",
-                "studies/ui.py",
-                [args.study, *store_flags(args, storage=False)],
-            ),
-            ("export the best config", "experiments/export.py", [args.study, *store_flags(args)]),
+            ("compare the trials in the MLflow UI", "studies/ui.py", view),
+            ("export the best config", "experiments/export.py", export),
         )
+
+
+def _explain_numbers(
+    shown: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], total: int
+) -> list[str]:
+    """Return a sentence if a shown trial has a number that exceeds the number of trials."""
+    highest = max(trial.number for trial in shown)
+    if highest < total:
+        return []
+    repeats = sum("repeat_of" in t.user_attrs for t in trials[:highest])
+    others = sum(not counts(t) for t in trials[:highest]) - repeats
+    kinds = []
+    if repeats:
+        kinds.append(f"{repeats} seed repeat{'s' if repeats > 1 else ''}")
+    if others:
+        kinds.append(f"{others} other uncounted trial{'s' if others > 1 else ''}")
+    came_before = " and ".join(kinds)
+    return [f"Trial {highest} has a number above {total - 1}: {came_before} came before it."]
+
+
+def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
+    """Return the sentences about this launch: its counts and its time."""
+    if not outcome["ended_now"] and outcome["trials"] >= args.trials:
+        return [
+            f"Study {args.study} already has {outcome['trials']} trials; give a larger --trials to "
+            "continue it."
+        ]
+    slots = outcome["slots"]
+    busy = min(1.0, outcome["train_s"] / max(1e-9, slots * outcome["wall_s"]))
+    return [
+        f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed.",
+        f"{outcome['wall_s']:.1f} s on the clock; {slots} slot{'s' if slots > 1 else ''} trained "
+        f"for {outcome['train_s']:.1f} s in total ({busy:.0%} busy).",
+    ]
+
+
+def _how_to_continue(
+    args: StudyArgs, best: Sequence[FrozenTrial], outcome: dict[str, Any]
+) -> list[str]:
+    """Return the sentences about work that is left, each with the command that continues it."""
+    sentences = []
+    n_trials = outcome["trials"]
+    if n_trials < args.trials:
+        end = f"Stopped at {n_trials} of {args.trials} trials"
+        if outcome["timed_out"]:
+            limit = f"The time limit of {args.minutes:g} minutes"
+            end = f"{limit} ended the search after {n_trials} trials"
+        sentences.append(f"{end}; run the same command again to continue.")
+    if best and was_pruned_early(best[0]):
+        step = best[0].user_attrs["summary"]["history"][-1][0]
+        sentences.append(
+            f"The best trial was pruned at step {step:,}; the same command with --trials "
+            f"{n_trials} --finish-best trains it to its end."
+        )
+    return sentences
 
 
 def print_not_sent(args: StudyArgs, left: int, error: str) -> None:
-    """Say what MLflow does not have, and how to send it."""
+    """Print how many runs MLflow does not have, and the command that sends them.
+
+    Args:
+        left: number of runs.
+        error: last error of MLflow, in one line; may be empty.
+    """
     command = shell_command("studies/doctor.py", [args.study, *store_flags(args), "--repair"])
     print(
-        f"MLflow does not have {left} runs of this study; they wait in mlruns/outbox ({error or 'no answer'}).\n"
-        f"Send them when it is back: {command}",
+        f"MLflow does not have {left} runs of this study; they are in mlruns/outbox "
+        f"({error or 'no answer'}).\nSend them when MLflow is available again: {command}",
         file=sys.stderr,
     )

@@ -1,1 +1,1 @@
-"""The search: spaces, samplers, pruners, and the loop that trains the trials."""
+"""Search: spaces, samplers, pruners, and the loop that trains the trials."""

@@ -1,4 +1,4 @@
-"""Which trial is next: one that waits, or a new one from the sampler, until the study has its total."""
+"""The queue of a study's trials: waiting trials first, then new ones from the sampler."""
 
 from __future__ import annotations
 
@@ -28,30 +28,37 @@ from studies.harness.store.trials import (
     was_pruned_early,
 )
 
-LOOK_EVERY = 5.0  # seconds between two looks for trials of dead launches, once all others are begun
-MAX_DUPLICATES = (
-    20  # proposals in a row that were trained already, after which the space is taken for exhausted
-)
+ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
+
+# The space is exhausted after this many proposals in a row that were trained already.
+MAX_DUPLICATES = 20
 
 
 @dataclass
 class Active:
-    """A trial that was asked, and is or will be trained."""
+    """A trial that was asked for and is or will be trained.
+
+    Attributes:
+        reported_step: last step that an earlier, interrupted training of it reported, or -1.
+    """
 
     trial: optuna.Trial
     config: Config
     record: TrialRecord
-    seen_step: int  # the last step that an earlier, interrupted training of it reported
+    reported_step: int
 
 
 @dataclass
 class TrialQueue:
-    """Asks Optuna for trials.
+    """Asks Optuna for trials until the study has its total.
 
-    Args:
-        total: trials that the study shall have in the end, those of earlier launches counted.
-        make_sampler: seed -> sampler. Each trial is drawn by a sampler seeded by the study's seed and the trial's
-            number, so that a study that was interrupted goes on as if it had not been.
+    Attributes:
+        total: total trials of the study, earlier launches included.
+        seed: seed of the study.
+        make_sampler: seed -> sampler. Each trial has its own sampler, seeded by the study's seed
+            and the trial's number, so an interrupted study continues as if it had not stopped.
+        exhausted: the sampler proposes only parameters that were trained already.
+        closed: only follow-up trials are still handed out.
     """
 
     study: optuna.Study
@@ -61,68 +68,100 @@ class TrialQueue:
     total: int
     seed: int
     make_sampler: Callable[[int], BaseSampler]
-    _looked: float = -math.inf  # when orphans were looked for
-    exhausted: bool = False  # the sampler proposes nothing that was not trained already
-    closed: bool = False  # only what is owed after the search is still to be trained
+    exhausted: bool = False
+    closed: bool = False
+    _orphans_checked: float = -math.inf  # time.monotonic() of the last check
+
+    @property
+    def left(self) -> int:
+        """Number of trials that the study still lacks."""
+        return self.total - sum(counts(t) for t in self.study.get_trials(deepcopy=False))
+
+    # ---- the next trial
 
     def next(self) -> Active | None:
-        """The next trial, or None when there is none to do. Never two trials of the same parameters, but repeats."""
+        """Return the next trial, or None if there is none.
+
+        Two trials never have the same parameters, except follow-up trials.
+        """
         for _ in range(0 if self.exhausted else MAX_DUPLICATES):
             trial = self._claim()
             if trial is None:
                 return None
-            frozen = self.study.get_trials(deepcopy=False)[trial.number]
-            seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
-            self.study.sampler = _IgnoresFollowUps(
-                self.make_sampler(trial_seed(self.seed + 1, trial.number))
-            )
-            config = self.space(trial, self.base).replace(seed=seed)
-            duplicate = None if is_follow_up(frozen) else self._duplicate_of(trial)
-            if duplicate is None:
-                trial.set_user_attr("seed", seed)
-                tags = {**trial_tags(frozen), "launch": self.launch.id}
-                record = TrialRecord(trial.number, config, dict(trial.params), time.time(), tags)
-                return Active(trial, config, record, max(frozen.intermediate_values, default=-1))
-            trial.set_user_attr("replaced", f"the same parameters as trial {duplicate}")
-            self.study.tell(trial, state=TrialState.FAIL)
+            active = self._suggest(trial)
+            if active is not None:
+                return active
         self.exhausted = True
         return None
 
     def _claim(self) -> optuna.Trial | None:
-        """Take a waiting trial or make a new one, unless the total is reached; what is owed comes in any case."""
+        """Take a waiting trial or create one, until the total is reached.
+
+        Follow-up trials do not count towards the total, so they are taken beyond it.
+        """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             follow_ups = [t for t in trials if t.state == TrialState.WAITING and is_follow_up(t)]
             if self.closed or sum(counts(t) for t in trials) >= self.total:
                 if follow_ups:
                     return self._take(follow_ups[0])
-                if self.closed or not self._find_orphans():
+                if self.closed or not self._requeue_orphans():
                     return None
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial
 
     def _take(self, waiting: FrozenTrial) -> optuna.Trial:
-        """Take this trial, where `ask` would take the first that waits."""
+        """Take this waiting trial; `ask` would take the first one."""
         self.study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         trial = optuna.Trial(self.study, waiting._trial_id)
         trial.set_user_attr("launch", self.launch.id)
         return trial
 
-    @property
-    def left(self) -> int:
-        """How many trials the study lacks."""
-        return self.total - sum(counts(t) for t in self.study.get_trials(deepcopy=False))
+    def _requeue_orphans(self) -> bool:
+        """Requeue trials of crashed launches; returns whether there were any.
 
-    def _find_orphans(self) -> bool:
-        """Whether a launch beside this one died over its trials, which then wait; looked up every few seconds."""
-        if time.monotonic() - self._looked < LOOK_EVERY:
+        It checks at most once every few seconds.
+        """
+        if time.monotonic() - self._orphans_checked < ORPHAN_CHECK:
             return False
-        self._looked = time.monotonic()
+        self._orphans_checked = time.monotonic()
         return bool(requeue_dead(self.study, exclude=self.launch.id))
 
+    def _suggest(self, trial: optuna.Trial) -> Active | None:
+        """Suggest the trial's parameters; returns None if another trial has the same ones."""
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
+        sampler = self.make_sampler(trial_seed(self.seed + 1, trial.number))
+        self.study.sampler = _IgnoresFollowUps(sampler)
+        config = self.space(trial, self.base).replace(seed=seed)
+
+        duplicate = None if is_follow_up(frozen) else self._duplicate_of(trial)
+        if duplicate is not None:
+            trial.set_user_attr("replaced", f"the same parameters as trial {duplicate}")
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+
+        trial.set_user_attr("seed", seed)
+        tags = {**trial_tags(frozen), "launch": self.launch.id}
+        record = TrialRecord(trial.number, config, dict(trial.params), time.time(), tags)
+        return Active(trial, config, record, max(frozen.intermediate_values, default=-1))
+
+    def _duplicate_of(self, trial: optuna.Trial) -> int | None:
+        for other in self.study.get_trials(deepcopy=False):
+            if other.number != trial.number and counts(other) and other.params == trial.params:
+                return other.number
+        return None
+
+    # ---- follow-up trials
+
     def enqueue_repeats(self, best: int, repeats: int) -> None:
-        """Let the parameters of the `best` best trials be trained with further seeds, until each has `repeats`."""
+        """Enqueue seed repeats of the best trials until each has `repeats`.
+
+        Args:
+            best: number of trials to repeat.
+            repeats: seed repeats of each, those of earlier launches included.
+        """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             complete = [trial for trial in ranked(trials) if trial.state == TrialState.COMPLETE]
@@ -132,28 +171,29 @@ class TrialQueue:
                     self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
 
     def enqueue_finish(self) -> None:
-        """Let the best trial be trained again, with its seed and to its end, if it was pruned."""
+        """If the best trial was pruned, enqueue it again with its seed, to train to its end."""
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             best = next(iter(ranked(trials)), None)
             if best is None or not was_pruned_early(best):
                 return
-            again = {"finishes": best.number, "seed": best.user_attrs["seed"]}
-            if not any(
-                t.user_attrs.get("finishes") == best.number and "replaced" not in t.user_attrs
-                for t in trials
-            ):
-                self.study.enqueue_trial(best.params, user_attrs=again)
+            if any(_finishes(trial, best.number) for trial in trials):
+                return
+            attrs = {"finishes": best.number, "seed": best.user_attrs["seed"]}
+            self.study.enqueue_trial(best.params, user_attrs=attrs)
 
-    def _duplicate_of(self, trial: optuna.Trial) -> int | None:
-        for other in self.study.get_trials(deepcopy=False):
-            if other.number != trial.number and counts(other) and other.params == trial.params:
-                return other.number
-        return None
+
+def _finishes(trial: FrozenTrial, number: int) -> bool:
+    """Return whether a trial trains the pruned trial `number` to its end."""
+    return trial.user_attrs.get("finishes") == number and "replaced" not in trial.user_attrs
 
 
 class _IgnoresFollowUps(BaseSampler):
-    """A sampler that does not see what is owed after a search: it would count the best parameters several times."""
+    """A sampler that learns from the search alone.
+
+    A seed repeat has the parameters of one of the best trials. If the sampler saw it, those
+    parameters would count several times, and the proposals would crowd around them.
+    """
 
     def __init__(self, sampler: BaseSampler) -> None:
         self._sampler = sampler
@@ -161,12 +201,12 @@ class _IgnoresFollowUps(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(_Searched(study), trial)
+        return self._sampler.infer_relative_search_space(_WithoutFollowUps(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(_Searched(study), trial, search_space)
+        return self._sampler.sample_relative(_WithoutFollowUps(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -176,12 +216,16 @@ class _IgnoresFollowUps(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         return self._sampler.sample_independent(
-            _Searched(study), trial, param_name, param_distribution
+            _WithoutFollowUps(study), trial, param_name, param_distribution
         )
 
 
-class _Searched(optuna.Study):
-    """A study without what is owed; Optuna's Hyperband filters a study in the same way."""
+class _WithoutFollowUps(optuna.Study):
+    """A view of a study that leaves out its follow-up trials.
+
+    Samplers read the trials through `_get_trials`. Optuna's HyperbandPruner filters a study in the
+    same way.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
         self.__dict__.update(study.__dict__)

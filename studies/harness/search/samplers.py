@@ -1,4 +1,4 @@
-"""The sampler of the wide search: points that spread over the whole space, then TPE."""
+"""Samplers: the rules that choose the parameters of the next trial."""
 
 from __future__ import annotations
 
@@ -14,17 +14,31 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
-from scipy.stats.qmc import Sobol
 
-SPREAD = 16  # trials that are spread; fewer leave TPE too little to learn from, more spend steps on bad places
+# Number of spread trials. With fewer, TPE has too little to learn from. With more, the search
+# spends steps in poor regions.
+SPREAD = 16
+
+
+def default_sampler(seed: int) -> BaseSampler:
+    """Return the sampler of most studies: a tree-structured Parzen estimator (TPE)."""
+    return TPESampler(seed=seed)
 
 
 class SpreadThenTPE(BaseSampler):
-    """Trials 0 to SPREAD - 1 from a scrambled Sobol sequence of the study's seed, the others by TPE.
+    """Spread the first trials over the whole space, then propose by TPE.
 
-    Optuna's QMCSampler counts its points in the storage and does not know the space before a first trial has ended;
-    here a trial's point follows from its number alone, so that a study which was interrupted goes on the same.
+    Trials 0 to SPREAD - 1 are the points of a scrambled Sobol sequence. Optuna's QMCSampler counts
+    its points in the storage, and it does not know the space before the first trial ends. Here the
+    trial's number alone decides its point, so an interrupted study continues with the same points.
+
+    The space and the seed of the sequence are the attributes "space" and "seed" of the study. In a
+    study without them, the space is that of its finished trials, and the seed is 0.
+
+    Args:
+        seed: seed of TPE.
     """
 
     def __init__(self, seed: int) -> None:
@@ -33,24 +47,28 @@ class SpreadThenTPE(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All parameters of the study for a spread trial, otherwise TPE's."""
+        """Return all parameters of the study for a spread trial, otherwise those of TPE."""
         if trial.number >= SPREAD:
             return self._tpe.infer_relative_search_space(study, trial)
-        return {
-            name: json_to_distribution(text)
-            for name, text in sorted(study.user_attrs["space"].items())
-        }
+        space = study.user_attrs.get("space")
+        if space is None:
+            return intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: json_to_distribution(text) for name, text in sorted(space.items())}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The trial's point of the sequence, or TPE's proposal."""
+        """Return the trial's point of the sequence, or TPE's proposal."""
         if trial.number >= SPREAD:
             return self._tpe.sample_relative(study, trial, search_space)
-        point = spread_points(len(search_space), study.user_attrs["seed"])[trial.number]
+        if not search_space:
+            return {}
+        points = spread_points(len(search_space), study.user_attrs.get("seed", 0))
         return {
-            name: value_at(d, share)
-            for (name, d), share in zip(search_space.items(), point, strict=True)
+            name: value_at(distribution, share)
+            for (name, distribution), share in zip(
+                search_space.items(), points[trial.number], strict=True
+            )
         }
 
     def sample_independent(
@@ -60,41 +78,68 @@ class SpreadThenTPE(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """By TPE."""
+        """Return TPE's proposal for one parameter."""
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
 def spread_points(n_dims: int, seed: int) -> Any:
-    """(SPREAD, n_dims) float64 in [0, 1): the first points of a scrambled Sobol sequence."""
+    """Return (SPREAD, n_dims) float64 in [0, 1): the first points of a scrambled Sobol sequence."""
+    from scipy.stats.qmc import Sobol  # takes half a second to import
+
     return Sobol(n_dims, scramble=True, rng=seed).random(SPREAD)
 
 
 def value_at(distribution: Any, share: float) -> Any:
-    """The value at a share in [0, 1) of a range: of choices, evenly spaced integers, or plain or log floats."""
+    """Return the value at a share of a range, for example 0.5 for its middle.
+
+    Choices, integers and floats with a step are evenly spaced. A range with log=True is spaced
+    evenly on a log scale.
+
+    Args:
+        share: at least 0, below 1.
+    """
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(share * len(distribution.choices))]
-    low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution):
-        return low + distribution.step * int(share * ((high - low) // distribution.step + 1))
-    return low * (high / low) ** share if distribution.log else low + (high - low) * share
+        return _int_at(distribution, share)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if distribution.log:
+        value = low * (high / low) ** share
+    elif step is None:
+        value = low + (high - low) * share
+    else:
+        n_values = round((high - low) / step) + 1
+        value = min(low + step * int(share * n_values), high)
+    return float(value)  # Optuna refuses the floats of numpy
+
+
+def _int_at(distribution: IntDistribution, share: float) -> int:
+    low, high = distribution.low, distribution.high
+    if not distribution.log:
+        n_values = (high - low) // distribution.step + 1
+        return low + distribution.step * int(share * n_values)
+    # On the log scale, integer k takes the part from k - 0.5 to k + 0.5.
+    exact = (low - 0.5) * ((high + 0.5) / (low - 0.5)) ** share
+    return min(max(round(exact), low), high)
 
 
 class EvenSampler(BaseSampler):
-    """Takes trial n of one log-uniform parameter from point n of the golden-ratio sequence.
+    """Spread the trials evenly over one log-uniform parameter.
 
-    However many trials there are, they cover the range evenly, and more of them fill the gaps; each has another value.
+    Trial n takes point n of the golden-ratio sequence. So any number of trials covers the range
+    evenly, further trials fill the gaps, and no value comes twice.
     """
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Nothing is sampled jointly."""
+        """Return an empty space: nothing is sampled jointly."""
         return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing is sampled jointly."""
+        """Return no parameters: nothing is sampled jointly."""
         return {}
 
     def sample_independent(
@@ -104,7 +149,7 @@ class EvenSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> float:
-        """The value of the trial's number.
+        """Return the value of the trial's number.
 
         Raises:
             TypeError: the parameter is not a log-uniform float.
@@ -115,8 +160,3 @@ class EvenSampler(BaseSampler):
             )
         share = (0.5 + trial.number * (math.sqrt(5) - 1) / 2) % 1
         return param_distribution.low * (param_distribution.high / param_distribution.low) ** share
-
-
-def default_sampler(seed: int) -> BaseSampler:
-    """Tree-structured Parzen estimator."""
-    return TPESampler(seed=seed)

@@ -14,39 +14,44 @@ from makemore.errors import UserError
 
 Space = Callable[[optuna.Trial, Config], Config]
 
+# The fields that decide how much memory a model needs.
+SIZE_FIELDS = ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout", "ema")
+
 
 def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
-    """The distribution of each parameter that the space asks for.
+    """Return the distribution of each parameter that the space suggests.
 
     Raises:
-        UserError: the space sets other fields than it asks for, or to other values, so that a trial's parameters would
-            not tell its config.
+        UserError: the space sets fields that it does not suggest, or changes a suggested value.
+            Then a trial's parameters would not reproduce its config.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     optuna.logging.set_verbosity(verbosity)
+
     config = space(probe, base)
-    if config != base.replace(**probe.params):
-        told = base.replace(**probe.params).model_dump()
-        hidden = sorted(key for key, value in config.model_dump().items() if value != told[key])
+    suggested = base.replace(**probe.params)
+    if config != suggested:
+        expected = suggested.model_dump()
+        changed = [key for key, value in config.model_dump().items() if value != expected[key]]
         raise UserError(
-            f"the search space sets {', '.join(hidden)} beside what it suggests; put fixed fields into the base "
-            "config, and name each suggested parameter as its field."
+            f"the search space changes {', '.join(sorted(changed))} without suggesting it; put "
+            "fixed fields into the base config, and name each suggested parameter as its field."
         )
     return probe.distributions
 
 
 def describe(space: Space, base: Config) -> dict[str, str]:
-    """Each parameter's range as JSON, to store with a study and to compare at the next launch."""
+    """Return each parameter's range as JSON, to be stored and compared at the next launch."""
     return {name: distribution_to_json(d) for name, d in sorted(distributions(space, base).items())}
 
 
 def envelope(space: Space, base: Config) -> Envelope:
-    """The smallest envelope that holds every config of the space."""
+    """Return the smallest envelope that holds every config of the space."""
     largest: dict[str, Any] = {
         name: max(d.choices) if isinstance(d, CategoricalDistribution) else d.high  # type: ignore
         for name, d in distributions(space, base).items()
-        if name in ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout", "ema")
+        if name in SIZE_FIELDS
     }
     return Envelope.around(base.replace(**largest))

@@ -1,48 +1,62 @@
-"""The flags that a launch keeps, for commands that go on from it."""
+"""The flags that a study keeps, the name of the running script, and the first line of output."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
+
+import pytest
 
 from makemore.cli import parse_args
-from studies.harness.cli.args import NOT_PROPOSED, StudyArgs
-from studies.harness.cli.script import given_flags
+from studies.harness.cli.args import (
+    NOT_PROPOSED,
+    StudyArgs,
+    announcement,
+    launched_with,
+    running_script,
+    script_name,
+)
 from studies.harness.store.study import load_study
+from tests.conftest import ROOT
 
 
-@dataclass(kw_only=True)
-class Args(StudyArgs):
-    narrow: bool = False
-    width: int | None = 7
-    rule: str = "basin"
-
-
-def test_the_flags_give_the_same_arguments_again() -> None:
-    args = Args(
-        names=Path("my words.txt"),
-        narrow=True,
-        width=None,
-        rule="tenth",
-        prune=False,
-        seed=0,
-        steps=9,
-        json=True,
-    )
-    flags = given_flags(args, exclude={"json"})
-    assert parse_args(Args, [*flags, "--json"]) == args
-    assert given_flags(Args(), exclude=()) == []
-    # What does not differ is not said.
-    assert "--repeats" not in flags and "--json" not in flags
-
-
-def test_a_study_keeps_what_a_proposed_command_needs_and_leaves_out_stores_and_totals(
-    launch: Callable[..., int],
-) -> None:
+def test_study_keeps_the_flags_that_a_proposed_command_needs(launch: Callable[..., int]) -> None:
     assert launch(trials=1, steps=20, seed=5, prune=False, keep_models=3, patience=9.0) == 0
+
     kept = load_study("small", None).user_attrs["flags"]
-    args = parse_args(StudyArgs, kept)
-    assert args == StudyArgs(steps=20, seed=5, prune=False, keep_models=3, repeats=0)
-    # Each name that is left out is one of a flag.
+    expected = StudyArgs(steps=20, seed=5, prune=False, keep_models=3, repeats=0)
+    assert parse_args(StudyArgs, kept) == expected
+
+
+def test_each_name_that_is_not_proposed_is_a_flag() -> None:
     assert NOT_PROPOSED <= {field.name for field in fields(StudyArgs)}
+
+
+def test_script_is_named_relative_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "studies" / "mlp.py")])
+    assert (running_script(), script_name()) == ("studies/mlp.py", "mlp")
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["", "-c", "-m", "/usr/bin/ipython", "/usr/lib/ipykernel_launcher.py", "pytest/__main__.py"],
+)
+def test_notebook_and_command_line_program_are_no_script(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    assert (running_script(), script_name()) == (None, "study")
+    assert launched_with(StudyArgs())["script"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({}, "Study mlp: 32 trials of 5,000 steps."),
+        ({"trials": 1}, "Study mlp: 1 trial of 5,000 steps."),
+        ({"minutes": 2.5}, "Study mlp: 2.5 minutes, at most 32 trials of 5,000 steps."),
+    ],
+)
+def test_first_line_of_output_states_the_budget(flags: dict[str, float], line: str) -> None:
+    assert announcement(StudyArgs(study="mlp", **flags)) == line  # type: ignore[arg-type]

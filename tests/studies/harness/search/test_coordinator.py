@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines.cpu.engine import CpuEngine, Slot
-from studies.harness.search import launch as launch_module
+from studies.harness.search import session as launch_module
 from studies.harness.store.trials import dev_loss, ranked
 from tests.studies.conftest import (
     Launcher,

@@ -1,15 +1,25 @@
-"""The sampler of the wide search: what its first trials cover, and that a trial's number decides its point."""
+"""Samplers: Optuna's contract, the spread of the first trials, and reproducible points."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import optuna
+import pytest
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
 from optuna.trial import TrialState
 
-from studies.harness.search.samplers import SPREAD, SpreadThenTPE
+from studies.harness.search.samplers import SPREAD, EvenSampler, SpreadThenTPE, value_at
 from studies.harness.search.spaces import describe, distributions
 from studies.record import BASE
 from studies.record import space as eight_parameters
@@ -25,7 +35,7 @@ def make_study(seed: int) -> optuna.Study:
 
 
 def propose(study: optuna.Study, n: int) -> list[dict[str, Any]]:
-    """Ask for n trials, each from a sampler of its own as a study does, and tell a loss that lr decides."""
+    """Ask for n trials, each from its own sampler as in a study, and tell losses of their lr."""
     asked = []
     for _ in range(n):
         study.sampler = SpreadThenTPE(len(study.trials))
@@ -36,42 +46,104 @@ def propose(study: optuna.Study, n: int) -> list[dict[str, Any]]:
     return asked
 
 
-def test_the_first_trials_spread_over_every_range() -> None:
+# ---- Optuna's contract
+
+
+class TestSpreadThenTPE(BasicSamplerTestCase, RelativeSamplerTestCase):
+    """Optuna's contract. Its studies have no attributes "space" and "seed".
+
+    They cannot have them, because the space of a study here is fixed, and the suites change it. The
+    suites for several objectives do not apply: a study here has one, the dev loss.
+    """
+
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SpreadThenTPE(seed=0)
+
+
+class TestEvenSampler(BasicSamplerTestCase):
+    """The part of Optuna's contract that applies to one log-uniform float.
+
+    EvenSampler refuses every other parameter, and two parameters would get the same share of their
+    ranges. So the tests of integers, choices, steps, conditions and several parameters cannot
+    apply. Nor does the suite for relative sampling: the sampler proposes each parameter alone.
+    """
+
+    test_int = None  # type: ignore[assignment]
+    test_categorical = None  # type: ignore[assignment]
+    test_conditional_sample_independent = None  # type: ignore[assignment]
+    test_nan_objective_value = None  # type: ignore[assignment]  # its float is uniform
+    test_partial_fixed_sampling = None  # type: ignore[assignment]
+    test_sample_single_distribution = None  # type: ignore[assignment]
+    test_conditional_parameter_objective = None  # type: ignore[assignment]
+    test_combination_of_different_distributions_objective = None  # type: ignore[assignment]
+    test_dynamic_range_objective = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return EvenSampler
+
+    @pytest.mark.parametrize("distribution", [FloatDistribution(1e-7, 1.0, log=True)])
+    def test_float(
+        self, sampler: Callable[[], BaseSampler], distribution: FloatDistribution
+    ) -> None:
+        super().test_float(sampler, distribution)
+
+    @pytest.mark.parametrize(
+        "suggest_method_x",
+        [
+            lambda trial: trial.suggest_float("x", 1e-7, 10.0, log=True),
+            lambda trial: trial.suggest_float("x", 10.0, 10.0, log=True),
+        ],
+    )
+    def test_single_parameter_objective(
+        self,
+        sampler: Callable[[], BaseSampler],
+        suggest_method_x: Callable[[optuna.Trial], float],
+    ) -> None:
+        super().test_single_parameter_objective(sampler, suggest_method_x)
+
+
+# ---- SpreadThenTPE
+
+
+def test_first_trials_spread_over_every_range() -> None:
     params = propose(make_study(seed=3), SPREAD)
 
-    # A Sobol sequence puts one point into each sixteenth of a range, and so each choice comes equally often.
+    # A Sobol sequence puts one point into each sixteenth of a range.
     for name in ("lr", "weight_decay"):
-        d = SPACE[name]
-        shares = [np.log(p[name] / d.low) / np.log(d.high / d.low) for p in params]  # type: ignore[attr-defined]
+        d: Any = SPACE[name]
+        shares = [np.log(p[name] / d.low) / np.log(d.high / d.low) for p in params]
         assert sorted(int(share * SPREAD) for share in shares) == list(range(SPREAD))
+    # So each choice comes equally often.
     for name, times in (("batch_size", 4), ("direct", 8), ("n_hidden", 2)):
         assert set(Counter(p[name] for p in params).values()) == {times}
-    assert min(p["block_size"] for p in params) == 4 and max(p["block_size"] for p in params) == 12
+    block_sizes = [p["block_size"] for p in params]
+    assert (min(block_sizes), max(block_sizes)) == (4, 12)
 
 
-def test_the_seed_of_the_study_decides_the_points_and_the_number_of_a_trial_which() -> None:
+def test_study_seed_and_trial_number_decide_the_point() -> None:
     one, again, other = make_study(seed=1), make_study(seed=1), make_study(seed=2)
     first = propose(one, 10)
     propose(again, 1)
-    again.enqueue_trial(
-        first[1]
-    )  # one that waits takes its own parameters, and the others' points stay theirs
+    # A waiting trial keeps its own parameters, and the points of the other trials do not move.
+    again.enqueue_trial(first[1])
 
     assert propose(again, 9) == first[1:]
     assert propose(other, 1) != first[:1]
 
 
-def test_what_follows_is_proposed_by_tpe_from_what_was_found() -> None:
+def test_tpe_proposes_near_the_best_results() -> None:
     study = make_study(seed=1)
     for params in propose(make_study(seed=5), 30):
         value = abs(np.log10(params["lr"]) + 2.5)
         study.add_trial(optuna.create_trial(value=value, params=params, distributions=SPACE))
 
-    # A random lr lies within a third of a decade of the best one in a third of the trials.
+    # A random lr would be within a third of a decade of the best one in a third of the trials.
     assert sum(abs(np.log10(p["lr"]) + 2.5) < 1 / 3 for p in propose(study, 20)) >= 13
 
 
-def test_with_hundreds_at_once_proposals_go_on_before_the_first_result() -> None:
+def test_proposals_need_no_result() -> None:
     study = make_study(seed=1)
     asked = []
     for number in range(SPREAD + 8):
@@ -80,6 +152,52 @@ def test_with_hundreds_at_once_proposals_go_on_before_the_first_result() -> None
         eight_parameters(trial, BASE)
         asked.append(trial.params)
 
-    assert len({p["lr"] for p in asked}) == SPREAD + 8 and all(
-        t.state == TrialState.RUNNING for t in study.trials
-    )
+    assert len({p["lr"] for p in asked}) == SPREAD + 8
+    assert all(t.state == TrialState.RUNNING for t in study.trials)
+
+
+def test_space_of_finished_trials_replaces_a_missing_attribute() -> None:
+    study = optuna.create_study()
+    params = propose(study, SPREAD)
+
+    # The first trial shows the space. Each later one is alone in its sixteenth of the range.
+    d: Any = SPACE["lr"]
+    shares = [np.log(p["lr"] / d.low) / np.log(d.high / d.low) for p in params[1:]]
+    assert len({int(share * SPREAD) for share in shares}) == SPREAD - 1
+
+
+@pytest.mark.parametrize(
+    ("distribution", "values"),
+    [
+        (CategoricalDistribution(["a", "b"]), ["a", "a", "b", "b"]),
+        (IntDistribution(2, 5), [2, 3, 4, 5]),
+        (IntDistribution(50, 300, step=50), [50, 100, 200, 250]),
+        (IntDistribution(1, 100, log=True), [1, 2, 7, 27]),
+        (FloatDistribution(0.0, 1.0), [0.0, 0.25, 0.5, 0.75]),
+        (FloatDistribution(0.0, 1.0, step=0.5), [0.0, 0.0, 0.5, 1.0]),
+        (FloatDistribution(1.0, 16.0, log=True), [1.0, 2.0, 4.0, 8.0]),
+    ],
+)
+def test_shares_of_a_range_are_evenly_spaced(distribution: Any, values: list[Any]) -> None:
+    assert [value_at(distribution, share) for share in (0.0, 0.25, 0.5, 0.75)] == values
+
+
+# ---- EvenSampler
+
+
+def test_even_trials_leave_no_gap() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=EvenSampler())
+    exponents: list[float] = []
+    for n in range(1, 65):
+        trial = study.ask()
+        exponents.append(math.log10(trial.suggest_float("lr", 1e-3, 1.0, log=True)))
+        gaps = np.diff([-3, *sorted(exponents), 0])
+        # The widest gap stays within twice that of n evenly spaced points.
+        assert gaps.max() <= 2 * 3 / (n + 1) and gaps.min() > 0
+
+
+def test_even_sampler_refuses_other_parameters() -> None:
+    study = optuna.create_study(sampler=EvenSampler())
+    with pytest.raises(TypeError, match="EvenSampler takes log-uniform floats, but n is"):
+        study.ask().suggest_int("n", 1, 3)

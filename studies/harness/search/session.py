@@ -1,0 +1,250 @@
+"""The steps of a launch: open the stores, make the coordinator, train, end, print.
+
+This module imports torch and optuna; `launch.run_study` imports it after its first line of output.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from makemore.config import Config
+from makemore.data import Corpus, load_corpus
+from makemore.engines import Engine, make_engine, resolve_device
+from studies.harness.cli import progress, terminal
+from studies.harness.cli.args import StudyArgs, count_slots, launched_with
+from studies.harness.cli.script import clean_stop
+from studies.harness.search.coordinator import Coordinator
+from studies.harness.search.finish import finish_study
+from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
+from studies.harness.search.samplers import default_sampler
+from studies.harness.search.spaces import Space, describe, envelope
+from studies.harness.store.launches import Launch, requeue_dead
+from studies.harness.store.locks import exclusive
+from studies.harness.store.paths import MLRUNS, report_path
+from studies.harness.store.study import format_range, open_study
+from studies.harness.store.text import without_password
+from studies.harness.store.trials import counts, dev_loss, ranked
+from studies.harness.tracking.client import check_default_store, connect, get_experiment, is_default
+from studies.harness.tracking.recovery import recover
+from studies.harness.tracking.runs import describe_data
+from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.views import experiment_tags
+
+INTERRUPTED_WAIT = 2.0  # seconds; an interrupted launch waits no longer for MLflow
+
+
+@dataclass
+class Stores:
+    """The open stores of a launch, and its engine.
+
+    Attributes:
+        client: MLflow client, or None for the default store, which opens while the study trains.
+    """
+
+    study: optuna.Study
+    launch: Launch
+    client: Any
+    corpus: Corpus
+    engine: Engine
+
+
+# ---- open the stores
+
+
+def open_stores(
+    args: StudyArgs, space: Space, base: Config, first: dict[str, Any] | None, pruner: BasePruner
+) -> Stores:
+    """Load the words, reach MLflow, open the study, and make the engine."""
+    # The slots are the parallelism. On small tensors, more threads of torch wait for each other.
+    torch.set_num_threads(1)
+    corpus = load_corpus(args.names)
+    slots = count_slots(args.device, args.workers, args.trials)
+    # Before the study is created: a wrong address must not leave a study behind.
+    client = _reach_mlflow(args)
+    study = open_study(
+        args.study,
+        args.storage,
+        space=describe(space, base),
+        base=base,
+        corpus=corpus,
+        seed=args.seed,
+        pruner=pruner,
+        launched_with=launched_with(args),
+        first=first,
+    )
+    engine = make_engine(args.device, corpus, slots, envelope(space, base))
+    device = resolve_device(args.device).type.upper()
+    models = f"{slots} trials" if slots > 1 else "1 trial"
+    print(f"Training {models} at a time on the {device}.", file=sys.stderr, flush=True)
+    return Stores(study, Launch.begin(study), client, corpus, engine)
+
+
+def _reach_mlflow(args: StudyArgs) -> Any:
+    """Return a client of the tracking store, or None for the default store."""
+    if not is_default(args.tracking_uri):
+        return connect(args.tracking_uri)
+    check_default_store()
+    return None
+
+
+# ---- make the coordinator
+
+
+def make_coordinator(
+    args: StudyArgs,
+    stores: Stores,
+    space: Space,
+    base: Config,
+    make_sampler: Callable[[int], BaseSampler] | None,
+    begun: float,
+) -> Coordinator:
+    """Start the tracker, requeue trials of crashed launches, and set up the loop.
+
+    Args:
+        begun: time.monotonic() at the start of the launch; --minutes counts from then.
+    """
+    study = stores.study
+    tracker = _begin_tracking(args, stores)
+    seed = study.user_attrs["seed"]
+    queue = TrialQueue(
+        study, space, base, stores.launch, args.trials, seed, make_sampler or default_sampler
+    )
+    return Coordinator(
+        queue,
+        stores.corpus,
+        stores.engine,
+        tracker,
+        prune=args.prune,
+        keep_models=args.keep_models,
+        repeats=args.repeats,
+        finish_best=args.finish_best,
+        deadline=math.inf if args.minutes is None else begun + 60 * args.minutes,
+    )
+
+
+def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
+    study, launch, client = stores.study, stores.launch, stores.client
+    dataset = describe_data(stores.corpus, args.names)
+    tracker = Tracker(client, "", MLRUNS / "outbox" / args.study, launch.id, dataset)
+    with exclusive(f"ask-{args.study}"):
+        requeue_dead(study)
+    attrs = study.user_attrs
+
+    def open_store() -> None:
+        tracker.client = client or connect(args.tracking_uri)
+        tracker.experiment_id = get_experiment(tracker.client, args.study)
+        for key, value in experiment_tags(sorted(attrs["space"]), int(time.time() * 1000)).items():
+            tracker.client.set_experiment_tag(tracker.experiment_id, key, value)
+        recover(tracker, study)
+        if client is None:
+            # The end of the study needs matplotlib. Its import takes half a second, so it runs
+            # here, in the tracker's thread.
+            import studies.harness.report.page.page  # noqa: F401
+
+    ranges = {f"space.{name}": format_range(text) for name, text in attrs["space"].items()}
+    params = {**attrs["base"], **ranges, "study_seed": attrs["seed"]}
+    storage = without_password(args.storage or "journal")
+    tags = {"study": args.study, "launch": launch.id, "storage": storage}
+    tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, background=client is None)
+    return tracker
+
+
+# ---- train, and end the launch
+
+
+def train(
+    args: StudyArgs,
+    stores: Stores,
+    coordinator: Coordinator,
+    write_more: Callable[[optuna.Study, Path], None],
+) -> int:
+    """Run the coordinator, and write the end of the study. Returns how many runs were not sent."""
+    max_steps = coordinator.queue.base.max_steps
+    with clean_stop(coordinator.interrupt):
+        try:
+            with progress.live(stores.study, args.trials, max_steps, args.minutes) as on_event:
+                coordinator.on_event = on_event
+                coordinator.run()
+        finally:
+            stores.engine.close()
+            unsent = _end_tracking(args, coordinator, write_more)
+    return unsent
+
+
+def _end_tracking(
+    args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]
+) -> int:
+    """Write the report, close the parent run, and return how many runs were not sent."""
+    tracker = coordinator.tracker
+    tracker.wait_until_open(INTERRUPTED_WAIT if coordinator.interrupted else None)
+    if coordinator.interrupted:
+        tracker.finish_parent("KILLED")
+        return tracker.close(patience=1.0, at_most=INTERRUPTED_WAIT)
+
+    failed = sys.exc_info()[0] is not None
+    try:
+        if not failed:
+            tracker.check()
+            tracker.parent_tags = finish_study(args, coordinator, write_more)
+    finally:
+        tracker.finish_parent("FAILED" if failed else "FINISHED")
+        unsent = tracker.close(args.patience)
+    return unsent
+
+
+# ---- print
+
+
+def print_end(args: StudyArgs, coordinator: Coordinator, unsent: int, wall_s: float) -> None:
+    """Print the best trials and the next commands; with --json also one JSON object, last."""
+    if coordinator.queue.exhausted:
+        print(
+            f"The search space holds nothing new: the last {MAX_DUPLICATES} proposals were trained "
+            "already.",
+            file=sys.stderr,
+        )
+    outcome = _outcome(args, coordinator, wall_s)
+    terminal.print_end(args, coordinator.queue.study, outcome)
+    if unsent:
+        terminal.print_not_sent(args, unsent, coordinator.tracker.last_error)
+    if args.json:
+        print(json.dumps(outcome))
+
+
+def _outcome(args: StudyArgs, coordinator: Coordinator, wall_s: float) -> dict[str, Any]:
+    trials = coordinator.queue.study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials if counts(trial)]
+    best = next(iter(ranked(trials)), None)
+    # An interrupted launch writes no report.
+    report = None if coordinator.interrupted else str(report_path(args.study))
+    return {
+        "study": args.study,
+        "trials": len(states),
+        "complete": states.count(TrialState.COMPLETE),
+        "pruned": states.count(TrialState.PRUNED),
+        "failed": states.count(TrialState.FAIL),
+        "ended_now": coordinator.n_ended,
+        "best_trial": best.number if best else None,
+        "best_dev_loss": dev_loss(best) if best else None,
+        "best_params": best.params if best else None,
+        "timed_out": coordinator.timed_out,
+        "wall_s": round(wall_s, 3),
+        "train_s": round(coordinator.train_s, 3),
+        "slots": coordinator.engine.capacity,
+        "report": report,
+        "mlflow_experiment_id": coordinator.tracker.experiment_id,
+        "mlflow_run_id": coordinator.tracker.parent_id,
+    }

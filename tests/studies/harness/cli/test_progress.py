@@ -1,0 +1,45 @@
+"""Progress lines: their counts, and that the last line has the final ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from studies.harness.store.study import load_study
+
+
+def progress_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if " trials, " in line]
+
+
+def test_last_line_has_the_final_counts(
+    launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(trials=4, repeats=3, prune=False) == 0
+
+    last = progress_lines(capsys.readouterr().err)[-1]
+    # Three repeats for each of the three best trials.
+    assert last.startswith("4/4 trials, 0 pruned, 0 failed, 9 of 9 repeats, best dev ")
+
+
+def test_only_the_repeats_of_this_launch_are_counted(
+    launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(trials=3, repeats=1, prune=False)
+    capsys.readouterr()
+    launch(trials=3, repeats=2, prune=False)
+
+    last = progress_lines(capsys.readouterr().err)[-1]
+    assert last.startswith("3/3 trials, ") and ", 3 of 3 repeats, " in last
+    repeats = [t for t in load_study("small", None).trials if "repeat_of" in t.user_attrs]
+    assert len(repeats) == 6
+
+
+def test_launch_without_work_prints_no_progress(
+    launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(trials=2)
+    capsys.readouterr()
+    launch(trials=2)
+    assert progress_lines(capsys.readouterr().err) == []

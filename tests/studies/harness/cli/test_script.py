@@ -1,0 +1,126 @@
+"""Entry point of the scripts: what --help imports, and the flags that reproduce arguments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from makemore.cli import parse_args
+from studies.harness.cli.args import StudyArgs
+from studies.harness.cli.script import clean_stop, given_flags
+from studies.harness.store.study import load_study
+from tests.conftest import ROOT
+
+HEAVY = ("torch", "numba", "mlflow", "optuna", "pandas")
+
+
+@dataclass(kw_only=True)
+class Args(StudyArgs):
+    narrow: bool = False
+    width: int | None = 7
+    rule: str = "basin"
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.mark.parametrize("script", ["mlp", "record", "lr_sweep"])
+def test_help_imports_nothing_heavy(script: str, tmp_path: Path) -> None:
+    program = f"""
+import runpy, sys
+sys.argv = ["{script}.py", "--help"]
+try:
+    runpy.run_path({str(ROOT / "studies" / f"{script}.py")!r}, run_name="__main__")
+finally:
+    print("heavy:", [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+    ran = run("-c", program, cwd=tmp_path)
+
+    assert ran.returncode == 0 and "--trials" in ran.stdout
+    assert ran.stderr.splitlines() == ["heavy: []"]
+
+
+def test_copied_script_names_its_own_study(names: Path, workdir: Path) -> None:
+    shutil.copy(ROOT / "studies" / "mlp.py", workdir / "mine.py")
+    flags = "--names names.txt --trials 2 --steps 20 --repeats 0 --device cpu".split()
+
+    ran = run("mine.py", *flags, cwd=workdir)
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.splitlines()[0] == "Study mine: 2 trials of 20 steps."
+    study = load_study("mine", None)
+    assert len(study.trials) == 2
+    # The script is found again from the project's folder.
+    assert (ROOT / study.user_attrs["script"]).resolve() == (workdir / "mine.py").resolve()
+    assert "mine.py --study mine" in (workdir / "mlruns/reports/mine.html").read_text()
+
+
+def test_flags_reproduce_the_arguments() -> None:
+    args = Args(
+        names=Path("my words.txt"),
+        narrow=True,
+        width=None,
+        rule="tenth",
+        prune=False,
+        seed=0,
+        steps=9,
+        json=True,
+    )
+    flags = given_flags(args, exclude={"json"})
+
+    assert parse_args(Args, [*flags, "--json"]) == args
+    assert given_flags(Args(), exclude=()) == []
+    # Flags with their default value are left out.
+    assert "--repeats" not in flags and "--json" not in flags
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_calls_interrupt(number: signal.Signals) -> None:
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    calls: list[int] = []
+    try:
+        with clean_stop(lambda: calls.append(1)):
+            os.kill(os.getpid(), number)
+        assert calls == [1]
+        # Another signal must not disturb the interpreter's exit.
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def test_handlers_return_after_a_block_without_signals() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with clean_stop(lambda: None):
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_signals_stay_as_they_are_in_other_threads() -> None:
+    before, found = signal.getsignal(signal.SIGINT), []
+
+    def look() -> None:
+        with clean_stop(lambda: None):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [before]

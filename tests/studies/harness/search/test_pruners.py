@@ -1,0 +1,49 @@
+"""The pruners: which trials they stop, and when."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.pruners import BasePruner
+
+from studies.harness.search.pruners import default_pruner, halving_pruner
+
+STEPS = 1000
+EVALUATIONS = range(50, STEPS + 1, 50)
+
+
+def last_steps(pruner: BasePruner, losses: list[float]) -> list[int]:
+    """Train one trial after the other, each with a constant loss; returns the last step of each."""
+    study = optuna.create_study(pruner=pruner)
+    ends = []
+    for loss in losses:
+        trial = study.ask()
+        for step in EVALUATIONS:
+            trial.report(loss, step)
+            if trial.should_prune():
+                break
+        state = optuna.trial.TrialState
+        is_complete = step == STEPS
+        study.tell(
+            trial, loss if is_complete else None, state.COMPLETE if is_complete else state.PRUNED
+        )
+        ends.append(step)
+    return ends
+
+
+def test_median_pruner_stops_the_worse_half_at_once() -> None:
+    # The first five trials are never pruned.
+    losses = [1.0, 2.0, 3.0, 4.0, 5.0, 2.9, 3.1]
+    assert last_steps(default_pruner(), losses) == [STEPS] * 6 + [50]
+
+
+def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:
+    # Rising losses: only the first trial is the best one at each judgement.
+    ends = last_steps(halving_pruner(STEPS), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    assert ends[0] == STEPS and set(ends[1:]) <= {100, 400}
+    assert ends.count(100) == 7 - ends.count(400)
+
+
+@pytest.mark.parametrize("steps", [1, 9])
+def test_halving_takes_the_shortest_trials(steps: int) -> None:
+    assert isinstance(halving_pruner(steps), BasePruner)
