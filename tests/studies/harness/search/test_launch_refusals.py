@@ -1,4 +1,4 @@
-"""A launch of a study: its last line, and the input that it refuses."""
+"""The input that a launch refuses, the JSON of its last line, and masked passwords."""
 
 from __future__ import annotations
 
