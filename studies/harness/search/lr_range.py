@@ -27,7 +27,7 @@ def decade_around_suggestion(config: Config, corpus: Corpus) -> tuple[float, flo
 
 def plot_dev_losses(study: optuna.Study, path: Path) -> Path:
     """Draw each trial's best dev loss against its learning rate on a log axis, the lowest marked; returns the path."""
-    from studies.harness.report.figures.search import draw_slice
+    from studies.harness.report.figures.slices import draw_slice
     from studies.harness.report.figures.style import PALETTE, look, new_figure, place, save_png
 
     results = read_results(study)
