@@ -19,7 +19,7 @@ Ticks = list[tuple[float, str]]  # position from 0 to 1, and label
 def draw_parallel(ax: Axes, results: Results) -> None:
     """Draw a line for each measured trial through its parameters to its dev loss.
 
-    Parameters are ordered by importance. The darker a line, the better its trial.
+    Parameters are ordered by importance. The stronger the colour of a line, the better its trial.
     """
     ax.set_title("Parameters and dev loss of each trial", pad=34)
     measured = results.measured

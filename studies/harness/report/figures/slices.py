@@ -44,7 +44,7 @@ def draw_slice(ax: Axes, results: Results, name: str) -> None:
 
 
 def draw_best_lr(ax: Axes, results: Results, other: str) -> None:
-    """Draw the lr of each trial over another parameter; the darker a point, the better its trial.
+    """Draw the lr of each trial over another parameter; the stronger its colour, the better.
 
     A line connects the best trial of each value, or of each fifth of a range with many values.
     """

@@ -33,33 +33,35 @@ def _facts(findings: Findings, context: dict[str, Any]) -> str:
 def _next_box(findings: Findings, context: dict[str, Any]) -> str:
     items = []
     for step in next_steps(findings, context):
+        reason = f' <span class="muted">{text(step.reason)}</span>' if step.reason else ""
         line = command(step.command) if step.command else ""
-        items.append(f"<li>{text(step.sentence)}{line}</li>")
+        items.append(f"<li><b>{text(step.sentence)}</b>{reason}{line}</li>")
     return f'<div class="next"><h2>What to do next</h2><ol>{"".join(items)}</ol></div>'
 
 
 def _best(findings: Findings, check: ModelCheck | None) -> str:
-    """Return the best loss and config, and what is known about them."""
-    if findings.best is None:
+    """Return the best loss and config, with its noise and the baselines."""
+    best = findings.best
+    if best is None:
         return paragraph("No trial has a dev loss yet.")
-    loss = float(findings.best.dev_loss)
-    sentences = [*_noise_sentences(findings), *_baseline_sentences(check, loss)]
+    loss = float(best.dev_loss)
+    sentences = [*_noise_sentences(findings, int(best.trial)), *_baseline_sentences(check, loss)]
     if findings.stopping.verdict == "stop":
         sentences.append(f"{findings.stopping.advice} {_last_half(findings)}")
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
-    return f"""<p class="muted">Best dev loss, trial {findings.best.trial}</p>
+    return f"""<p class="muted">Best dev loss, trial {best.trial}</p>
 <div class="score">{loss:.4f}<small>nats per character</small></div>
 {_config(findings)}<ul>{items}</ul>"""
 
 
-def _noise_sentences(findings: Findings) -> list[str]:
-    """Return the mean over seed repeats, the significant difference, and the number of ties."""
+def _noise_sentences(findings: Findings, best: int) -> list[str]:
+    """Return the mean over seed repeats, and the number of trials tied with the best one."""
     noise = findings.noise
     if noise is None:
         return ["Its noise is unknown: no config has seed repeats yet."]
     group = noise.best
     mean = f"mean of {group.repeats} seed repeats {group['mean']:.4f} ± {group.margin:.4f} (95%)"
-    if group.trial == findings.best.trial:
+    if group.trial == best:
         first = f"Confirmed: {mean}."
     else:
         first = f"Confirmed best is trial {group.trial}: {mean}."
@@ -72,7 +74,7 @@ def _noise_sentences(findings: Findings) -> list[str]:
         ties = f"{n_others} other trials are tied with it"
     return [
         first,
-        f"{ties}: a difference between two trials is significant from {noise.min_difference:.4f}.",
+        f"{ties} (differences below {noise.min_difference:.4f} are not significant).",
     ]
 
 

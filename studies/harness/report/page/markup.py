@@ -29,6 +29,8 @@ KINDS = {
     "sufficient": "fine",
     "continue": "act",
     "stop": "fine",
+    "too eager": "act",
+    "fair": "fine",
 }
 
 

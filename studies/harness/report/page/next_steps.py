@@ -18,12 +18,14 @@ class Step:
     """One thing to do.
 
     Attributes:
-        sentence: what to do, and why.
+        sentence: what to do.
         command: a shell command that does it; empty if there is none.
+        reason: why, if the sentence does not say it.
     """
 
     sentence: str
     command: str = ""
+    reason: str = ""
 
 
 def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
@@ -117,32 +119,44 @@ def _finish_best(findings: Findings, context: dict[str, Any]) -> list[Step]:
 
 
 def _widen_ranges(findings: Findings, context: dict[str, Any]) -> list[Step]:
-    reasons = [verdict.sentence for verdict in findings.ranges if verdict.verdict == "widen"]
-    if not reasons:
+    wider = [verdict for verdict in findings.ranges if verdict.verdict == "widen"]
+    if not wider:
         return []
-    sentence = " ".join([*reasons, "Change the space in the script, then start a new study."])
-    return [Step(sentence, _launch(findings, context, suffix="-wider"))]
+    names = _join([verdict.name for verdict in wider])
+    ranges = "range" if len(wider) == 1 else "ranges"
+    sentence = f"Widen the {ranges} of {names} in the script, then start a new study."
+    reason = " ".join(verdict.sentence for verdict in wider)
+    return [Step(sentence, _launch(findings, context, suffix="-wider"), reason)]
+
+
+def _join(names: list[str]) -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _change_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     steps = findings.max_steps
     if findings.budget.verdict == "lengthen":
         steps = 2 * steps
+        sentence = f"Train longer: {steps:,} steps."
         suffix = "-longer"
     elif findings.budget.verdict == "shorten":
         steps = max(10, steps // 4)
+        sentence = f"Train shorter: {steps:,} steps."
         suffix = "-shorter"
     else:
         return []
     command = _launch(findings, context, "--steps", str(steps), suffix=suffix)
-    return [Step(findings.budget.sentence, command)]
+    return [Step(sentence, command, findings.budget.sentence)]
 
 
 def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.pruning.verdict != "too eager":
         return []
     command = _launch(findings, context, "--no-prune", suffix="-unpruned")
-    return [Step(findings.pruning.sentence, command)]
+    return [Step("Search without pruning.", command, findings.pruning.sentence)]
 
 
 def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:
@@ -160,9 +174,9 @@ def _export(findings: Findings, context: dict[str, Any]) -> Step:
     """Export the best config, or the smallest model among those tied with it."""
     arguments = [findings.results.name, *context.get("store_flags", [])]
     sentence = "Export the best config."
-    best = int(findings.best.trial)  # type: ignore[union-attr]
-    if len(findings.tied) > 1 and int(findings.tied.trial.iloc[0]) != best:
-        smallest = int(findings.tied.trial.iloc[0])
+    best = int(findings.results.measured.trial.iloc[0])
+    smallest = int(findings.tied.trial.iloc[0]) if len(findings.tied) else best
+    if smallest != best and len(findings.tied) > 1:
         arguments += ["--trial", str(smallest)]
         sentence = f"Export trial {smallest}, the smallest model among those tied with the best."
     return Step(sentence, _command("experiments/export.py", arguments))

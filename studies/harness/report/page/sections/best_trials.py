@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.judge.ranges import N_BEST
 from studies.harness.report.page.markup import Html, bar, paragraph, table, text
 from studies.harness.report.scales import tick_label
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_TIED = 12  # rows of the table of tied trials
 BASELINES = {
@@ -23,12 +26,13 @@ Baseline = tuple[str, float, float]
 def best_trials(findings: Findings, check: ModelCheck | None) -> str:
     """Return the section: a table of the best trials, and a table of baselines."""
     head = "<h2>1. Best trials</h2>"
-    if findings.best is None:
+    best = findings.best
+    if best is None:
         return head + paragraph("No trial has a dev loss.")
-    return head + _best_table(findings) + _baseline_table(findings, check)
+    return head + _best_table(findings, best) + _baseline_table(findings, best, check)
 
 
-def _best_table(findings: Findings) -> str:
+def _best_table(findings: Findings, best: pd.Series) -> str:
     """Return the trials tied with the best; without seed repeats, the best five."""
     names = findings.results.params
     rest = ""
@@ -48,7 +52,7 @@ def _best_table(findings: Findings) -> str:
 
     headings = ["trial", "dev loss", "train loss", *names, "parameters", "best step", "seconds"]
     rows = [_best_row(trial, names) for trial in trials.to_dict("records")]
-    here = next((i for i, row in enumerate(rows) if row[0] == findings.best.trial), None)
+    here = next((i for i, row in enumerate(rows) if row[0] == best.trial), None)
     return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=here) + rest
 
 
@@ -64,19 +68,20 @@ def _best_row(trial: dict[Any, Any], names: list[str]) -> list[Any]:
     ]
 
 
-def _baseline_table(findings: Findings, check: ModelCheck | None) -> str:
+def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | None) -> str:
     """Return the baselines and the best trial, highest dev loss first."""
-    best = float(findings.best.dev_loss)  # type: ignore[union-attr]
-    best_name = f"best of this study, trial {findings.best.trial}"  # type: ignore[union-attr]
+    best_loss = float(best.dev_loss)
+    best_name = f"best of this study, trial {best.trial}"
     best_new = check.new_loss if check and check.new_loss is not None else math.nan
-    baselines = [*_baselines(check), *_enqueued_trials(findings), (best_name, best, best_new)]
+    baselines = [*_baselines(check), *_enqueued_trials(findings)]
+    baselines.append((best_name, best_loss, best_new))
     baselines.sort(key=lambda baseline: -baseline[1])
 
-    largest = max(abs(loss - best) for _, loss, _ in baselines) or 1.0
+    largest = max(abs(loss - best_loss) for _, loss, _ in baselines) or 1.0
     rows: list[list[Any]] = []
     for name, loss, new_loss in baselines:
-        difference = "" if name == best_name else f"{loss - best:+.4f}".replace("-", "−")
-        rows.append([name, loss, difference, bar((loss - best) / largest), new_loss])
+        difference = "" if name == best_name else f"{loss - best_loss:+.4f}".replace("-", "−")
+        rows.append([name, loss, difference, bar((loss - best_loss) / largest), new_loss])
     here = [row[0] for row in rows].index(best_name)
 
     note = "Models that guess or count, on the same dev split"

@@ -28,14 +28,15 @@ def parameters(findings: Findings) -> str:
     pictures = []
     for verdict in findings.ranges:
         draw = partial(draw_slice, results=results, name=verdict.name)
-        caption = Html(verdict_tag(verdict.verdict) + text(verdict.sentence))
-        pictures.append(picture(draw, f"Dev loss by {verdict.name}", caption))
+        sentence = Html(verdict_tag(verdict.verdict) + text(verdict.sentence))
+        pictures.append(picture(draw, f"Dev loss by {verdict.name}", sentence))
     draw = partial(draw_importances, results=results)
     pictures.append(picture(draw, "Importance of the parameters", margins=(96, 36, 40, 52)))
     for other in _searched_with_lr(findings):
         draw = partial(draw_best_lr, results=results, other=other)
         caption = (
-            f"Orange: the best lr for each {other}. The darker a blue point, the better its trial."
+            f"Orange: the best lr for each {other}. The stronger a point's colour, the better its "
+            "trial."
         )
         pictures.append(picture(draw, f"Best lr by {other}", caption))
 
@@ -53,8 +54,8 @@ def parameters(findings: Findings) -> str:
 
 def _parallel_coordinates(findings: Findings) -> str:
     caption = (
-        "Each line is a trial. The darker a line, the better its trial; the best is orange. Losses "
-        "above the range, mostly of pruned trials, end at the top."
+        "Each line is a trial. The stronger its colour, the better the trial; the best is orange. "
+        "Losses above the range, mostly of pruned trials, end at the top."
     )
     draw = partial(draw_parallel, results=findings.results)
     return picture(

@@ -7,8 +7,9 @@ from functools import partial
 
 from studies.harness.report.figures.training import draw_best_steps, draw_rank_correlation
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.judge.pruning import RankCorrelation
+from studies.harness.report.judge.pruning import Pruning, RankCorrelation
 from studies.harness.report.page.markup import (
+    KINDS,
     THIRD,
     TITLED,
     Html,
@@ -27,7 +28,7 @@ def steps(findings: Findings) -> str:
     parts = [
         "<h2>5. Steps and pruning</h2>",
         paragraph(Html(verdict_tag(budget.verdict) + text(budget.sentence))),
-        paragraph(Html(_pruning_tag(findings) + text(findings.pruning.sentence))),
+        paragraph(Html(_pruning_tag(findings.pruning) + text(findings.pruning.sentence))),
         paragraph(_rank_correlations(findings.rank_correlations)),
         '<div class="grid three">',
     ]
@@ -40,10 +41,8 @@ def steps(findings: Findings) -> str:
     return "".join([*parts, "</div>"])
 
 
-def _pruning_tag(findings: Findings) -> Html:
-    if math.isnan(findings.pruning.n_wrong):
-        return tag("pruning", "unknown")
-    return tag("pruning", "act" if findings.pruning.likely_wrong else "fine")
+def _pruning_tag(pruning: Pruning) -> Html:
+    return tag(f"pruning: {pruning.verdict}", KINDS.get(pruning.verdict, "unknown"))
 
 
 def _rank_correlations(ranks: list[RankCorrelation]) -> str:
