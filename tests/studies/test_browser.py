@@ -1,8 +1,7 @@
-"""A real Chromium, without a screen, over the report and over the MLflow UI of a study."""
+"""The report and the MLflow UI of a study in a real, headless Chromium."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -21,47 +20,31 @@ from studies.harness.store.study import load_study
 from studies.harness.tracking.client import connect, default_tracking_uri, find_runs
 from studies.harness.tracking.server import serve
 from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
+from tests.conftest import chromium, resize
 from tests.studies.synthetic import make_study, random_trials
 
 pytestmark = pytest.mark.browser
 WAIT = 60.0  # seconds for a page of the MLflow UI, on a busy machine
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+PHONE = (390, 844)  # width and height in pixels
+
+# Tables, charts and commands wider than their place, with the overflow of the nearest box that
+# scrolls: [element, width, width of that box, overflow-x].
+WIDE_ELEMENTS = """
+return [...document.querySelectorAll('table, svg, pre code')].map(e => {
+  const box = e.closest('.scroll'), width = e.getBoundingClientRect().width;
+  return [e.tagName, width, box && box.clientWidth, box && getComputedStyle(box).overflowX];
+}).filter(([, width, boxWidth]) => width > (boxWidth ?? innerWidth));
+"""
 
 
 @pytest.fixture
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Chromium that no one used before."""
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed (the test extra has it)"
-    )
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip(
-            "no Chromium with its driver is installed here (Debian: apt-get install chromium chromium-driver)"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
-
-
-def resize(browser: Any, width: int, height: int = 1000) -> None:
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+def browser(tmp_path: Path) -> Iterator[Any]:
+    with chromium(tmp_path / "chromium") as browser:
+        yield browser
 
 
 def wait_for(browser: Any, script: str, *arguments: Any) -> Any:
-    """What a script returns, once that is something."""
+    """Wait until a script returns a value that is not empty; return the value."""
     deadline = time.monotonic() + WAIT
     while not (found := browser.execute_script(f"return {script}", *arguments)):
         assert time.monotonic() < deadline, (
@@ -79,7 +62,7 @@ def page_text(browser: Any) -> str:
 
 
 def open_report(browser: Any, page: str, folder: Path) -> None:
-    """Open the page from the file system, with the network off."""
+    """Open the page from the file system, without a network."""
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     browser.execute_cdp_cmd("Network.enable", {})
@@ -94,68 +77,94 @@ def page() -> str:
     return make_report(study, load_corpus(), None, {"script": "studies/mlp.py"})
 
 
-def test_the_report_opens_from_the_file_system_and_draws_its_pictures(
-    browser: Any, page: str, tmp_path: Path
-) -> None:
+def test_report_works_offline_and_draws_its_charts(browser: Any, page: str, tmp_path: Path) -> None:
     resize(browser, 1200)
     open_report(browser, page, tmp_path)
 
     sizes = browser.execute_script(
-        "return [...document.querySelectorAll('figure svg')].map(s => { const b = s.getBoundingClientRect(),"
-        " c = s.getBBox(); return [b.width, b.height, c.width, c.height] })"
+        "return [...document.querySelectorAll('figure svg')].map(s => {"
+        " const b = s.getBoundingClientRect(), c = s.getBBox();"
+        " return [b.width, b.height, c.width, c.height] })"
     )
     assert len(sizes) >= 12
     assert all(
         width > 300 and height > 200 and w > 200 and h > 100 for width, height, w, h in sizes
     )
-    assert (
-        browser.execute_script("return document.querySelectorAll('svg use, svg path').length") > 500
-    )
+    n_drawn = browser.execute_script("return document.querySelectorAll('svg use, svg path').length")
+    assert n_drawn > 500
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
 
 
-def test_the_first_screen_says_what_to_do_next(browser: Any, page: str, tmp_path: Path) -> None:
-    resize(browser, 1200, 900)
-    open_report(browser, page, tmp_path)
-
-    bottom = browser.execute_script(
-        "return document.querySelector('.next').getBoundingClientRect().bottom"
-    )
-    assert bottom < 900
-    assert "studies/mlp.py --study made-up-wider" in browser.execute_script(
-        "return document.querySelector('.next').innerText"
-    )
-
-
-def test_the_report_fits_a_phone_and_stays_readable(
-    browser: Any, page: str, tmp_path: Path
+@pytest.mark.parametrize("width", [1200, 1400])
+def test_first_screen_says_what_to_do_next(
+    browser: Any, page: str, tmp_path: Path, width: int
 ) -> None:
-    resize(browser, 390, 800)
+    resize(browser, width, 900)
     open_report(browser, page, tmp_path)
 
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    box = browser.find_element("css selector", ".next")
+    assert box.rect["y"] + box.rect["height"] < 850
+    assert "studies/mlp.py --study made-up-wider" in box.text
+    answer = browser.find_element("css selector", ".answer").text
+    assert "Best dev loss, trial" in answer and "noise is unknown" in answer
+
+
+def test_report_fits_a_phone(browser: Any, page: str, tmp_path: Path) -> None:
+    resize(browser, *PHONE)
+    open_report(browser, page, tmp_path)
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    wide = browser.execute_script(WIDE_ELEMENTS)
+    assert {element.lower() for element, *_ in wide} == {"table", "svg", "code"}
+    assert all(overflow == "auto" for *_, overflow in wide)
+    # The shadow is the hint that a box scrolls.
+    shadows = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map(e => "
+        "getComputedStyle(e).backgroundImage)"
+    )
+    assert shadows and all("linear-gradient" in shadow for shadow in shadows)
+
+
+def test_text_of_charts_is_readable_on_a_phone(browser: Any, page: str, tmp_path: Path) -> None:
+    resize(browser, *PHONE)
+    open_report(browser, page, tmp_path)
+
     sizes = browser.execute_script(
-        "return [...document.querySelectorAll('.grid svg text')].map(t => { const m = t.getScreenCTM();"
+        "return [...document.querySelectorAll('svg text')].map(t => { const m = t.getScreenCTM();"
         " return parseFloat(getComputedStyle(t).fontSize) * Math.hypot(m.a, m.b) })"
     )
     assert min(sizes) > 8  # pixels on the screen
 
 
-def test_the_report_is_right_in_light_and_in_dark(browser: Any, page: str, tmp_path: Path) -> None:
+def test_commands_stay_on_one_line(browser: Any, page: str, tmp_path: Path) -> None:
+    resize(browser, *PHONE)
+    open_report(browser, page, tmp_path)
+
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('pre code')].map(e => "
+        "e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight))"
+    )
+    assert len(heights) > 3 and max(heights) < 1.5  # lines
+
+
+def test_report_has_a_light_and_a_dark_mode(browser: Any, page: str, tmp_path: Path) -> None:
     open_report(browser, page, tmp_path)
     seen = {}
     for scheme in ("light", "dark"):
         feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+        # Sums of red, green and blue.
         seen[scheme] = browser.execute_script(
             "const c = s => getComputedStyle(document.querySelector(s));"
             "return [c('body').backgroundColor, c('svg text').fill, c('svg use').fill].map("
             "  t => t.match(/\\d+/g).slice(0, 3).reduce((sum, v) => sum + +v, 0))"
         )
 
-    (light, ink, _), (dark, pale, _) = seen["light"], seen["dark"]
-    assert light > 700 and ink < 200 and dark < 100 and pale > 600  # sums of red, green and blue
-    assert seen["light"][2] != seen["dark"][2]
+    light_surface, light_text, light_point = seen["light"]
+    dark_surface, dark_text, dark_point = seen["dark"]
+    assert light_surface > 700 and light_text < 200
+    assert dark_surface < 100 and dark_text > 600
+    assert light_point != dark_point
 
 
 # ---- the MLflow UI
@@ -170,7 +179,7 @@ def study(launch: Callable[..., int]) -> Results:
 
 @pytest.fixture
 def server(study: Results) -> Iterator[tuple[str, str]]:
-    """The MLflow UI on it: address and the experiment's id."""
+    """The MLflow UI of the study: its address, and the experiment's id."""
     client = connect(None)
     experiment_id = client.get_experiment_by_name("small").experiment_id
     for key, value in experiment_tags(list(study.space), int(time.time() * 1000)).items():
@@ -184,11 +193,11 @@ def server(study: Results) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_the_links_open_ranked_trials_then_charts_then_the_note(
+def test_links_open_trials_charts_and_note(
     browser: Any, server: tuple[str, str], study: Results, names: Path
 ) -> None:
     base, experiment_id = server
-    resize(browser, 2600, 1300)  # the table draws only the columns that are in sight
+    resize(browser, 2600, 1300)  # the table draws only visible columns
     _check_trials(browser, view_link(base, experiment_id, TRIALS), study)
     _check_charts(browser, view_link(base, experiment_id, CHARTS), study)
     _check_note(browser, base, experiment_id, study)
@@ -212,7 +221,7 @@ def _check_trials(browser: Any, link: str, study: Results) -> None:
 
 
 def _check_charts(browser: Any, link: str, study: Results) -> None:
-    browser.get("about:blank")  # a new fragment alone would not load the page anew
+    browser.get("about:blank")  # a new fragment alone does not reload the page
     browser.get(link)
     axes = wait_for(
         browser, "[...document.querySelectorAll('.parcoords .dimension')].map(d => d.textContent)"
@@ -221,7 +230,7 @@ def _check_charts(browser: Any, link: str, study: Results) -> None:
     assert len(axes) == len(shown) + 1 and all(
         any(name in axis for axis in axes) for name in [*shown, "dev_loss"]
     )
-    # Something is drawn on the canvas of the lines.
+    # The canvas of the lines is not empty.
     wait_for(
         browser,
         "[...document.querySelectorAll('.parcoords canvas')].some(c => c.width && c.getContext('2d')"
@@ -256,9 +265,9 @@ def _check_note(browser: Any, base: str, experiment_id: str, study: Results) -> 
 
 
 def _check_script(base: str, names: Path) -> None:
-    """The report's script finds the model through a server too."""
+    """The report's script finds the model on an MLflow server."""
     assert (
         report.main(report.Args("small", names=names, tracking_uri=base, out=Path("page.html")))
         == 0
     )
-    assert "None of these stands in train" in Path("page.html").read_text(encoding="utf-8")
+    assert '<ul class="words"><li>' in Path("page.html").read_text(encoding="utf-8")
