@@ -1,8 +1,7 @@
 """Take the screenshots of README: a study in the MLflow UI, and its report.
 
-python docs/screenshots.py STUDY writes trials.png, charts.png and report.png into the folder of this
-file. It needs selenium (the test extra) and Chromium with its driver (Debian: chromium and
-chromium-driver).
+python docs/screenshots.py STUDY writes trials.png, charts.png and report.png into docs/. It needs
+selenium (the test extra) and Chromium with its driver (Debian: chromium and chromium-driver).
 """
 
 from __future__ import annotations
@@ -82,9 +81,7 @@ def _browser(width: int) -> Iterator[Any]:
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        raise UserError(
-            "Chromium or its driver is missing; install them (Debian: chromium and chromium-driver)."
-        )
+        raise UserError("Chromium or its driver is missing: install chromium and chromium-driver.")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     with tempfile.TemporaryDirectory() as profile:

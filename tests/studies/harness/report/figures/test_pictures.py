@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ CHOICES: dict[str, BaseDistribution] = {
     "optimizer": CategoricalDistribution(["sgd", "adamw"]),
     "direct": CategoricalDistribution([False, True]),
 }
-DIVERGED = {"state": "PRUNED", "reason": "diverged at step 9"}
+DIVERGED: dict[str, Any] = {"state": "PRUNED", "reason": "diverged at step 9"}
 STUDIES = {
     "no trial": lambda: make_study(),
     "one trial": lambda: make_study([make_trial(PARAMS, falling(2.2))]),

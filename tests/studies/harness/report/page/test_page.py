@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import optuna
 import pytest
@@ -22,7 +23,7 @@ from tests.studies.synthetic import (
     repeats_of,
 )
 
-DIVERGED = {"state": "PRUNED", "reason": "diverged at step 9"}
+DIVERGED: dict[str, Any] = {"state": "PRUNED", "reason": "diverged at step 9"}
 WEIRD: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-3, 1.0, log=True),
     "choice": CategoricalDistribution(["<b>&\"'", "$x ${y}", None, True]),
