@@ -58,10 +58,8 @@ def main(args: Args) -> int:
 
     if corpus is None:
         data = study.user_attrs.get("data")
-        print(
-            f"The report has no counting baselines and no samples; give --names the path of {data}.",
-            file=sys.stderr,
-        )
+        missing = "counting baselines and no samples"
+        print(f"The report has no {missing}; give --names the path of {data}.", file=sys.stderr)
     elif model is None:
         print(f"The report has no samples and no loss on unseen words: {why}", file=sys.stderr)
     say(make_console(stderr=args.json), f"Report of study {args.study}: {path}")

@@ -1,10 +1,12 @@
-"""The table of a study's trials: in the terminal, on a pipe, as CSV and as JSON."""
+"""Script that shows the trials of a study or compares studies, as a table, CSV and JSON."""
 
 from __future__ import annotations
 
 import io
 import re
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,19 +21,36 @@ from makemore.config import Config
 from studies.harness.cli.terminal import trials_table
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, ranked
+from tests.conftest import ROOT
 
 COMPARE = "studies/compare.py"
-COLUMNS = "trial dev_loss train_loss block_size batch_size lr n_embd n_hidden best_step n_params state".split()
+PARAMS = ["block_size", "batch_size", "lr", "n_embd", "n_hidden"]
+COLUMNS = ["trial", "dev_loss", "train_loss", *PARAMS, "best_step", "n_params", "state"]
 
 
 def rows_of(out: str) -> list[list[str]]:
-    """The cells of the printed table's rows."""
+    """Return the cells of each row of the printed table."""
     return [line.split() for line in out.splitlines() if re.match(r"\s*\d+  ", line)]
 
 
-def test_the_trials_stand_by_dev_loss_with_their_numbers_whole(
-    launch: Callable[..., int], run_file: Any
-) -> None:
+def test_help_loads_no_heavy_library() -> None:
+    program = """
+import runpy, sys
+sys.argv = ["studies/compare.py", "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(sorted({"torch", "mlflow", "optuna", "pandas", "matplotlib"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Usage: python studies/compare.py")
+    assert lines[-1] == "[]"
+
+
+def test_trials_are_ranked_with_all_columns(launch: Callable[..., int], run_file: Any) -> None:
     launch(trials=6, prune=False)
     ran = run_file(COMPARE, "small")
     assert ran.code == 0
@@ -39,13 +58,13 @@ def test_the_trials_stand_by_dev_loss_with_their_numbers_whole(
     rows = rows_of(ran.out)
     assert [int(row[0]) for row in rows] == [trial.number for trial in best]
     assert [row[1] for row in rows] == [f"{dev_loss(trial):.4f}" for trial in best]
-    # Nothing is cut where there is no terminal: every heading is whole, on one line.
+    # Without a terminal no heading is cut or wrapped.
     heading = next(line for line in ran.out.splitlines() if line.startswith("trial"))
     assert sorted(heading.split()) == sorted(COLUMNS)
     assert "6 complete" in ran.out.splitlines()
 
 
-def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any) -> None:
+def test_each_state_has_its_reason(launch: Callable[..., int], run_file: Any) -> None:
     def explode(trial: optuna.Trial, base: Config) -> Config:
         return base.replace(lr=trial.suggest_float("lr", 1e3, 1e4, log=True))
 
@@ -68,19 +87,19 @@ def test_every_state_shows_its_reason(launch: Callable[..., int], run_file: Any)
     ran = run_file(COMPARE, "small", "--csv", "all.csv")
     lines = {line.split()[0]: line for line in ran.out.splitlines() if re.match(r"\s*\d+  ", line)}
     assert re.search(r"pruned: diverged at step \d+$", lines["0"].rstrip())
-    # What an engine says is shown as it is: brackets are no markup.
+    # Brackets in an engine's error are printed, not taken as markup.
     assert lines["2"].rstrip().endswith("failed: engine failed: [red]no[/red] memory")
     assert lines["4"].split()[1:3] == ["2.5000", "2.2500"] and lines["4"].rstrip().endswith(
         "complete"
     )
     assert lines["5"].rstrip().endswith("running")
-    # What another trial replaced is in the CSV alone, and is not counted.
+    # A replaced trial is only in the CSV file, and is not counted.
     assert "3" not in lines and list(pd.read_csv("all.csv").trial.sort_values()) == list(range(6))
     counts = next(line for line in ran.out.splitlines() if "2 pruned" in line)
     assert set(counts.split(", ")) == {"2 pruned", "1 failed", "1 complete", "1 running"}
 
 
-def test_top_shortens_the_table_and_not_the_csv(
+def test_top_limits_the_table_but_not_the_csv(
     launch: Callable[..., int], run_file: Any, workdir: Path
 ) -> None:
     launch(trials=5, prune=False)
@@ -88,7 +107,7 @@ def test_top_shortens_the_table_and_not_the_csv(
     best = ranked(load_study("small", None).get_trials())
     frame = pd.read_csv(workdir / "new" / "trials.csv")
     assert list(frame.trial) == [trial.number for trial in best]
-    # Losses and parameters are stored to the last digit.
+    # Losses and parameters are written to the last digit.
     assert list(frame.dev_loss) == [dev_loss(trial) for trial in best]
     assert list(frame.lr) == [trial.params["lr"] for trial in best]
     assert (ran.json["study"], ran.json["states"]) == ("small", {"complete": 5})
@@ -100,7 +119,7 @@ def test_top_shortens_the_table_and_not_the_csv(
     assert len(rows_of(ran.err)) == 2 and len(ran.out.splitlines()) == 1
 
 
-def test_a_narrow_terminal_folds_headings_and_keeps_numbers(launch: Callable[..., int]) -> None:
+def test_narrow_terminal_wraps_headings_and_keeps_numbers(launch: Callable[..., int]) -> None:
     launch(trials=3, prune=False)
     trials = load_study("small", None).get_trials()
     screen = io.StringIO()
@@ -117,22 +136,22 @@ def test_a_narrow_terminal_folds_headings_and_keeps_numbers(launch: Callable[...
         assert row[1] == f"{dev_loss(trial):.4f}" and f"{lr:.4g}" in row and row[-1] == "complete"
 
 
-def test_seed_repeats_become_one_line_a_trial(launch: Callable[..., int], run_file: Any) -> None:
+def test_seed_repeats_are_one_line_per_trial(launch: Callable[..., int], run_file: Any) -> None:
     launch(trials=2, prune=False)
     study = load_study("small", None)
-    best, losses = ranked(study.get_trials())[0], [2.0, 3.0]
+    best = ranked(study.get_trials())[0]
+    losses = [2.0, 3.0]
     for loss in losses:
         repeat = study.ask()
         repeat.set_user_attr("repeat_of", best.number)
         repeat.set_user_attr("summary", {"reason": "finished", "dev_loss": loss})
         study.tell(repeat, loss)
     ran = run_file(COMPARE, "small", "--json")
-    assert (ran.json["states"], len(ran.json["trials"]), len(rows_of(ran.err))) == (
-        {"complete": 2},
-        2,
-        2,
-    )
-    mean, sd = statistics.fmean(losses), statistics.stdev(losses)
+    # Repeats are neither counted nor listed.
+    assert ran.json["states"] == {"complete": 2}
+    assert len(ran.json["trials"]) == len(rows_of(ran.err)) == 2
+    mean = statistics.fmean(losses)
+    sd = statistics.stdev(losses)
     (row,) = (row for row in ran.json["repeats"] if row["trial"] == best.number)
     assert row == {
         "trial": best.number,
@@ -140,34 +159,59 @@ def test_seed_repeats_become_one_line_a_trial(launch: Callable[..., int], run_fi
         "mean": pytest.approx(mean),
         "sd": pytest.approx(sd),
     }
-    assert (
-        f"Trial {best.number} with 2 further seeds: dev loss {mean:.4f} ± {sd:.4f} (mean ± sd)"
-        in ran.err.splitlines()
-    )
+    measured = f"dev loss {mean:.4f} ± {sd:.4f} nats per character"
+    line = f"Trial {best.number}: {measured} (mean ± sd of 2 seed repeats)"
+    assert line in ran.err.splitlines()
 
 
-def test_a_study_without_trials_says_so(workdir: Path, run_file: Any) -> None:
+def test_study_without_trials_is_reported(workdir: Path, run_file: Any) -> None:
     Path("mlruns/optuna").mkdir()
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend("mlruns/optuna/new.journal")
     )
     optuna.create_study(study_name="new", storage=storage)
     ran = run_file(COMPARE, "new", "--json")
-    assert ran.code == 0 and ran.json == {"study": "new", "states": {}, "trials": [], "repeats": []}
+    assert ran.code == 0
+    assert ran.json == {"study": "new", "states": {}, "trials": [], "repeats": []}
     assert ran.err.strip() == "Study new has no trials yet."
 
 
-def test_bad_input_is_refused_in_a_sentence(launch: Callable[..., int], run_file: Any) -> None:
+def test_several_studies_are_compared(
+    launch: Callable[..., int], run_file: Any, workdir: Path
+) -> None:
+    launch(study="long", trials=3, steps=80, prune=False)
+    launch(study="short", trials=2, prune=False)
+    ran = run_file(COMPARE, "long", "short", "--top", 10, "--csv", "both.csv", "--json")
+    assert ran.code == 0
+    assert list(ran.json["studies"]) == ["long", "short"]
+    assert ran.json["studies"]["long"]["training steps"] == "240"
+    frame = pd.read_csv(workdir / "both.csv", index_col="measure", dtype=str)
+    assert list(frame.loc["trials"]) == ["3", "2"]
+    markdown = run_file(COMPARE, "long", "short", "--markdown")
+    assert markdown.out.splitlines()[0] == "| measure | long | short |"
+
+
+def test_markdown_shows_the_best_trials(launch: Callable[..., int], run_file: Any) -> None:
+    launch(trials=2, prune=False)
+    ran = run_file(COMPARE, "small", "--top", 1, "--markdown")
+    assert ran.code == 0
+    rows = [line for line in ran.out.splitlines() if line.startswith("|")]
+    assert rows[0].startswith("| trial | state |")
+    assert len(rows) == 3
+
+
+REFUSALS = {
+    (): "STUDIES is missing; see --help.",
+    ("none",): "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its "
+    "--storage.",
+    ("small", "none"): "mlruns/optuna/none.journal: no such journal; name a study that exists, or "
+    "give its --storage.",
+    ("small", "--top", "0"): "--top must be at least 1, but got 0.",
+    ("small", "--csv", "names.txt/x"): "names.txt/x: cannot be written (File exists); give --csv "
+    "another path.",
+}
+
+
+def test_bad_input_is_refused_in_one_sentence(launch: Callable[..., int], run_file: Any) -> None:
     launch(trials=1)
-    refusals = {
-        (
-            "none",
-        ): "mlruns/optuna/none.journal: no such journal; name a study that exists, or give its --storage.",
-        ("small", "--top", "0"): "--top must be at least 1, but got 0.",
-        (
-            "small",
-            "--csv",
-            "names.txt/x",
-        ): "names.txt/x: cannot be written (File exists); give --csv another path.",
-    }
-    assert {flags: run_file(COMPARE, *flags).refusal for flags in refusals} == refusals
+    assert {flags: run_file(COMPARE, *flags).refusal for flags in REFUSALS} == REFUSALS

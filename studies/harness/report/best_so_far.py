@@ -20,10 +20,10 @@ AXES = {
 def best_so_far(trials: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Return the best dev loss after each evaluation.
 
-    The clock counts the seconds in which at least one trial trained, so it starts at the first
-    training step of the study. Time to compile the kernel is not search: a trial's `started` is
-    stored before its model is built, and building the first model of a process compiles the kernel
-    (up to 10 s). Pauses between two launches do not count either.
+    The clock counts the seconds in which at least one trial ran. It starts at the first training
+    step of the study, and continues after a pause, such as between two launches, at the next
+    training step. So time to compile the kernel is not search: a trial's `started` is stored before
+    its model is built, and building the first model of a process compiles the kernel (about 10 s).
 
     Args:
         trials: columns trial, started, ended (seconds since the epoch) and seconds (spent on
@@ -40,7 +40,9 @@ def best_so_far(trials: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     points = points[points.trial.isin(set(trials.trial))].sort_values("time", kind="stable")
     new_steps = points.step - points.groupby("trial").step.shift(fill_value=0)
     times = points.time.to_numpy()
-    seconds = _busy_seconds(_first_steps(trials, points), trials.ended.to_numpy(), times)
+    seconds = _busy_seconds(
+        trials.started.to_numpy(), _first_steps(trials, points), trials.ended.to_numpy(), times
+    )
     return pd.DataFrame(
         {
             "trials": np.searchsorted(np.sort(trials.started.dropna()), times, side="right"),
@@ -79,29 +81,29 @@ def _first_steps(trials: pd.DataFrame, points: pd.DataFrame) -> np.ndarray:
     return np.fmax(started, end - trained)
 
 
-def _busy_seconds(started: np.ndarray, ended: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return, for each time, the seconds before it in which at least one trial trained.
+def _busy_seconds(
+    started: np.ndarray, first_steps: np.ndarray, ended: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    """Return, for each time, the seconds before it in which at least one trial ran.
 
     Args:
-        started: (N,) start of each trial's training; trials with nan are ignored.
+        started: (N,) start of each trial; trials with nan are ignored.
+        first_steps: (N,) first training step of each trial.
         ended: (N,) nan for a trial that has no end yet; it is taken to run until the last time.
         times: (P,) in ascending order.
     """
-    known = ~np.isnan(started)
-    started = started[known]
-    ended = ended[known]
-    if not len(started):
+    known = np.flatnonzero(~np.isnan(started))
+    if not len(known):
         return np.zeros(len(times))
-    last = np.maximum(started, times.max(initial=0.0))
-    ended = np.where(np.isnan(ended), last, ended)
-
-    order = np.argsort(started)
+    order = known[np.argsort(started[known])]
     started = started[order]
-    ended = np.maximum.accumulate(ended[order])
-    # A new span begins with a trial that started after all earlier ones had ended.
-    is_first = np.r_[True, started[1:] > ended[:-1]]
-    span_starts = started[is_first]
-    span_ends = ended[np.r_[np.flatnonzero(is_first)[1:] - 1, len(ended) - 1]]
+    last = np.maximum(started, times.max(initial=0.0))
+    ended = np.maximum.accumulate(np.where(np.isnan(ended[order]), last, ended[order]))
+
+    # A span begins with a trial that started after all earlier ones had ended.
+    begins = np.flatnonzero(np.r_[True, started[1:] > ended[:-1]])
+    span_starts = np.minimum.reduceat(first_steps[order], begins)
+    span_ends = ended[np.r_[begins[1:] - 1, len(ended) - 1]]
 
     before = np.r_[0.0, np.cumsum(span_ends - span_starts)]
     span = np.maximum(0, np.searchsorted(span_starts, times, side="right") - 1)

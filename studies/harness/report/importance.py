@@ -1,9 +1,9 @@
 """Importance of each parameter for being among the best trials: PED-ANOVA (Watanabe et al. 2023).
 
-The numbers equal those of `optuna.importance`, which imports scikit-learn and so takes a second that
-every study would spend at its end. For each parameter, the density of its values in the best trials
-is compared with the density in all trials, by their Pearson divergence. If both are equal, the
-parameter does not matter.
+The numbers equal those of `optuna.importance`, which imports scikit-learn and so takes a second
+that every study would spend at its end. For each parameter, the density of its values in the best
+trials is compared with the density in all trials, by their Pearson divergence. If both are equal,
+the parameter does not matter.
 """
 
 from __future__ import annotations

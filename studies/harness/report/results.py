@@ -36,7 +36,7 @@ class Results:
         name: of the study.
         trials: one row for each trial of the search and each trial that finishes a pruned one,
             lowest dev loss first; columns as in `trials_frame`.
-        repeats: the seed repeats, with the same columns; `repeat_of` is the trial with their config.
+        repeats: the seed repeats, with the same columns; `repeat_of` is the repeated trial.
         points: one row for each evaluation of both, ordered by time: trial, step, train_loss,
             dev_loss (nats per character), lr, time (seconds since the epoch).
         params: names of the trials' parameters.

@@ -150,7 +150,7 @@ def _widened_edge(scale: Scale, side: str, limit: float | None) -> float:
 
 
 def _config_limit(name: str, side: str) -> float | None:
-    """Return the least or greatest value that Config allows; None if there is no closed limit."""
+    """Return the least or greatest value that Config allows; None if it sets no such limit."""
     field = Config.model_fields.get(name)
     rules = field.metadata if field else []
     values = [getattr(rule, "ge" if side == "lower" else "le", None) for rule in rules]

@@ -88,18 +88,10 @@ def judge_stopping(trials: pd.DataFrame, noise_sd: float | None = None) -> Stopp
     elif half > threshold:
         more = quarter
         advice = f"Run {more} more trials, then judge again."
-    # Seed repeats may have taken numbers in between, so the quarter names its first trial.
-    span = f"{quarter}, from trial {order.trial.iloc[-quarter]} on"
-    start = f"The last quarter of the trials ({span})"
-    noise_known = noise_sd is not None
-    reason = " ".join(
-        [
-            f"{start} {_describe_gains(gain, late, half, f'since trial {first.trial:.0f}')}",
-            _compare_with_threshold(half, expected, threshold, n, noise_known),
-        ]
-    )
+    gains = _describe_gains(order, quarter, late, half)
+    comparison = _compare_with_threshold(half, expected, threshold, n, noise_sd is not None)
     verdict = "continue" if more else "stop"
-    return Stopping(verdict, gain, late, half, expected, more, advice, reason)
+    return Stopping(verdict, gain, late, half, expected, more, advice, f"{gains} {comparison}")
 
 
 def _unknown(reason: str) -> Stopping:
@@ -115,19 +107,27 @@ def _gain_of_last(order: pd.DataFrame, count: int, first_loss: float) -> float:
     return float(before - best[-1])
 
 
-def _describe_gains(gain: float, late: float, half: float, since: str) -> str:
-    """Continue "The last quarter of the trials ..." with its gain and that of the last half."""
+def _describe_gains(order: pd.DataFrame, quarter: int, late: float, half: float) -> str:
+    """Describe the gains of the last quarter and the last half of the trials."""
+    first = order[order.loss.notna()].iloc[0]
+    gain = first.loss - order.best.iloc[-1]
+    since = f"since trial {first.trial:.0f}"
     share = f"{(late or half) / (gain or 1):.0%} of the total gain of {gain:.4f} {since}"
+    # Seed repeats may have taken numbers in between, so the quarter names its first trial.
+    start = (
+        f"The last quarter of the trials ({quarter}, from trial {order.trial.iloc[-quarter]} on)"
+    )
     if late > 0:
         return (
-            f"lowered the best dev loss by {late:.4f} nats, {share}; the last half lowered it by "
-            f"{half:.4f}."
+            f"{start} lowered the best dev loss by {late:.4f} nats, {share}; the last half lowered "
+            f"it by {half:.4f}."
         )
     if half > 0:
-        return f"did not lower the best dev loss; the last half did by {half:.4f} nats, {share}."
+        lowered = f"the last half did by {half:.4f} nats, {share}"
+        return f"{start} did not lower the best dev loss; {lowered}."
     return (
-        f"did not lower the best dev loss, nor did the last half; the total gain {since} is "
-        f"{gain:.4f} nats."
+        f"{start} did not lower the best dev loss, nor did the last half; the total gain {since} "
+        f"is {gain:.4f} nats."
     )
 
 

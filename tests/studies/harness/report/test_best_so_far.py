@@ -58,6 +58,16 @@ def test_seconds_start_at_first_training_step() -> None:
     assert list(curve_of(results).seconds) == pytest.approx([1, 1, 2, 2, 3, 4])
 
 
+def test_first_trial_alone_sets_the_clock_of_a_launch() -> None:
+    # Trial 1 waits for 2 s before its first step, while trial 0 trains.
+    results = results_of(
+        make_trial(PARAMS, [2.5] * 4, at=START, compiled=9),
+        make_trial(PARAMS, [2.4], at=START + 9, compiled=2),
+    )
+
+    assert list(curve_of(results).seconds) == pytest.approx([1, 2, 3, 3, 4])
+
+
 def test_compile_time_of_diverged_trial_is_not_search() -> None:
     # Each trains for 3 s: one without an evaluation, one until 2 s after its evaluation.
     without = make_trial(PARAMS, [], state="PRUNED", reason="diverged at step 30", at=START)
@@ -81,7 +91,7 @@ def test_real_study_has_no_seconds_before_its_training(launch: Callable[..., int
 
     seconds = curve_of(results).seconds
 
-    # With one slot, the search took at least what the engine trained and at most the wall time.
+    # With one slot, the search takes less than the sum of the trials' wall times.
     wall = (results.trials.ended - results.trials.started).sum()
     assert 0 < seconds.iloc[0]
     assert seconds.is_monotonic_increasing

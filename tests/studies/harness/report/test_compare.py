@@ -1,20 +1,30 @@
-"""Several studies side by side."""
+"""Comparison of the trials of a study, and of several studies."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
+import optuna
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from makemore.config import Config
-from studies.harness.report.compare import compare_studies, to_markdown
+from studies.harness.report.compare import (
+    compare_studies,
+    count_states,
+    print_studies,
+    print_summary,
+    print_trials,
+    searched_trials,
+    seed_repeats,
+    to_markdown,
+)
+from studies.harness.report.results import trials_frame
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, ranked
-
-COMPARE = "studies/compare.py"
+from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, repeats_of
 
 
 @pytest.fixture
@@ -24,26 +34,26 @@ def frame(launch: Callable[..., int]) -> pd.DataFrame:
     return compare_studies([load_study(name, None) for name in ("long", "short")])
 
 
-def test_each_study_has_its_best_and_its_training(frame: pd.DataFrame) -> None:
+def test_studies_show_best_loss_and_training(frame: pd.DataFrame) -> None:
     best = dev_loss(ranked(load_study("long", None).get_trials())[0])
     assert frame.loc["best dev_loss", "long"] == f"{best:.4f}"
     assert list(frame.loc["trials"]) == ["3", "2"]
     assert list(frame.loc["training steps"]) == ["240", "80"]
 
 
-def test_the_best_so_far_is_taken_at_equal_steps(frame: pd.DataFrame) -> None:
-    # At all that the shorter trained, its best is its best; the longer one had not got to its end.
+def test_best_so_far_is_compared_at_equal_steps(frame: pd.DataFrame) -> None:
+    # After all its steps the short study is at its best; the long one may still improve.
     at, best = frame.loc[["best after 80 steps", "best dev_loss"]].to_numpy()
     assert at[1] == best[1]
     assert float(at[0]) >= float(best[0])
 
 
-def test_only_settings_that_differ_are_listed(frame: pd.DataFrame) -> None:
+def test_only_different_settings_are_listed(frame: pd.DataFrame) -> None:
     assert list(frame.loc["base init"]) == ["kaiming", "lecture"]
     assert "base optimizer" not in frame.index and "range of lr" not in frame.index
 
 
-def test_markdown_has_a_row_a_measure() -> None:
+def test_markdown_has_a_row_for_each_measure() -> None:
     table = pd.DataFrame({"a": ["1"], "b": ["2"]}, index=["trials"])
     assert (
         to_markdown(table, "measure")
@@ -51,11 +61,77 @@ def test_markdown_has_a_row_a_measure() -> None:
     )
 
 
-def test_the_script_shows_and_writes_them(
-    frame: pd.DataFrame, run_file: Any, workdir: Path
-) -> None:
-    for name in ("long", "short"):
-        shown = run_file(COMPARE, name, "--top", 1, "--markdown")
-        assert shown.code == 0 and "| trial | state |" in shown.out
-    missing = run_file(COMPARE, "long", "absent")
-    assert missing.code == 2 and "absent" in missing.err
+def made_up() -> optuna.Study:
+    """Two trials, one of them replaced, and repeats of both."""
+    return make_study(
+        [
+            make_trial(PARAMS, falling(2.3)),
+            make_trial(PARAMS, [], state="FAIL", replaced="trained again after an engine failed"),
+            make_trial(PARAMS, falling(2.2)),
+            *repeats_of(0, 2.1, 2.3),
+            *repeats_of(2, 2.25),
+        ]
+    )
+
+
+def test_seed_repeats_need_two_losses() -> None:
+    (row,) = seed_repeats(trials_frame(made_up()))
+
+    # The trial's own loss, 2.3, is not part of the mean.
+    assert row == {
+        "trial": 0,
+        "seeds": 2,
+        "mean": pytest.approx(2.2),
+        "sd": pytest.approx(0.02**0.5),
+    }
+
+
+def test_searched_trials_leave_out_repeats_and_replaced() -> None:
+    study = made_up()
+
+    rows = searched_trials(study, trials_frame(study))
+
+    assert list(rows.trial) == [2, 0]
+    assert count_states(rows) == {"complete": 2}
+
+
+def printed(show: Callable[[Console], None]) -> list[str]:
+    screen = io.StringIO()
+    show(Console(file=screen, width=200))
+    return screen.getvalue().splitlines()
+
+
+def test_trials_are_printed_as_markdown() -> None:
+    study = made_up()
+    rows = searched_trials(study, trials_frame(study))
+
+    lines = printed(lambda console: print_trials(console, study, rows, 1, markdown=True))
+
+    assert lines[0] == "1 of 2 trials of study made-up, lowest dev loss first:"
+    assert lines[1].startswith("| trial | state |") and "started" not in lines[1]
+    assert lines[3].startswith("| 2 | COMPLETE | finished | 2.2 |")
+    assert len(lines) == 4
+
+
+def test_summary_has_a_line_for_each_repeated_trial() -> None:
+    repeats = [{"trial": 3, "seeds": 2, "mean": 2.2, "sd": 0.1}]
+
+    lines = printed(lambda console: print_summary(console, "s", {"complete": 4}, repeats))
+
+    assert lines == [
+        "4 complete",
+        "Trial 3: dev loss 2.2000 ± 0.1000 nats per character (mean ± sd of 2 seed repeats)",
+    ]
+    assert printed(lambda console: print_summary(console, "s", {}, [])) == [
+        "Study s has no trials yet."
+    ]
+
+
+def test_studies_are_printed_as_table_or_markdown() -> None:
+    table = pd.DataFrame({"a": ["1"], "b": ["2"]}, index=["trials"])
+
+    plain = printed(lambda console: print_studies(console, table))
+    markdown = printed(lambda console: print_studies(console, table, markdown=True))
+
+    assert any(line.split() == ["trials", "1", "2"] for line in plain)
+    assert markdown == to_markdown(table, "measure").splitlines()
