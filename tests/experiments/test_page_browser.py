@@ -113,7 +113,10 @@ def test_character_frequencies_follow_model_and_temperature(
     with torch.no_grad():
         checkpoint.model.W2.zero_()
         checkpoint.model.b2.copy_(torch.tensor(expected).log())
-    script = "return [...Array(6000).keys()].map(i => makemore.sample({...arguments[0], index: i}).name + '.').join('')"
+    script = (
+        "return [...Array(6000).keys()]"
+        ".map(i => makemore.sample({...arguments[0], index: i}).name + '.').join('')"
+    )
 
     draws = visit(checkpoint).execute_script(script, {"temperature": temperature, "seed": 3})
 
@@ -144,7 +147,10 @@ def test_page_works_with_the_keyboard_alone(visit: Callable[..., Any]) -> None:
     assert browser.execute_script(
         "return [...document.querySelectorAll('input')].every(i => i.labels.length === 1)"
     )
-    ring = "return getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement)"
+    ring = (
+        "return getComputedStyle(document.activeElement).outlineStyle"
+        " + getComputedStyle(document.activeElement)"
+    )
     assert browser.execute_script(ring + ".outlineWidth") == "solid3px"
 
     type_keys("\ue007")  # Enter on the bar of "a" adds the letter
@@ -193,7 +199,8 @@ def test_bars_and_map_follow_the_prefix(visit: Callable[..., Any]) -> None:
     browser.find_element("id", "prefix").send_keys("zab")
 
     bars = browser.execute_script(
-        "return [...document.querySelectorAll('#bars button')].map(b => [b.firstChild.textContent, b.title,"
+        "return [...document.querySelectorAll('#bars button')]"
+        ".map(b => [b.firstChild.textContent, b.title,"
         " b.lastChild.textContent, parseFloat(b.querySelector('i').style.width)])"
     )
     expected = probabilities(checkpoint, ["zab"])[0]
@@ -235,12 +242,14 @@ def test_text_is_readable_on_phones_and_in_the_dark(
 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     rows = browser.execute_script(
-        "return [...document.querySelectorAll('p, label, bdi, small, h1, h2, .p, text')].filter(e => e.textContent)"
+        "return [...document.querySelectorAll('p, label, bdi, small, h1, h2, .p, text')]"
+        ".filter(e => e.textContent)"
         ".map(e => { const s = getComputedStyle(e), m = e.getScreenCTM?.();"
         " return [e.tagName, parseFloat(s.fontSize) * (m ? m.a : 1), m ? s.fill : s.color] })"
     )
     surfaces = browser.execute_script(
-        "return ['body', 'form'].map(s => getComputedStyle(document.querySelector(s)).backgroundColor)"
+        "return ['body', 'form']"
+        ".map(s => getComputedStyle(document.querySelector(s)).backgroundColor)"
     )
     assert len(rows) > 80 and min(size for _, size, _ in rows) >= 12  # pixels
     assert (
