@@ -19,6 +19,7 @@ from typing import Any
 
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
+from studies.harness.store.moved import rebase
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason, without_password
 
@@ -93,6 +94,7 @@ def _connect_sqlite(uri: str) -> Any:
             database.execute("PRAGMA journal_mode=WAL")
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
+            rebase(database, path.absolute().parent)
     return client
 
 
