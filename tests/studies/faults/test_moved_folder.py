@@ -151,9 +151,7 @@ def test_launch_of_the_original_is_dead_in_the_copy(
     launch(trials=2)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", HOLD_LAUNCH]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         other = process.stdout.readline().strip()
         original = Path.cwd()
