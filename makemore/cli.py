@@ -17,6 +17,7 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from docstring_parser import parse_from_object
 
 from makemore.errors import UserError
+from makemore.output import drop_lost_output
 
 # Exit codes.
 FAILED = 1
@@ -149,8 +150,9 @@ def plain_errors() -> Iterator[None]:
     """End the program with one sentence on stderr for errors that its user can fix.
 
     A UserError exits with 2, a full or read-only disk with 1, Ctrl-C with 130. Every other
-    exception is a bug and keeps its traceback.
+    exception is a bug and keeps its traceback. Output that cannot be written is dropped.
     """
+    drop_lost_output()
     try:
         yield
     except OSError as error:
