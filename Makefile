@@ -29,13 +29,8 @@ format: .venv/.dev ## rewrite the files as `make check` expects them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.bench ## run the benchmarks and print their tables
-	$(BIN)/python tests/benchmarks/bench_trainer.py
-	$(BIN)/python tests/benchmarks/bench_population.py
-	$(BIN)/python tests/benchmarks/bench_study.py
-	$(BIN)/python tests/benchmarks/bench_overhead.py
-	$(BIN)/python tests/benchmarks/bench_search.py
-	$(BIN)/python tests/benchmarks/bench_target.py
+bench: .venv/.bench ## run the benchmarks and write docs/benchmarks.md (about 20 minutes)
+	$(BIN)/python tests/benchmarks/write_page.py
 
 screenshots: .venv/.test ## make docs/*.png from the default study, in Chromium
 	$(BIN)/python docs/screenshots.py mlp

@@ -1,7 +1,7 @@
-"""The pictures of README: a study's ranked trials and charts in the MLflow UI, and its report, as a browser shows them.
+"""Take the screenshots of README: a study in the MLflow UI, and its report.
 
-python docs/screenshots.py STUDY writes trials.png, charts.png and report.png beside this file. It needs selenium (the
-test extra) and Chromium with its driver (Debian: chromium and chromium-driver).
+python docs/screenshots.py STUDY writes trials.png, charts.png and report.png into docs/. It needs
+selenium (the test extra) and Chromium with its driver (Debian: chromium and chromium-driver).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from makemore.errors import UserError
 from studies import report
 from studies.harness.cli.script import run_script
 from studies.harness.report.results import read_results
@@ -24,25 +25,32 @@ from studies.harness.tracking.server import HOST, free_port, serve
 from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
 
 HERE = Path(__file__).parent
-SETTLE = 8.0  # seconds that the MLflow UI takes to draw its charts
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+HEIGHT = 1000  # of the screenshots, in pixels
+SETTLE = 8.0  # seconds until the MLflow UI has drawn its charts
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking"
+).split()
+CLOSE_PANELS = "document.querySelectorAll('button[aria-label=\"Close\"]').forEach(b => b.click())"
 
 
 @dataclass
 class Args:
-    """Write the pictures of README from a study in mlruns/."""
+    """Take the screenshots of README from a study in mlruns/."""
 
     study: str = "mlp"
     """Name of the study."""
     width: int = 1400
-    """Width of the pictures in pixels."""
+    """Width of the screenshots in pixels."""
 
 
 def main(args: Args) -> int:
-    """Take the pictures. Returns the exit code."""
+    """Take the screenshots. Return the exit code."""
     page = Path("mlruns", "reports", f"{args.study}.html")
     report.main(report.Args(args.study, out=page))
-    experiment_id, port = _give_views(args.study), free_port(None)
+    experiment_id = _add_views(args.study)
+    port = free_port(None)
     with _browser(args.width) as browser, serve(default_tracking_uri(), port):
         base = f"http://{HOST}:{port}"
         for view in (TRIALS, CHARTS):
@@ -53,13 +61,15 @@ def main(args: Args) -> int:
     return 0
 
 
-def _give_views(study: str) -> str:
-    """Give the experiment its saved views, whichever version made the study; returns its id."""
-    client, results = connect(None), read_results(load_study(study, None))
+def _add_views(study: str) -> str:
+    """Add this version's saved views to the study's experiment; return the experiment's id."""
+    client = connect(None)
+    results = read_results(load_study(study, None))
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
-        raise ValueError(f"MLflow holds no experiment {study!r}; run the study first.")
-    for key, value in experiment_tags(list(results.space), int(time.time() * 1000)).items():
+        raise UserError(f"No experiment {study!r} in MLflow; run the study first.")
+    now = int(time.time() * 1000)
+    for key, value in experiment_tags(list(results.space), now).items():
         client.set_experiment_tag(experiment.experiment_id, key, value)
     return str(experiment.experiment_id)
 
@@ -68,21 +78,17 @@ def _give_views(study: str) -> str:
 def _browser(width: int) -> Iterator[Any]:
     from selenium import webdriver
 
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        raise ValueError(
-            "no Chromium with its driver is installed here (Debian: chromium and chromium-driver)."
-        )
+        raise UserError("Chromium or its driver is missing: install chromium and chromium-driver.")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     with tempfile.TemporaryDirectory() as profile:
-        for flag in (*FLAGS.split(), f"--user-data-dir={profile}", f"--window-size={width},1000"):
+        for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}"):
             options.add_argument(flag)
         browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        size = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         try:
             yield browser
@@ -91,17 +97,17 @@ def _browser(width: int) -> Iterator[Any]:
 
 
 def _open(browser: Any, link: str) -> None:
-    """Open a page of the MLflow UI without the panels that a fresh browser shows beside it."""
-    for _ in range(2):  # the first visit opens an assistant, which the second leaves closed
-        browser.get("about:blank")  # a new fragment alone would not load the page anew
+    """Open a page of the MLflow UI, and close the panels that a new browser shows."""
+    # The first visit opens an assistant; the second one does not.
+    for _ in range(2):
+        browser.get("about:blank")  # a new fragment alone does not reload the page
         browser.get(link)
         time.sleep(SETTLE)
-        browser.execute_script(
-            "document.querySelectorAll('button[aria-label=\"Close\"]').forEach(b => b.click())"
-        )
+        browser.execute_script(CLOSE_PANELS)
 
 
 def _save(browser: Any, path: Path) -> None:
+    """Save the screen as a PNG, and print its path."""
     browser.save_screenshot(str(path))
     print(path)
 

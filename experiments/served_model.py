@@ -54,8 +54,8 @@ class NamesModel(PythonModel):
             One row per name, in the order of the requests: prefix, name, log_likelihood (nats, of
             the whole name and its end, at temperature 1 whatever temperature it was sampled at)
             and nats_per_character (minus that over len(name) + 1). With `probabilities`, one row
-            per request: prefix, then a column for each symbol; the first one, "." unless names contain
-            it, is the end of the name.
+            per request: prefix, then a column for each symbol; the first symbol is the end
+            of the name.
 
         Raises:
             MlflowException: a prefix holds a character that the model does not know, or a number

@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.config import Env
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from docstring_parser import parse_from_object
 
@@ -31,6 +32,9 @@ STORAGE_ERRORS = {
     errno.EACCES: "make it writable and run the same command again",
 }
 
+# An environment variable sets the default of a flag: MAKEMORE_STEPS=100 is --steps 100.
+ENVIRONMENT = "MAKEMORE_"
+
 # A boolean flag that is off by default, without a --no- form.
 SWITCH = Parameter(negative=(), show_default=False)
 
@@ -43,7 +47,8 @@ def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: s
     """Parse a command line into a dataclass: a flag for each field, its docstring as help.
 
     Fields before `KW_ONLY` are also positional arguments. A subclass that only changes the default
-    of a field keeps the field's help and group.
+    of a field keeps the field's help and group. A flag that is not given takes its value from the
+    environment variable MAKEMORE_FLAG, if that is set.
 
     Args:
         args_type: the dataclass.
@@ -90,6 +95,8 @@ def _make_app(parameters: list[inspect.Parameter], text: str | None, prog: str) 
         version_flags=(),
         group_parameters=Group("Options", sort_key=1),
         group_commands=Group("Help", sort_key=99),
+        config=Env(ENVIRONMENT, command=False),
+        default_parameter=Parameter(show_env_var=False),
         result_action="return_value",
     )
 

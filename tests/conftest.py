@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,48 @@ def lecture_names() -> Path:
             f"no names.txt of the lecture at {path}; set MAKEMORE_LECTURE_NAMES to its path"
         )
     return path
+
+
+CHROMIUM_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--disable-dev-shm-usage"
+).split()
+
+
+@contextmanager
+def chromium(profile: Path, *, offline: bool = False) -> Iterator[Any]:
+    """Run a headless Chromium with a new profile, driven by selenium; skip if there is none."""
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed (the test extra has it)"
+    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    binary = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip(
+            "no Chromium with its driver (Debian: apt-get install chromium chromium-driver)"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        if offline:
+            limits = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+            browser.execute_cdp_cmd("Network.enable", {})
+            browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **limits})
+        yield browser
+    finally:
+        browser.quit()
+
+
+def resize(browser: Any, width: int, height: int = 1000) -> None:
+    """Set the size of a browser's page in pixels; below a width of 600 it is a phone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 @pytest.fixture(autouse=True)

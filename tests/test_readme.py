@@ -165,3 +165,16 @@ def test_readme_names_every_script() -> None:
     ]
     assert scripts
     assert [path.name for path in scripts if path.name not in text] == []
+
+
+def test_map_of_the_harness_is_complete() -> None:
+    folder = ROOT / "studies" / "harness"
+    rows = {}
+    for line in (folder / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            room = line.removeprefix("## ").split(":")[0]
+        elif line.startswith("| `"):
+            rows[f"{room}/{line.split('`')[1]}"] = line
+
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
+    assert set(rows) == {name for name in files if not name.endswith("__init__.py")}

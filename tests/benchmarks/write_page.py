@@ -2,8 +2,8 @@
 
     python tests/benchmarks/write_page.py [NAME ...]
 
-With names, only these benchmarks run, and the other sections of the page stay as they are. Run it
-on a quiet machine: the figures are ratios of two programs that run in turn, but load makes them noisy.
+With names, only these benchmarks run, and the other sections of the page stay unchanged. Run it on
+a quiet machine: most figures compare two programs that run in turn, but load makes them noisy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Benchmark:
     Attributes:
         name: file name without `bench_` and `.py`.
         title: heading of the section.
-        about: what is compared, in one or two sentences.
+        about: the two sides of the comparison, in one or two sentences.
         flags: flags of the script.
     """
 

@@ -16,8 +16,8 @@ from makemore.model import MLP
 from makemore.words import Vocab
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
-# A dot, letters of several scripts, one beyond 16 bits, a combining accent, a space, and characters that
-# could end an HTML element.
+# A dot, letters of several scripts, one beyond 16 bits, a combining accent, a space, and
+# characters that could end an HTML element.
 UNICODE = ".ańωяжعب日本😀\u0301 </script>&\"'\\`${}\x01\u2028"
 SOURCE = "made up <!-- <script>.safetensors"  # unescaped, it would break the page
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from makemore.checkpoint import Checkpoint
 from makemore.sampling import score_words
+from tests.conftest import chromium, resize
 from tests.experiments.synthetic import (
     KINDS,
     LATIN,
@@ -26,53 +26,26 @@ from tests.experiments.synthetic import (
 )
 
 pytestmark = pytest.mark.browser
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is not installed (the test extra has it)"
-    )
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip(
-            "no Chromium with its driver is installed here (Debian: apt-get install chromium chromium-driver)"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    yield browser
-    browser.quit()
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("chromium"), offline=True) as browser:
+        yield browser
 
 
 @pytest.fixture
-def visit(chromium: Any, tmp_path: Path) -> Callable[..., Any]:
+def visit(browser: Any, tmp_path: Path) -> Callable[..., Any]:
     """Open the page of a checkpoint from the file system, at a width in pixels."""
 
     def visit(checkpoint: Checkpoint, width: int = 1200) -> Any:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        resize(browser, width, 900)
         path = tmp_path / "names.html"
         path.write_text(page_of(checkpoint), encoding="utf-8")
-        chromium.get(path.as_uri())
-        assert [entry for entry in chromium.get_log("browser") if entry["level"] != "INFO"] == []
-        assert (
-            chromium.execute_script("return performance.getEntriesByType('resource').length") == 0
-        )
-        return chromium
+        browser.get(path.as_uri())
+        assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+        assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+        return browser
 
     return visit
 
@@ -140,7 +113,10 @@ def test_character_frequencies_follow_model_and_temperature(
     with torch.no_grad():
         checkpoint.model.W2.zero_()
         checkpoint.model.b2.copy_(torch.tensor(expected).log())
-    script = "return [...Array(6000).keys()].map(i => makemore.sample({...arguments[0], index: i}).name + '.').join('')"
+    script = (
+        "return [...Array(6000).keys()]"
+        ".map(i => makemore.sample({...arguments[0], index: i}).name + '.').join('')"
+    )
 
     draws = visit(checkpoint).execute_script(script, {"temperature": temperature, "seed": 3})
 
@@ -171,7 +147,10 @@ def test_page_works_with_the_keyboard_alone(visit: Callable[..., Any]) -> None:
     assert browser.execute_script(
         "return [...document.querySelectorAll('input')].every(i => i.labels.length === 1)"
     )
-    ring = "return getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement)"
+    ring = (
+        "return getComputedStyle(document.activeElement).outlineStyle"
+        " + getComputedStyle(document.activeElement)"
+    )
     assert browser.execute_script(ring + ".outlineWidth") == "solid3px"
 
     type_keys("\ue007")  # Enter on the bar of "a" adds the letter
@@ -220,7 +199,8 @@ def test_bars_and_map_follow_the_prefix(visit: Callable[..., Any]) -> None:
     browser.find_element("id", "prefix").send_keys("zab")
 
     bars = browser.execute_script(
-        "return [...document.querySelectorAll('#bars button')].map(b => [b.firstChild.textContent, b.title,"
+        "return [...document.querySelectorAll('#bars button')]"
+        ".map(b => [b.firstChild.textContent, b.title,"
         " b.lastChild.textContent, parseFloat(b.querySelector('i').style.width)])"
     )
     expected = probabilities(checkpoint, ["zab"])[0]
@@ -262,12 +242,14 @@ def test_text_is_readable_on_phones_and_in_the_dark(
 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     rows = browser.execute_script(
-        "return [...document.querySelectorAll('p, label, bdi, small, h1, h2, .p, text')].filter(e => e.textContent)"
+        "return [...document.querySelectorAll('p, label, bdi, small, h1, h2, .p, text')]"
+        ".filter(e => e.textContent)"
         ".map(e => { const s = getComputedStyle(e), m = e.getScreenCTM?.();"
         " return [e.tagName, parseFloat(s.fontSize) * (m ? m.a : 1), m ? s.fill : s.color] })"
     )
     surfaces = browser.execute_script(
-        "return ['body', 'form'].map(s => getComputedStyle(document.querySelector(s)).backgroundColor)"
+        "return ['body', 'form']"
+        ".map(s => getComputedStyle(document.querySelector(s)).backgroundColor)"
     )
     assert len(rows) > 80 and min(size for _, size, _ in rows) >= 12  # pixels
     assert (

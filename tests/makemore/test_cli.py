@@ -229,3 +229,11 @@ def test_stop_prints_a_sentence_and_exits(capsys: pytest.CaptureFixture[str]) ->
         stop("The oven failed.", 1)
 
     assert stopped.value.code == 1 and capsys.readouterr().err == "The oven failed.\n"
+
+
+def test_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKEMORE_N_LOAVES", "7")
+
+    assert parse_args(Args, ["bread.txt"]).n_loaves == 7
+    # The command line wins.
+    assert parse_args(Args, ["bread.txt", "--n-loaves", "9"]).n_loaves == 9

@@ -201,7 +201,8 @@ def test_markdown_shows_the_best_trials(launch: Callable[..., int], run_file: An
 
 
 NO_STUDY = (
-    "no study 'none' in {folder}/mlruns/optuna, which holds small; give one of these names, run the "
+    "no study 'none' in {folder}/mlruns/optuna, which holds small; give one of these names, run "
+    "the "
     "command from the folder that holds the right mlruns/, or give --storage."
 )
 REFUSALS = {

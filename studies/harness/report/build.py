@@ -20,7 +20,7 @@ __all__ = ["examine_study", "make_report", "render_report", "trials_frame", "wri
 def write_study_files(study: optuna.Study, folder: Path) -> None:
     """Write trials.csv, history.png, importances.png, parallel.png and slices.png."""
     # matplotlib takes 0.3 s to import.
-    from studies.harness.report.figures.search import write_pictures
+    from studies.harness.report.figures.pictures import write_pictures
 
     trials_frame(study).to_csv(folder / "trials.csv", index=False)
     write_pictures(read_results(study), folder)

@@ -1,6 +1,7 @@
-"""What all pictures share: one palette and one look, drawn by matplotlib without pyplot, to PNG and to SVG for a page.
+"""Palette, style and output of all figures: PNG files, and SVG elements for a page.
 
-The SVG takes its colours from CSS variables, so that a page shows it in light and in dark, and its text is text.
+Figures are drawn by matplotlib without pyplot. An SVG takes its colours from CSS variables, so that
+a page can show it in light and dark mode. Its text stays text.
 """
 
 from __future__ import annotations
@@ -19,30 +20,33 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-# Blue, orange and a bluish red stay apart for all common kinds of colour blindness; each has a marker of its own too.
+# Blue, orange and a bluish red are distinct for all common kinds of colour blindness. Each kind of
+# trial has its own marker as well.
 PALETTE = {
     "surface": "#fdfdfc",
     "ink": "#1f2a36",
     "muted": "#66717d",
     "grid": "#e4e8ec",
-    "main": "#2b6cb0",  # trials that trained to their end
-    "best": "#d9730d",  # the best, and best so far
+    "main": "#2b6cb0",  # complete trials
+    "best": "#d9730d",  # the best trial, best so far
     "pruned": "#aab4be",
     "bad": "#b4235f",  # diverged
-    "level1": "#dde5ee",  # from the worst trials ...
+    "level1": "#dde5ee",  # the worst trials
     "level2": "#b9cde1",
     "level3": "#85add3",
     "level4": "#4a86c0",
-    "level5": "#134a86",  # ... to the best
+    "level5": "#134a86",  # the best trials
 }
 LEVELS = [PALETTE[f"level{i}"] for i in range(1, 6)]
 LOSS = "dev loss (nats per character)"
 DPI = 100
+THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # matplotlib brings it
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib
     "font.size": 10.5,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
@@ -69,29 +73,30 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """The style, for the drawing and the saving of a figure; matplotlib's settings outside stay as they are."""
+    """Set the style in which figures are drawn and saved; restore matplotlib's settings at exit."""
     settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE, "backend": "agg"}
     with matplotlib.rc_context(settings):
         yield
 
 
 def new_figure(width: int, height: int) -> Figure:
-    """An empty figure of so many pixels."""
+    """Return an empty figure; width and height in pixels."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="none")
     FigureCanvasAgg(figure)
     return figure
 
 
 def place(figure: Figure, left: int, top: int, width: int, height: int) -> Axes:
-    """Axes at a place in pixels from the top left corner."""
-    across, down = figure.get_size_inches() * DPI
+    """Add axes to a figure, placed in pixels from its top left corner."""
+    total_width, total_height = figure.get_size_inches() * DPI
+    bottom = total_height - top - height
     return figure.add_axes(
-        (left / across, 1 - (top + height) / down, width / across, height / down)
+        (left / total_width, bottom / total_height, width / total_width, height / total_height)
     )
 
 
 def label(ax: Axes, x: str = "", y: str = "", title: str = "") -> Axes:
-    """Name both axes and the picture, and lay horizontal grid lines."""
+    """Set axis labels and title, and draw horizontal grid lines."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title, pad=10)
@@ -101,7 +106,7 @@ def label(ax: Axes, x: str = "", y: str = "", title: str = "") -> Axes:
 
 
 def say(ax: Axes, sentence: str) -> None:
-    """Write why there is nothing to draw, in place of an empty picture."""
+    """Write a sentence in the middle of empty axes: why there is nothing to draw."""
     ax.set_axis_off()
     ax.text(
         0.5,
@@ -116,21 +121,23 @@ def say(ax: Axes, sentence: str) -> None:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG on the light surface."""
+    """Write a PNG with the light background."""
     figure.savefig(path, dpi=DPI, facecolor=PALETTE["surface"], metadata={"Software": None})
 
 
 def to_svg(figure: Figure, description: str) -> str:
-    """The figure as an SVG element for a page that defines --ink, --main and so on.
+    """Return a figure as an SVG element for a page that defines the CSS variables of PALETTE.
 
-    A point that was given a URL (`set_urls`) shows that text when the mouse rests on it.
+    Texts given to points with `set_urls` become their tooltips.
 
     Args:
-        description: what a reader who does not see the picture shall know.
+        figure: from `new_figure`.
+        description: text for screen readers, unique in the page.
     """
     raw = io.StringIO()
     FigureCanvasSVG(figure)
     figure.savefig(raw, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
+
     text = raw.getvalue()
     text = text[text.index("<svg") :]
     width, height = (float(v) for v in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
@@ -140,11 +147,11 @@ def to_svg(figure: Figure, description: str) -> str:
     text = _shorten(opening + text[text.index(">") + 1 :])
     for name, colour in PALETTE.items():
         text = text.replace(colour, f"var(--{name})")
-    return _own_ids(text, description)
+    return _unique_ids(text, description)
 
 
 def _shorten(text: str) -> str:
-    """Keep what is drawn: each point with its text, two decimals, and no style that would reach the whole page."""
+    """Remove metadata, global styles and decimals after the second; turn links into tooltips."""
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
     text = re.sub(
         r'<a xlink:href="([^"]*)"[^>]*>(.*?)</a>', r"<g><title>\1</title>\2</g>", text, flags=re.S
@@ -155,8 +162,8 @@ def _shorten(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text)
 
 
-def _own_ids(text: str, description: str) -> str:
-    """Make ids short and unique in the page, and drop those that nothing refers to."""
+def _unique_ids(text: str, description: str) -> str:
+    """Make ids short and unique in the page, and remove unused ones."""
     used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([\w-]+)', text))
     prefix = f"p{zlib.crc32(description.encode()):x}"
     short = {name: f"{prefix}-{i}" for i, name in enumerate(used)}

@@ -1,1 +1,1 @@
-"""The HTML page of a report, and the note on its MLflow run."""
+"""HTML page of a report, and the note on its MLflow run."""

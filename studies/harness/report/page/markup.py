@@ -1,4 +1,4 @@
-"""Small pieces of HTML and SVG that the report is made of."""
+"""HTML elements of the report: text, tables, commands and figures."""
 
 from __future__ import annotations
 
@@ -11,52 +11,68 @@ from matplotlib.axes import Axes
 
 from studies.harness.report.figures.style import new_figure, place, to_svg
 
-# Width and height of a picture, and the margins left, top, right and bottom of its axes, in pixels.
-HALF, THIRD, WIDE = (540, 330), (370, 300), (1080, 400)
+# Width and height of a figure in pixels.
+HALF = (540, 330)
+THIRD = (370, 300)
+WIDE = (1080, 400)
+# Left, top, right and bottom margin of its axes in pixels.
 MARGINS = (74, 12, 22, 52)
 TITLED = (74, 36, 22, 52)
 
+# The colour of a verdict's tag.
+KINDS = {
+    "widen": "act",
+    "limit": "act",
+    "inside": "fine",
+    "lengthen": "act",
+    "shorten": "act",
+    "sufficient": "fine",
+    "continue": "act",
+    "stop": "fine",
+    "too eager": "act",
+    "fair": "fine",
+}
+
 
 class Html(str):
-    """Text that is HTML already; any other text is escaped where it is put in."""
+    """A string of HTML; `text` escapes any other string."""
 
 
 def text(value: Any) -> str:
-    """A value as HTML: losses with four decimals, counts with thousands, nothing as a dash."""
+    """Return a value as HTML: losses with four decimals, counts with commas, nan as a dash."""
     if isinstance(value, Html):
         return value
     value = value.item() if hasattr(value, "item") else value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    shown = (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.4f}"
-        if isinstance(value, float)
-        else str(value)
-    )
-    return escape(shown.replace("-", "−") if isinstance(value, int | float) else shown)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if isinstance(value, float):
+        return f"{value:.4f}".replace("-", "−")
+    return escape(str(value))
 
 
 def paragraph(*sentences: str, style: str = "") -> str:
-    """A paragraph of sentences."""
-    return (
-        f"<p{f' class={style!r}' if style else ''}>"
-        + " ".join(text(sentence) for sentence in sentences)
-        + "</p>"
-    )
+    """Return a paragraph; `style` is its CSS class."""
+    opening = f'<p class="{style}">' if style else "<p>"
+    return opening + " ".join(text(sentence) for sentence in sentences) + "</p>"
 
 
 def command(line: str) -> str:
-    """A command to be pasted."""
-    return f"<pre>{escape(line)}</pre>"
+    """Return a shell command on one line, in a box that scrolls if the line is too long."""
+    return f'<pre class="scroll"><code>{escape(line)}</code></pre>'
 
 
 def tag(word: str, kind: str) -> Html:
-    """A verdict in one word; the kind is act, fine or unknown."""
+    """Return a word in a coloured frame; the kind is act, fine or unknown."""
     return Html(f'<span class="tag {kind}">{escape(word)}</span>')
+
+
+def verdict_tag(verdict: str) -> Html:
+    """Return the tag of a verdict in its colour."""
+    return tag(verdict, KINDS.get(verdict, "unknown"))
 
 
 def table(
@@ -66,30 +82,30 @@ def table(
     texts: Sequence[int] = (),
     here: int | None = None,
 ) -> str:
-    """A table of numbers.
+    """Return a table in a box that scrolls if it is too wide.
 
     Args:
-        texts: the columns that hold text, which stand to the left.
-        here: the row that stands out.
+        headings: one for each column.
+        rows: values, formatted by `text`.
+        texts: indices of left-aligned columns.
+        here: index of the highlighted row.
     """
+    lines = [_row(headings, "th", texts)]
+    lines += [_row(row, "td", texts, here=i == here) for i, row in enumerate(rows)]
+    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
-    def cells(values: Sequence[Any], name: str) -> str:
-        kinds = [' class="text"' if i in texts else "" for i in range(len(values))]
-        return "".join(
-            f"<{name}{kind}>{text(v)}</{name}>" for kind, v in zip(kinds, values, strict=True)
-        )
 
-    lines = [
-        f"<tr{' class=here' if i == here else ''}>{cells(row, 'td')}</tr>"
-        for i, row in enumerate(rows)
-    ]
-    return (
-        f'<div class="scroll"><table><tr>{cells(headings, "th")}</tr>{"".join(lines)}</table></div>'
-    )
+def _row(values: Sequence[Any], element: str, texts: Sequence[int], here: bool = False) -> str:
+    cells = []
+    for i, value in enumerate(values):
+        style = ' class="text"' if i in texts else ""
+        cells.append(f"<{element}{style}>{text(value)}</{element}>")
+    opening = '<tr class="here">' if here else "<tr>"
+    return f"{opening}{''.join(cells)}</tr>"
 
 
 def bar(share: float) -> Html:
-    """A bar of a share of the longest one."""
+    """Return a horizontal bar; a share of 1 is the longest, and a negative one is empty."""
     return Html(f'<span class="bar" style="width:{max(0.0, share) * 9:.2f}rem"></span>')
 
 
@@ -100,11 +116,25 @@ def picture(
     *,
     size: tuple[int, int] = HALF,
     margins: tuple[int, int, int, int] = MARGINS,
-    style: str = "",
 ) -> str:
-    """A figure with its caption; `draw` draws on the axes. To be called within `look()`."""
-    (width, height), (left, top, right, bottom) = size, margins
+    """Return a figure with its caption. Call it within `look()`.
+
+    A figure wider than HALF keeps a readable size on a phone, in a box that scrolls.
+
+    Args:
+        draw: draws on the axes.
+        description: text for screen readers, unique in the page.
+        caption: below the figure.
+        size: width and height of the figure in pixels.
+        margins: left, top, right and bottom margin of the axes in pixels.
+    """
+    width, height = size
+    left, top, right, bottom = margins
     figure = new_figure(width, height)
     draw(place(figure, left, top, width - left - right, height - top - bottom))
+
+    svg = f'<div class="chart" style="--width:{width}px">{to_svg(figure, description)}</div>'
+    if width > HALF[0]:
+        svg = f'<div class="scroll">{svg}</div>'
     below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f'<figure class="{style}">{to_svg(figure, description)}{below}</figure>'
+    return f"<figure>{svg}{below}</figure>"

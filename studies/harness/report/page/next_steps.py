@@ -1,4 +1,4 @@
-"""What to do after a search: sentences and commands, the most useful first."""
+"""What to do after a search: sentences with commands, the most useful first."""
 
 from __future__ import annotations
 
@@ -10,109 +10,182 @@ from studies.harness.report.judge.findings import Findings
 from studies.harness.report.judge.ranges import MIN_MEASURED
 from studies.harness.store.text import without_password
 
+MIN_TRIALS = 32  # suggested to a study with too few trials for a verdict
+
 
 @dataclass(frozen=True)
 class Step:
     """One thing to do.
 
     Attributes:
-        sentence: what, and why.
-        command: to be pasted into a shell; empty where there is none.
+        sentence: what to do.
+        command: a shell command that does it; empty if there is none.
+        reason: why, if the sentence does not say it.
     """
 
     sentence: str
     command: str = ""
-
-
-def _command(script: str, arguments: list[str]) -> str:
-    """A command for a page that others may read: without the password of a storage URL."""
-    return shell_command(script, [without_password(argument) for argument in arguments])
+    reason: str = ""
 
 
 def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
-    """What to do next, from the verdicts.
+    """Return what to do next, from the verdicts.
 
     Args:
-        context: script (the study's script, relative to the project) and flags (its further arguments: --names and the
-            stores), store_flags (those that lead to the stores alone); each may be missing.
+        findings: the verdicts on the study.
+        context: facts that the study does not hold, each optional: script (the study's script,
+            relative to the project), flags (further arguments of its command line, such as --names
+            and the stores), store_flags (arguments with which other scripts find the stores),
+            retrain_flags (arguments with which the retraining finds the words and MLflow).
     """
-    search = _search_steps(findings, context)
     if findings.best is None:
-        return search
-    name, flags = findings.results.name, context.get("store_flags", [])
-    chosen = int(findings.tied.trial.iloc[0]) if len(findings.tied) else int(findings.best.trial)
-    export = [name, *flags]
-    retrain = [
-        f"experiments/configs/{name}.toml",
-        "--seeds",
-        "5",
-        *context.get("retrain_flags", []),
-    ]
-    what = "Take the best config out"
-    if len(findings.tied) > 1 and chosen != int(findings.best.trial):
-        export += ["--trial", str(chosen)]
-        what = f"Take out trial {chosen}, the smallest model among those tied with the best"
-    return [
-        *search,
-        Step(f"{what}, to train it again.", _command("experiments/export.py", export)),
-        Step(
-            "Train it with five seeds, and measure it on the test split.",
-            _command("experiments/retrain.py", retrain),
-        ),
-    ]
-
-
-def _search_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
-    """How to search better, if there is a way."""
-    n = int(findings.results.trials.finishes.isna().sum())  # what --trials counts
-
-    def again(*arguments: str, study: str = "") -> str:
-        if "script" not in context:
-            return ""
-        kept = list(context.get("flags", []))
-        if "--steps" in arguments and "--steps" in kept:
-            first = kept.index("--steps")
-            del kept[first : first + 2]
-        return _command(
-            context["script"], ["--study", study or findings.results.name, *kept, *arguments]
-        )
-
-    if findings.best is None:
-        why = "No trial was measured" + (
-            ": all diverged" if findings.outcomes.get("diverged") == n and n else ""
-        )
-        return [Step(f"{why}. Lower the range of lr, and search again under another name.")]
+        return [_no_loss(findings)]
     if len(findings.results.measured) < MIN_MEASURED:
-        return [
-            Step(
-                f"Search on: {n} trials are too few to judge by.",
-                again("--trials", str(max(32, 2 * n))),
-            )
+        search = [_too_few(findings, context)]
+    else:
+        search = [
+            *_measure_noise(findings, context),
+            *_finish_best(findings, context),
+            *_widen_ranges(findings, context),
+            *_change_steps(findings, context),
+            *_prune_less(findings, context),
+            *_add_trials(findings, context),
         ]
-    steps = []
-    if findings.noise is None:
-        why = "Learn how much of the differences is chance: train the best three configs with three seeds each."
-        steps.append(Step(why, again("--trials", str(n), "--repeats", "3")))
-    if findings.best.state == "PRUNED" and not str(findings.best.reason).startswith("diverged"):
-        points = findings.results.points
-        step = int(points.step[points.trial == findings.best.trial].max())
-        why = f"The best trial was pruned at step {step:,} of {findings.max_steps:,}: train it to its end."
-        steps.append(Step(why, again("--trials", str(n), "--finish-best")))
-    name = findings.results.name
-    wider = [boundary for boundary in findings.ranges if boundary.verdict == "widen"]
-    if wider:
-        reasons = " ".join(boundary.sentence for boundary in wider)
-        how = "Change the range where the space is written, and search again."
-        steps.append(Step(f"{reasons} {how}", again(study=f"{name}-wider")))
-    steps_now = findings.max_steps
-    if findings.budget.verdict in ("lengthen", "shorten"):
-        more = findings.budget.verdict == "lengthen"
-        new = 2 * steps_now if more else max(10, steps_now // 4)
-        study = f"{name}-{'longer' if more else 'shorter'}"
-        steps.append(Step(findings.budget.sentence, again("--steps", str(new), study=study)))
-    if findings.pruning.verdict == "too eager":
-        steps.append(Step(findings.pruning.sentence, again("--no-prune", study=f"{name}-unpruned")))
-    search = findings.stopping
-    if search.more_trials:
-        steps.append(Step(search.advice, again("--trials", str(n + search.more_trials))))
-    return steps
+    return [*search, _export(findings, context), _retrain(findings, context)]
+
+
+def _command(script: str, arguments: list[str]) -> str:
+    """Return a shell command without the password of a storage URL: others may read the page."""
+    return shell_command(script, [without_password(argument) for argument in arguments])
+
+
+def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix: str = "") -> str:
+    """Return the command of another launch; empty if the study's script is unknown.
+
+    Args:
+        findings: the verdicts on the study.
+        context: see `next_steps`.
+        arguments: added to the flags; --steps replaces the --steps among them.
+        suffix: added to the study's name, for a new study.
+    """
+    if "script" not in context:
+        return ""
+    flags = list(context.get("flags", []))
+    if "--steps" in arguments and "--steps" in flags:
+        start = flags.index("--steps")
+        del flags[start : start + 2]
+    study = findings.results.name + suffix
+    return _command(context["script"], ["--study", study, *flags, *arguments])
+
+
+def _n_trials(findings: Findings) -> int:
+    """Return the number of trials that --trials counts: those that finish another do not."""
+    return int(findings.results.trials.finishes.isna().sum())
+
+
+# ---- the search
+
+
+def _no_loss(findings: Findings) -> Step:
+    n = _n_trials(findings)
+    all_diverged = n > 0 and findings.outcomes.get("diverged") == n
+    why = "No trial has a dev loss" + (": all diverged" if all_diverged else "")
+    return Step(f"{why}. Lower the range of lr, then start a study with another name.")
+
+
+def _too_few(findings: Findings, context: dict[str, Any]) -> Step:
+    n = _n_trials(findings)
+    command = _launch(findings, context, "--trials", str(max(MIN_TRIALS, 2 * n)))
+    return Step(f"Run more trials: {n} are too few for a verdict.", command)
+
+
+def _measure_noise(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    if findings.noise is not None:
+        return []
+    n = str(_n_trials(findings))
+    sentence = "Measure the noise between seeds: train the best three configs with 3 more seeds."
+    return [Step(sentence, _launch(findings, context, "--trials", n, "--repeats", "3"))]
+
+
+def _finish_best(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    best = findings.best
+    if best is None or best.state != "PRUNED" or str(best.reason).startswith("diverged"):
+        return []
+    points = findings.results.points
+    step = int(points.step[points.trial == best.trial].max())
+    sentence = f"Finish the best trial: it was pruned at step {step:,} of {findings.max_steps:,}."
+    n = str(_n_trials(findings))
+    return [Step(sentence, _launch(findings, context, "--trials", n, "--finish-best"))]
+
+
+def _widen_ranges(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    wider = [verdict for verdict in findings.ranges if verdict.verdict == "widen"]
+    if not wider:
+        return []
+    names = _join([verdict.name for verdict in wider])
+    ranges = "range" if len(wider) == 1 else "ranges"
+    sentence = f"Widen the {ranges} of {names} in the script, then start a new study."
+    reason = " ".join(verdict.sentence for verdict in wider)
+    return [Step(sentence, _launch(findings, context, suffix="-wider"), reason)]
+
+
+def _join(names: list[str]) -> str:
+    """Return "a", "a and b", or "a, b and c"."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _change_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    steps = findings.max_steps
+    if findings.budget.verdict == "lengthen":
+        steps = 2 * steps
+        sentence = f"Train longer: {steps:,} steps."
+        suffix = "-longer"
+    elif findings.budget.verdict == "shorten":
+        steps = max(10, steps // 4)
+        sentence = f"Train shorter: {steps:,} steps."
+        suffix = "-shorter"
+    else:
+        return []
+    command = _launch(findings, context, "--steps", str(steps), suffix=suffix)
+    return [Step(sentence, command, findings.budget.sentence)]
+
+
+def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    if findings.pruning.verdict != "too eager":
+        return []
+    command = _launch(findings, context, "--no-prune", suffix="-unpruned")
+    return [Step("Search without pruning.", command, findings.pruning.sentence)]
+
+
+def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    stopping = findings.stopping
+    if not stopping.more_trials:
+        return []
+    n = _n_trials(findings) + stopping.more_trials
+    return [Step(stopping.advice, _launch(findings, context, "--trials", str(n)))]
+
+
+# ---- the best config
+
+
+def _export(findings: Findings, context: dict[str, Any]) -> Step:
+    """Export the best config, or the smallest model among those tied with it."""
+    arguments = [findings.results.name, *context.get("store_flags", [])]
+    sentence = "Export the best config."
+    best = int(findings.results.measured.trial.iloc[0])
+    smallest = int(findings.tied.trial.iloc[0]) if len(findings.tied) else best
+    if smallest != best and len(findings.tied) > 1:
+        arguments += ["--trial", str(smallest)]
+        sentence = f"Export trial {smallest}, the smallest model among those tied with the best."
+    return Step(sentence, _command("experiments/export.py", arguments))
+
+
+def _retrain(findings: Findings, context: dict[str, Any]) -> Step:
+    config = f"experiments/configs/{findings.results.name}.toml"
+    arguments = [config, "--seeds", "5", *context.get("retrain_flags", [])]
+    return Step(
+        "Retrain it with five seeds, and measure it on the test split.",
+        _command("experiments/retrain.py", arguments),
+    )

@@ -1,14 +1,14 @@
-"""The note on a study's parent run: what was searched, what came of it, and what to do next, in Markdown."""
+"""Markdown note on a study's parent run in MLflow: best config, ranges, verdicts, next steps."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.page.next_steps import next_steps
+from studies.harness.report.page.next_steps import Step, next_steps
 from studies.harness.report.scales import tick_label
 from studies.harness.store.study import format_range
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
@@ -17,25 +17,27 @@ NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of 
 
 
 def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) -> str:
-    """The note as Markdown.
+    """Return the note as Markdown.
 
     Args:
+        findings: the verdicts on the study.
         context: see `next_steps`; also command, the command line of this launch.
+        experiment_id: of the study in MLflow, for links to its saved views.
     """
     results = findings.results
-    outcomes = ", ".join(f"{n} {kind}" for kind, n in findings.outcomes.items()) or "none ended"
-    links = [
-        f"[{NAMES[view]}]({view_link('', experiment_id, view).lstrip('/')})"
-        for view in (TRIALS, CHARTS)
+    ranges = [
+        f"- `{name}`: {format_range(distribution_to_json(distribution))}"
+        for name, distribution in results.space.items()
     ]
+    sentences = [f"- {sentence}" for sentence in verdicts(findings)]
+    steps = [_step(step) for step in next_steps(findings, context)]
     parts = [
         f"## {results.name}: {_headline(findings)}",
-        f"{len(results.trials)} trials of {findings.max_steps:,} steps ({outcomes}). {' · '.join(links)}",
+        _facts(findings, experiment_id),
         _best(findings),
-        "### Searched\n\n" + "\n".join(_range(name, d) for name, d in results.space.items()),
-        "### Verdicts\n\n" + "\n".join(f"- {sentence}" for sentence in verdicts(findings)),
-        "### Next\n\n"
-        + "\n".join(_step(step.sentence, step.command) for step in next_steps(findings, context)),
+        "\n".join(["### Searched\n", *ranges]),
+        "\n".join(["### Verdicts\n", *sentences]),
+        "\n".join(["### Next\n", *steps]),
     ]
     if context.get("command"):
         parts.append(f"### Made by\n\n{_code(context['command'])}")
@@ -43,22 +45,32 @@ def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) 
 
 
 def verdicts(findings: Findings) -> list[str]:
-    """One item a verdict: noise, ties, ranges, steps, pruning, number of trials."""
+    """Return the verdicts as sentences: noise, ranges, steps, pruning, number of trials."""
+    stopping = findings.stopping
+    return [
+        *_noise(findings),
+        *(verdict.sentence for verdict in findings.ranges if verdict.verdict != "unknown"),
+        findings.budget.sentence,
+        findings.pruning.sentence,
+        f"{stopping.advice} {stopping.reason}",
+    ]
+
+
+def _noise(findings: Findings) -> list[str]:
     noise = findings.noise
     if noise is None:
-        first = ["The noise between seeds is unknown: no config was trained with further seeds."]
-    else:
-        first = [
-            f"Two trials differ, at 95%, when their dev losses lie {noise.min_difference:.4f} apart (sd between seeds "
-            f"{noise.sd:.4f}); {len(findings.tied)} trials are not told apart from the best, itself included.",
-        ]
-        if noise.selection_bias > 0:
-            first.append(
-                f"A chosen trial's own loss flatters it by {noise.selection_bias:.4f}, seen from its repeats' mean."
-            )
-    ranges = [boundary.sentence for boundary in findings.ranges if boundary.verdict != "unknown"]
-    enough = f"{findings.stopping.advice} {findings.stopping.reason}"
-    return [*first, *ranges, findings.budget.sentence, findings.pruning.sentence, enough]
+        return ["The noise between seeds is unknown: no config has seed repeats."]
+    sentences = [
+        f"Two trials differ significantly (95%) if their dev losses differ by at least "
+        f"{noise.min_difference:.4f} (sd between seeds {noise.sd:.4f}). Trials tied with the best, "
+        f"itself included: {len(findings.tied)}."
+    ]
+    if noise.selection_bias > 0:
+        sentences.append(
+            f"Selection bias: the mean over seed repeats is {noise.selection_bias:.4f} above a "
+            "selected trial's own loss."
+        )
+    return sentences
 
 
 def _headline(findings: Findings) -> str:
@@ -68,25 +80,37 @@ def _headline(findings: Findings) -> str:
     if findings.noise is None:
         return headline
     group = findings.noise.best
-    return f"{headline}; {group['mean']:.4f} ± {group.margin:.4f} with further seeds (trial {group.trial})"
+    confirmed = f"{group['mean']:.4f} ± {group.margin:.4f}"
+    return f"{headline}; {confirmed} with further seeds (trial {group.trial})"
+
+
+def _facts(findings: Findings, experiment_id: str) -> str:
+    """Return number of trials, steps and outcomes, and links to the saved views."""
+    results = findings.results
+    outcomes = ", ".join(f"{n} {outcome}" for outcome, n in findings.outcomes.items())
+    links = [
+        f"[{NAMES[view]}]({view_link('', experiment_id, view).lstrip('/')})"
+        for view in (TRIALS, CHARTS)
+    ]
+    return (
+        f"{len(results.trials)} trials of {findings.max_steps:,} steps "
+        f"({outcomes or 'none has ended'}). {' · '.join(links)}"
+    )
 
 
 def _best(findings: Findings) -> str:
-    if findings.best is None:
-        return ""
     names = findings.results.params
+    if findings.best is None or not names:
+        return ""
     values = ", ".join(f"`{name}` {tick_label(findings.best[name])}" for name in names)
     gap = "" if math.isnan(findings.best.gap) else f"; dev − train {findings.best.gap:.4f}"
-    return f"**Best config**: {values}{gap}." if names else ""
+    return f"**Best config**: {values}{gap}."
 
 
-def _range(name: str, distribution: BaseDistribution) -> str:
-    return f"- `{name}`: {format_range(distribution_to_json(distribution))}"
-
-
-def _step(sentence: str, command: str) -> str:
-    # A number in front of a code block would begin anew after it in MLflow's Markdown.
-    return f"- {sentence}" + (f"\n\n{_code(command)}\n" if command else "")
+def _step(step: Step) -> str:
+    # Not a numbered list: MLflow's Markdown restarts the numbers after a code block.
+    command = f"\n\n{_code(step.command)}\n" if step.command else ""
+    return f"- {step.sentence}{command}"
 
 
 def _code(command: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from makemore.data import load_corpus
+from makemore.data import Corpus, load_corpus
 from makemore.engines.base import DIVERGED_LOSS
 from makemore.lr_sweep import DEFAULT_RULE, STOP
 from studies.harness.cli.args import count_slots
@@ -43,15 +43,7 @@ def run_audit(args: Any) -> int:
         "stop": args.stop,
         "seed": args.seed or 0,
     }
-    test = {**params, "stop": STOP if args.stop else None}
-    slots = count_slots("cpu", args.workers, N_LRS)
-    audits = []
-    for model in MODELS:
-        done = audit(model, corpus, **test, slots=slots)
-        lowest = f"lowest dev loss {done.dev_losses.min():.4f} at lr {done.best_lr:.3g}"
-        say(make_console(stderr=True), f"{model.name}: {lowest}")
-        audits.append(done)
-
+    audits = _audit_all(args, corpus, seed=params["seed"])
     outcome = audit_json(audits)
     run = FinishedRun(
         name=f"audit: {outcome['least_regret']}",
@@ -69,6 +61,26 @@ def run_audit(args: Any) -> int:
         stores = {"mlflow_experiment_id": experiment_id, "mlflow_run_id": run_id}
         print(json.dumps({**outcome, **params, **stores, "seconds": round(time.time() - began, 3)}))
     return 0
+
+
+def _audit_all(args: Any, corpus: Corpus, seed: int) -> list[LrAudit]:
+    """Audit each model, and print a line after each."""
+    slots = count_slots("cpu", args.workers, N_LRS)
+    audits = []
+    for model in MODELS:
+        done = audit(
+            model,
+            corpus,
+            steps=args.steps,
+            range_steps=args.range_steps,
+            stop=STOP if args.stop else None,
+            seed=seed,
+            slots=slots,
+        )
+        lowest = f"lowest dev loss {done.dev_losses.min():.4f} at lr {done.best_lr:.3g}"
+        say(make_console(stderr=True), f"{model.name}: {lowest}")
+        audits.append(done)
+    return audits
 
 
 def audit_table(audits: Sequence[LrAudit]) -> Table:

@@ -37,7 +37,7 @@ def write_picture(args: Any, study: optuna.Study, folder: Path) -> None:
 
 def plot_dev_losses(study: optuna.Study, path: Path) -> Path:
     """Draw each trial's lowest dev loss against its learning rate; returns the path."""
-    from studies.harness.report.figures.search import draw_slice
+    from studies.harness.report.figures.slices import draw_slice
     from studies.harness.report.figures.style import PALETTE, look, new_figure, place, save_png
 
     results = read_results(study)

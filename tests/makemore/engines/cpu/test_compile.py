@@ -95,6 +95,7 @@ for changes in ({"lr": 0.5}, adamw):
 """
 
 
+@pytest.mark.slow
 def test_compiled_and_cached_code_round_equally(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     ran = [

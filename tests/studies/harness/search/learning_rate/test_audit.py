@@ -80,6 +80,7 @@ def test_rules_rank_by_their_mean_median_regret() -> None:
     assert (ranks["valley"], ranks["slide"], ranks["tenth"]) == pytest.approx((0.25, 0.3, 7.0))
 
 
+@pytest.mark.slow
 def test_default_rule_trains_well_on_the_smaller_model(corpus: Corpus) -> None:
     done = audit(MODELS[1], corpus, steps=2000, range_steps=1000, stop=4.0, seed=0, slots=2)
 

@@ -1,0 +1,170 @@
+"""Best dev loss so far: by trial, by steps or seconds, and compared with random draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from studies.harness.report.best_so_far import AXES
+from studies.harness.report.figures.losses import draw_legend, draw_losses
+from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
+from studies.harness.report.judge.stopping import BAND, QUARTER, expected_best, order_trials
+from studies.harness.report.results import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AXIS_LABELS = {**AXES, "seconds": "seconds of search, from the first training step"}
+
+
+def draw_history(ax: Axes, results: Results) -> None:
+    """Draw the dev loss of each trial by its number, and the best so far."""
+    label(ax, "trial", LOSS, "Each trial, and the best so far")
+    if not len(results.trials):
+        return say(ax, "No trial has ended yet.")
+    trials = results.trials.sort_values("trial")
+    draw_losses(ax, trials, trials.trial.to_numpy(float))
+
+    last = trials.trial.max()
+    measured = trials[trials.dev_loss.notna()]
+    if len(measured):
+        best = np.minimum.accumulate(measured.dev_loss.to_numpy())
+        ax.step(
+            [*measured.trial, last],
+            [*best, best[-1]],
+            where="post",
+            color=PALETTE["best"],
+            linewidth=2,
+            label="best so far",
+        )
+    ax.set_xlim(-0.5, max(9.5, last + 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    draw_legend(ax)
+
+
+def draw_best_so_far(ax: Axes, curve: pd.DataFrame, axis: str) -> None:
+    """Draw the best dev loss so far over a column of the curve.
+
+    Args:
+        ax: the axes.
+        curve: from `best_so_far`.
+        axis: "trials", "steps" or "seconds".
+    """
+    label(ax, AXIS_LABELS[axis], "best " + LOSS)
+    if len(curve) < 2:
+        return say(ax, "Nothing was evaluated yet.")
+    x = curve[axis].to_numpy(float)
+    best = curve.best.to_numpy()
+    ax.step(x, best, where="post", color=PALETTE["best"], linewidth=2)
+
+    improved = np.r_[True, best[1:] < best[:-1]]
+    points = ax.scatter(x[improved], best[improved], s=14, color=PALETTE["best"], zorder=3)
+    values = zip(best[improved], x[improved], strict=True)
+    points.set_urls([f"{loss:.4f} at {value:,.0f} {axis}" for loss, value in values])
+
+    # The losses of the first twentieth of the search would flatten the rest of the curve.
+    high = float(best[np.searchsorted(x, x[0] + (x[-1] - x[0]) / 20)])
+    span = max(0.01, high - best[-1])
+    ax.set_ylim(best[-1] - 0.06 * span, high + 0.1 * span)
+    ax.set_xlim(0, x[-1] * 1.02)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(THOUSANDS)
+
+
+def draw_expected_best(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
+    """Draw the best so far by number of trials, and the expected best of as many random draws.
+
+    The draws are from the study's own trials, up to twice their number.
+
+    Args:
+        ax: the axes.
+        results: of the study.
+        noise_sd: standard deviation of the dev loss between seeds, drawn as a line above the best.
+    """
+    label(ax, "trials", "best " + LOSS)
+    order = order_trials(results.trials)
+    if order.loss.notna().sum() < 2:
+        return say(ax, "Fewer than two trials have a dev loss.")
+    n = len(order)
+    best = order.best.to_numpy()
+    expected = expected_best(order)
+    _draw_expectation(ax, expected, n)
+    if noise_sd is not None:
+        ax.axhline(
+            best[-1] + noise_sd,
+            color=PALETTE["muted"],
+            linewidth=1.2,
+            linestyle=":",
+            label="best + noise (1 sd)",
+        )
+    _draw_best_by_trial(ax, order)
+
+    # The losses of the first tenth of the trials would flatten the rest of the curve.
+    band_top = float(expected.high[expected.trials >= n / 4].max())
+    high = max(float(np.nanmax(best[n // 10 :])), band_top)
+    span = max(0.01, high - best[-1])
+    ax.set_ylim(best[-1] - 0.06 * span, high + 0.06 * span)
+    ax.set_xlim(0, expected.trials.iloc[-1] * 1.01)
+    _mark_last_quarter(ax, n)
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+
+
+def _draw_expectation(ax: Axes, expected: pd.DataFrame, n: int) -> None:
+    """Draw mean and band of the expected best; the band is paler beyond n trials."""
+    band = f"random draws, {BAND:.0%} band"
+    inside = expected[expected.trials <= n]
+    beyond = expected[expected.trials >= n]
+    for part, alpha, name in ((inside, 0.8, band), (beyond, 0.5, None)):
+        ax.fill_between(
+            part.trials,
+            part.low,
+            part.high,
+            color=PALETTE["level2"],
+            alpha=alpha,
+            linewidth=0,
+            label=name,
+        )
+    ax.plot(
+        expected.trials,
+        expected["mean"],
+        color=PALETTE["main"],
+        linewidth=1.4,
+        label="random draws, expected best",
+    )
+
+
+def _draw_best_by_trial(ax: Axes, order: pd.DataFrame) -> None:
+    """Draw the best so far of trials in order, with a point at each improvement."""
+    best = order.best.to_numpy()
+    numbers = np.arange(1, len(order) + 1)
+    ax.step(
+        numbers,
+        best,
+        where="post",
+        color=PALETTE["best"],
+        linewidth=2.4,
+        label="this study, best so far",
+    )
+    # A comparison with nan is false, so the first loss counts as an improvement.
+    improved = np.r_[True, ~(best[1:] >= best[:-1])] & ~np.isnan(best)
+    points = ax.scatter(numbers[improved], best[improved], s=18, color=PALETTE["best"], zorder=3)
+    rows = order[improved].itertuples()
+    points.set_urls([f"trial {row.trial}: {row.best:.4f}" for row in rows])
+
+
+def _mark_last_quarter(ax: Axes, n: int) -> None:
+    """Shade the last quarter of n trials, and label both sides of their end."""
+    quarter = max(1, int(n * QUARTER))
+    ax.axvspan(n - quarter, n, color=PALETTE["best"], alpha=0.1, linewidth=0)
+    ax.axvline(n, color=PALETTE["muted"], linewidth=1, linestyle=(0, (4, 3)))
+    where: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "va": "top",
+    }
+    ax.annotate("last quarter", (n, 1), (-6, -2), ha="right", color=PALETTE["best"], **where)
+    ax.annotate("if continued at random", (n, 1), (6, -2), color=PALETTE["muted"], **where)

@@ -1,0 +1,1 @@
+"""Numbered sections of the report, one module each."""

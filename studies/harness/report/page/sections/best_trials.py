@@ -1,0 +1,115 @@
+"""Section 1: the best trials, and the best one compared with baselines."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from studies.harness.report.judge.findings import Findings, ModelCheck
+from studies.harness.report.judge.ranges import N_BEST
+from studies.harness.report.page.markup import Html, bar, paragraph, table, text
+from studies.harness.report.scales import tick_label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_TIED = 12  # rows of the table of tied trials
+BASELINES = {
+    "uniform": "uniform guess, ln V",
+    "interpolated": "interpolated counts, 4 characters of context",
+}
+
+# Name, dev loss, and dev loss on words that are not in train; nan where unknown.
+Baseline = tuple[str, float, float]
+
+
+def best_trials(findings: Findings, check: ModelCheck | None) -> str:
+    """Return the section: a table of the best trials, and a table of baselines."""
+    head = "<h2>1. Best trials</h2>"
+    best = findings.best
+    if best is None:
+        return head + paragraph("No trial has a dev loss.")
+    return head + _best_table(findings, best) + _baseline_table(findings, best, check)
+
+
+def _best_table(findings: Findings, best: pd.Series) -> str:
+    """Return the trials tied with the best; without seed repeats, the best five."""
+    names = findings.results.params
+    rest = ""
+    if findings.noise is None or not len(findings.tied):
+        trials = findings.results.measured[:N_BEST]
+        title = f"Best {N_BEST} trials"
+        note = "Without seed repeats it is unknown which of these differences are significant."
+    else:
+        trials = findings.tied[:MAX_TIED]
+        title = "Best and tied trials"
+        note = (
+            f"Their dev losses differ by less than {findings.noise.min_difference:.4f}, the "
+            "smallest significant difference. The smallest model comes first."
+        )
+        if len(findings.tied) > MAX_TIED:
+            rest = paragraph(f"And {len(findings.tied) - MAX_TIED} more.")
+
+    headings = ["trial", "dev loss", "train loss", *names, "parameters", "best step", "seconds"]
+    rows = [_best_row(trial, names) for trial in trials.to_dict("records")]
+    here = next((i for i, row in enumerate(rows) if row[0] == best.trial), None)
+    return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=here) + rest
+
+
+def _best_row(trial: dict[Any, Any], names: list[str]) -> list[Any]:
+    return [
+        trial["trial"],
+        trial["dev_loss"],
+        trial["train_loss"],
+        *(Html(text(tick_label(trial[name]))) for name in names),
+        trial["n_params"],
+        trial["best_step"],
+        Html(f"{trial['seconds']:.2f}"),
+    ]
+
+
+def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | None) -> str:
+    """Return the baselines and the best trial, highest dev loss first."""
+    best_loss = float(best.dev_loss)
+    best_name = f"best of this study, trial {best.trial}"
+    best_new = check.new_loss if check and check.new_loss is not None else math.nan
+    baselines = [*_baselines(check), *_enqueued_trials(findings)]
+    baselines.append((best_name, best_loss, best_new))
+    baselines.sort(key=lambda baseline: -baseline[1])
+
+    largest = max(abs(loss - best_loss) for _, loss, _ in baselines) or 1.0
+    rows: list[list[Any]] = []
+    for name, loss, new_loss in baselines:
+        difference = "" if name == best_name else f"{loss - best_loss:+.4f}".replace("-", "−")
+        rows.append([name, loss, difference, bar((loss - best_loss) / largest), new_loss])
+    here = [row[0] for row in rows].index(best_name)
+
+    note = "Models that guess or count, on the same dev split"
+    if check and check.lectures:
+        note += ", and the lectures' models on their own file of names"
+    headings = ["model", "dev loss", "minus the best", "", "dev loss, words not in train"]
+    return (
+        "<h3>Comparison with baselines</h3>"
+        + paragraph(f"{note}.")
+        + table(headings, rows, texts=(0, 3), here=here)
+    )
+
+
+def _baselines(check: ModelCheck | None) -> list[Baseline]:
+    if check is None:
+        return []
+    counts = [
+        (BASELINES.get(rung.name, f"{rung.name} counts"), rung.dev_loss, rung.new_loss)
+        for rung in check.rungs
+    ]
+    lectures = [(f"lecture, {name}", loss, math.nan) for name, loss in check.lectures.items()]
+    return [*counts, *lectures]
+
+
+def _enqueued_trials(findings: Findings) -> list[Baseline]:
+    """Return the study's own trials with a config that was given, such as the lecture's."""
+    trials = findings.results.measured
+    return [
+        (f"here, trial {trial['trial']}: {trial['origin']}", float(trial["dev_loss"]), math.nan)
+        for trial in trials[trials.origin.notna()].to_dict("records")
+    ]

@@ -1,0 +1,74 @@
+"""Section 4: how much the dev loss changes between seeds of one config."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from studies.harness.report.figures.noise import draw_noise
+from studies.harness.report.judge.findings import Findings
+from studies.harness.report.judge.noise import Noise
+from studies.harness.report.page.markup import paragraph, picture, table
+
+HEADINGS = [
+    "trial",
+    "dev loss",
+    "repeats",
+    "mean of repeats",
+    "± 95%",
+    "sd",
+    "minus the best mean",
+    "significant",
+]
+
+
+def noise(findings: Findings) -> str:
+    """Return the section."""
+    head = "<h2>4. Noise between seeds</h2>"
+    found = findings.noise
+    if found is None:
+        return head + paragraph(
+            "The noise is unknown: no config has two seed repeats. Without it, chance may explain "
+            "any difference between trials."
+        )
+    rows = [
+        [
+            group.trial,
+            group.own,
+            group.repeats,
+            group.mean,
+            group.margin,
+            group.sd,
+            group.behind,
+            "yes" if group.differs else "no",
+        ]
+        for group in found.groups.itertuples()
+    ]
+    draw = partial(draw_noise, noise=found, repeats=findings.results.repeats)
+    size = (720, 110 + 44 * max(3, len(rows)))
+    return "".join(
+        [
+            head,
+            paragraph(*_summary(found)),
+            table(HEADINGS, rows),
+            picture(draw, "Dev losses of the seed repeats", size=size, margins=(84, 36, 20, 52)),
+        ]
+    )
+
+
+def _summary(found: Noise) -> list[str]:
+    sentences = [
+        f"The dev loss of one config varies between seeds with a standard deviation of "
+        f"{found.sd:.4f} ({found.freedom} degrees of freedom).",
+        f"A difference between two single trials is significant (95%) if it is at least "
+        f"{found.min_difference:.4f}.",
+    ]
+    if found.selection_bias > 0:
+        sentences.append(
+            f"The means of the repeats are {found.selection_bias:.4f} above the trials' own losses "
+            "on average. This is selection bias: trials are chosen for a low loss, partly luck."
+        )
+    else:
+        sentences.append(
+            "The means of the repeats are not above the trials' own losses: no selection bias."
+        )
+    return sentences

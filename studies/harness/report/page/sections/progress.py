@@ -1,0 +1,67 @@
+"""Section 2: best loss so far, whether more trials would help, and all training curves."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from studies.harness.report.best_so_far import AXES, best_at
+from studies.harness.report.figures.history import draw_best_so_far, draw_expected_best
+from studies.harness.report.figures.training import draw_training
+from studies.harness.report.judge.findings import Findings
+from studies.harness.report.page.markup import WIDE, Html, paragraph, picture, text, verdict_tag
+
+
+def progress(findings: Findings) -> str:
+    """Return the section."""
+    parts = ["<h2>2. Progress of the search</h2>"]
+    if len(findings.curve):
+        parts.append(paragraph(_half_way(findings)))
+    parts.append(_more_trials(findings))
+    parts.append('<div class="grid">')
+    for axis in ("steps", "seconds"):
+        draw = partial(draw_best_so_far, curve=findings.curve, axis=axis)
+        parts.append(picture(draw, f"Best dev loss so far by {axis}"))
+    parts.append("</div>")
+
+    caption = "Dev loss of each trial during training. Pruned trials are grey, the best is orange."
+    draw = partial(draw_training, results=findings.results)
+    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE))
+    return "".join(parts)
+
+
+def _half_way(findings: Findings) -> str:
+    """Return the best dev loss at the end, and at half of the trials, steps and seconds."""
+    curve = findings.curve
+    end = curve.iloc[-1]
+    halves = []
+    for axis in AXES:
+        loss = best_at(curve, axis, end[axis] / 2)
+        if not math.isnan(loss):
+            halves.append(f"{loss:.4f} at half of the {axis}")
+    earlier = f"; it was {', '.join(halves)}" if halves else ""
+    return f"The best dev loss is {end.best:.4f}{earlier}."
+
+
+def _more_trials(findings: Findings) -> str:
+    """Return the verdict on the number of trials, with its figure."""
+    stopping = findings.stopping
+    verdict = Html(verdict_tag(stopping.verdict) + f"<b>{text(stopping.advice)}</b>")
+
+    caption = (
+        "Orange: this study. Blue: the expected best of random draws from its trials, with "
+        "replacement; so it is never below the best trial."
+    )
+    if findings.results.trials.origin.notna().any():
+        caption += " The enqueued trial comes first in both."
+    caption += (
+        " If the orange line is above the band, the later trials are better than the earlier ones: "
+        "the sampler improves, and more trials may gain more than random draws predict."
+    )
+    noise_sd = findings.noise.sd if findings.noise else None
+    draw = partial(draw_expected_best, results=findings.results, noise_sd=noise_sd)
+    return (
+        "<h3>Would more trials help?</h3>"
+        + paragraph(verdict, stopping.reason)
+        + picture(draw, "Best dev loss so far by number of trials", caption, size=(1080, 360))
+    )

@@ -1,0 +1,65 @@
+"""Best dev loss so far: by trial, by steps or seconds, and compared with random draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+
+from studies.harness.report.best_so_far import best_so_far
+from studies.harness.report.figures.history import (
+    draw_best_so_far,
+    draw_expected_best,
+    draw_history,
+)
+from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
+
+FOUR = [make_trial(PARAMS, falling(loss)) for loss in (2.4, 2.5, 2.2, 2.3)]
+
+
+def test_best_so_far_is_a_step_line_by_trial(ax: Axes) -> None:
+    draw_history(ax, results_of(*FOUR))
+
+    (line,) = ax.lines
+    assert np.array_equal(line.get_xydata(), [[0, 2.4], [1, 2.4], [2, 2.2], [3, 2.2], [3, 2.2]])
+    assert ax.get_ylabel() == "dev loss (nats per character)"
+
+
+@pytest.mark.parametrize("axis", ["steps", "seconds"])
+def test_best_so_far_ends_at_the_best_loss(ax: Axes, axis: str) -> None:
+    results = results_of(*FOUR)
+    curve = best_so_far(results.trials, results.points)
+
+    draw_best_so_far(ax, curve, axis)
+
+    x, best = np.asarray(ax.lines[0].get_xydata()).T
+    assert best[-1] == 2.2 and x[-1] == curve[axis].iloc[-1]
+    # The first twentieth of the search does not set the range.
+    assert ax.get_ylim()[0] < 2.2 < ax.get_ylim()[1]
+
+
+def test_axis_of_seconds_names_its_start(ax: Axes) -> None:
+    results = results_of(*FOUR)
+
+    draw_best_so_far(ax, best_so_far(results.trials, results.points), "seconds")
+
+    assert ax.get_xlabel() == "seconds of search, from the first training step"
+
+
+def test_expected_best_covers_twice_the_trials(ax: Axes) -> None:
+    draw_expected_best(ax, results_of(*FOUR), noise_sd=0.01)
+
+    lines = {line.get_label(): np.asarray(line.get_xydata()) for line in ax.lines}
+    study = lines["this study, best so far"]
+    expected = lines["random draws, expected best"]
+    assert np.array_equal(study, [[1, 2.4], [2, 2.4], [3, 2.2], [4, 2.2]])
+    assert expected[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    # The mean of the four losses.
+    assert expected[0, 1] == pytest.approx(2.35)
+    assert lines["best + noise (1 sd)"][0, 1] == pytest.approx(2.21)
+
+
+def test_expected_best_needs_two_losses(ax: Axes) -> None:
+    draw_expected_best(ax, results_of(FOUR[0]))
+
+    assert not ax.lines and ax.texts[0].get_text() == "Fewer than two trials have a dev loss."

@@ -1,0 +1,61 @@
+"""Training curves, best steps, and rank correlations."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from studies.harness.report.figures.training import (
+    draw_best_steps,
+    draw_rank_correlation,
+    draw_training,
+)
+from studies.harness.report.judge.pruning import rank_correlations
+from tests.studies.synthetic import PARAMS, falling, make_trial, repeats_of, results_of
+
+
+def test_each_searched_trial_has_a_curve(ax: Axes) -> None:
+    results = results_of(
+        make_trial(PARAMS, falling(2.2)),
+        make_trial(PARAMS, falling(2.1)),
+        make_trial(PARAMS, [2.9, 2.8], state="PRUNED"),
+        *repeats_of(1, 2.15),
+    )
+
+    draw_training(ax, results)
+
+    curves = {c.get_label(): c.get_segments() for c in ax.collections}  # type: ignore[attr-defined]
+    assert {name: len(lines) for name, lines in curves.items()} == {
+        "pruned": 1,
+        "complete": 1,
+        "trial 1, the best": 1,
+    }
+    (pruned,) = curves["pruned"]
+    assert pruned.tolist() == [[100, 2.9], [200, 2.8]]
+
+
+def test_late_best_steps_are_highlighted(ax: Axes) -> None:
+    early = [*falling(2.2)[:5], *[3.0] * 5]
+    early[2] = 2.0
+    results = results_of(*[make_trial(PARAMS, falling(2.2))] * 3, make_trial(PARAMS, early))
+
+    draw_best_steps(ax, results, 1000)
+
+    bars = {bar.get_x(): bar.get_height() for bar in ax.patches}  # type: ignore[attr-defined]
+    drawn = {round(x, 1): height for x, height in bars.items() if height}
+    # The best steps are 300 and 1000; a bar ends at its step.
+    assert drawn == {0.2: 1, 0.9: 3}
+    (highlighted,) = ax.get_legend().get_texts()  # type: ignore[union-attr]
+    assert highlighted.get_text() == "in the last quarter"
+
+
+def test_rank_correlation_is_in_the_title(ax: Axes) -> None:
+    results = results_of(*[make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(10)])
+    quarter, _ = rank_correlations(results.trials, results.points, 1000)
+
+    draw_rank_correlation(ax, results, quarter)
+
+    assert ax.get_title() == "rank correlation 1.00"
+    (points,) = ax.collections
+    early, final = np.asarray(points.get_offsets()).T
+    assert list(early) == sorted(early) and list(final) == sorted(final)

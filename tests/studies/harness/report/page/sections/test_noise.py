@@ -1,0 +1,39 @@
+"""Section 4: noise between seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from studies.harness.report.judge.findings import judge_study
+from studies.harness.report.page.sections.noise import noise
+from tests.studies.synthetic import PARAMS, falling, make_trial, repeats_of, results_of
+
+pytestmark = pytest.mark.usefixtures("style")
+
+
+def test_noise_has_sd_and_smallest_significant_difference() -> None:
+    findings = judge_study(
+        results_of(make_trial(PARAMS, falling(2.1)), *repeats_of(0, 2.14, 2.15, 2.16))
+    )
+    assert findings.noise is not None
+
+    section = noise(findings)
+
+    assert "a standard deviation of 0.0100 (2 degrees of freedom)" in section
+    assert f"at least {findings.noise.min_difference:.4f}." in section
+    assert "The means of the repeats are 0.0500 above the trials&#x27; own losses" in section
+    assert "<td>0</td><td>2.1000</td><td>3</td><td>2.1500</td>" in section
+
+
+def test_lower_means_are_no_selection_bias() -> None:
+    findings = judge_study(
+        results_of(make_trial(PARAMS, falling(2.2)), *repeats_of(0, 2.14, 2.15, 2.16))
+    )
+
+    assert "no selection bias" in noise(findings)
+
+
+def test_unknown_noise_is_reported() -> None:
+    findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
+
+    assert "The noise is unknown: no config has two seed repeats." in noise(findings)

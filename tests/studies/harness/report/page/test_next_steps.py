@@ -1,0 +1,129 @@
+"""Next steps and their commands."""
+
+from __future__ import annotations
+
+from studies.harness.report.judge.findings import judge_study
+from studies.harness.report.page.next_steps import Step, next_steps
+from tests.studies.synthetic import (
+    PARAMS,
+    falling,
+    make_trial,
+    repeats_of,
+    results_of,
+)
+
+CONTEXT = {"script": "studies/mlp.py"}
+
+
+def find(steps: list[Step], words: str) -> Step:
+    """Return the only step whose sentence has these words."""
+    (step,) = [step for step in steps if words in step.sentence]
+    return step
+
+
+def test_too_few_trials_ask_for_more() -> None:
+    findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
+
+    step = next_steps(findings, CONTEXT)[0]
+
+    assert step.sentence == "Run more trials: 1 are too few for a verdict."
+    assert step.command.endswith("--study made-up --trials 32")
+
+
+def test_diverged_study_lowers_lr() -> None:
+    trials = [make_trial(PARAMS, [], state="PRUNED", reason="diverged at step 9")] * 12
+
+    (step,) = next_steps(judge_study(results_of(*trials)), {})
+
+    assert "all diverged" in step.sentence and "Lower the range of lr" in step.sentence
+    assert step.command == ""
+
+
+def test_unknown_noise_asks_for_repeats() -> None:
+    findings = judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 12))
+
+    step = find(next_steps(findings, CONTEXT), "Measure the noise")
+
+    assert step.command.endswith("--study made-up --trials 12 --repeats 3")
+
+
+def test_pruned_best_trial_is_finished() -> None:
+    trials = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    trials.append(make_trial(PARAMS, [2.3, 2.1], state="PRUNED"))
+
+    step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Finish the best trial")
+
+    assert "pruned at step 200 of 1,000" in step.sentence
+    assert step.command.endswith("--study made-up --trials 13 --finish-best")
+
+
+def test_narrow_ranges_are_widened_in_a_new_study() -> None:
+    middle = {"lr": 0.03, "block_size": 4, "n_hidden": 150, "batch_size": 64}
+    at_edge = {**middle, "block_size": 8, "n_hidden": 300}
+    trials = [make_trial(at_edge, falling(2.1 + 0.01 * i)) for i in range(5)]
+    trials += [make_trial(middle, falling(2.3 + 0.01 * i)) for i in range(10)]
+
+    step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Widen")
+
+    assert "block_size and n_hidden in the script" in step.sentence
+    assert "widen block_size beyond 8" in step.reason
+    assert "widen n_hidden beyond 300" in step.reason
+    assert step.command.endswith("--study made-up-wider")
+
+
+def test_longer_training_replaces_the_steps_flag() -> None:
+    findings = judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 12))
+    flags = ["--steps", "1000", "--names", "w.txt"]
+
+    step = find(next_steps(findings, {**CONTEXT, "flags": flags}), "Train longer: 2,000 steps.")
+
+    assert step.command.endswith("--study made-up-longer --names w.txt --steps 2000")
+    assert step.reason == findings.budget.sentence
+
+
+def test_overtrained_study_is_shortened() -> None:
+    losses = [2.2, *[2.5] * 9]
+
+    findings = judge_study(results_of(*[make_trial(PARAMS, losses)] * 12))
+
+    step = find(next_steps(findings, CONTEXT), "Train shorter: 250 steps.")
+    assert step.command.endswith("--study made-up-shorter --steps 250")
+
+
+def test_eager_pruner_is_switched_off() -> None:
+    # At step 200 the pruned trials were better than the best complete trial.
+    trials = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    trials += [make_trial(PARAMS, falling(2.0)[:2], state="PRUNED")] * 6
+
+    step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Search without pruning.")
+
+    assert step.command.endswith("--study made-up-unpruned --no-prune")
+
+
+def test_smallest_tied_model_is_exported() -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.001 * i)) for i in range(12)]
+    summary = trials[3].user_attrs["summary"]
+    trials[3].set_user_attr("summary", {**summary, "metrics": {"seconds": 1.0, "n_params": 10}})
+    results = results_of(*trials, *repeats_of(0, 2.10, 2.11, 2.12))
+
+    steps = next_steps(judge_study(results), {"store_flags": ["--storage", "s.journal"]})
+
+    step = find(steps, "Export trial 3")
+    assert step.command.endswith("export.py made-up --storage s.journal --trial 3")
+
+
+def test_retraining_gets_its_flags() -> None:
+    findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
+
+    steps = next_steps(findings, {"retrain_flags": ["--names", "w.txt"]})
+
+    command = steps[-1].command
+    assert command.endswith("experiments/configs/made-up.toml --seeds 5 --names w.txt")
+
+
+def test_without_a_script_the_search_has_no_command() -> None:
+    findings = judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 12))
+
+    search = [step for step in next_steps(findings, {}) if "experiments/" not in step.command]
+
+    assert search and all(step.command == "" for step in search)

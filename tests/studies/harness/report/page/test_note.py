@@ -1,0 +1,49 @@
+"""Markdown note on a study's parent run."""
+
+from __future__ import annotations
+
+import optuna
+
+from studies.harness.report.judge.findings import judge_study
+from studies.harness.report.page.note import verdicts, write_note
+from studies.harness.report.results import read_results
+from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
+
+
+def test_note_has_config_ranges_verdicts_and_steps(rich_study: optuna.Study) -> None:
+    findings = judge_study(read_results(rich_study))
+
+    note = write_note(findings, {"script": "studies/mlp.py", "command": "python x.py"}, "7")
+
+    headings = [line for line in note.splitlines() if line.startswith("#")]
+    assert headings[1:] == ["### Searched", "### Verdicts", "### Next", "### Made by"]
+    assert headings[0].startswith("## made-up: dev loss ") and "2.0800 ± " in headings[0]
+    assert "**Best config**: `lr` " in note
+    assert "- `lr`: 0.001 to 1.0 (log)" in note
+    assert note.count("```") % 2 == 0 and note.endswith("```\npython x.py\n```")
+    assert len(note) < 8000  # MLflow cuts a longer tag
+
+
+def test_verdicts_include_noise_and_selection_bias(rich_study: optuna.Study) -> None:
+    findings = judge_study(read_results(rich_study))
+    assert findings.noise is not None
+
+    first, second, *rest = verdicts(findings)
+
+    assert f"at least {findings.noise.min_difference:.4f} (sd between seeds 0.0100)" in first
+    assert second.startswith("Selection bias: the mean over seed repeats is 0.0")
+    assert findings.budget.sentence in rest and findings.pruning.sentence in rest
+
+
+def test_unknown_noise_and_unknown_ranges() -> None:
+    found = verdicts(judge_study(results_of(make_trial(PARAMS, falling(2.2)))))
+
+    assert found[0] == "The noise between seeds is unknown: no config has seed repeats."
+    assert not any("The range of" in sentence for sentence in found)
+
+
+def test_empty_study_has_a_note() -> None:
+    note = write_note(judge_study(results_of()), {}, "7")
+
+    assert note.startswith("## made-up: no trial was measured")
+    assert "0 trials of 1 steps (none has ended)" in note and "nan" not in note
