@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from makemore.interrupt import (
+    INTERRUPTED,
+    leave_imports,
+)  # before the other imports, which take time
+
+# isort: split
 import errno
 import inspect
 import os
@@ -23,7 +29,6 @@ from makemore.output import drop_lost_output
 # Exit codes.
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",
@@ -161,7 +166,8 @@ def plain_errors() -> Iterator[None]:
     """
     drop_lost_output()
     try:
-        yield
+        with leave_imports():
+            yield
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import Engine, make_engine, resolve_device
+from makemore.model import check_memory, n_params
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import StudyArgs, count_slots, launched_with
 from studies.harness.cli.script import clean_stop
@@ -30,7 +31,7 @@ from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
 from studies.harness.search.samplers import default_sampler
-from studies.harness.search.spaces import Space, describe, envelope
+from studies.harness.search.spaces import Space, describe, envelope, largest_config
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS, check_folders, report_path
@@ -77,6 +78,7 @@ def open_stores(
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
     ranges = describe(space, base, first)
+    check_memory(n_params(largest_config(space, base), len(corpus.vocab)))
     client = _reach_mlflow(args)
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
     try:

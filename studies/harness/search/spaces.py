@@ -42,9 +42,7 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     return probe.distributions
 
 
-def describe(
-    space: Space, base: Config, first: dict[str, Any] | None = None
-) -> dict[str, str]:
+def describe(space: Space, base: Config, first: dict[str, Any] | None = None) -> dict[str, str]:
     """Return each parameter's range as JSON, to be stored and compared at the next launch.
 
     Args:
@@ -76,11 +74,12 @@ def _check(base: Config, params: dict[str, Any], where: str) -> None:
         raise UserError(f"{where}: {error}") from None
 
 
+def largest_config(space: Space, base: Config) -> Config:
+    """Return the config of the space that needs the most memory."""
+    found = distributions(space, base).items()
+    return base.replace(**{name: max(_extremes(d)) for name, d in found if name in SIZE_FIELDS})
+
+
 def envelope(space: Space, base: Config) -> Envelope:
     """Return the smallest envelope that holds every config of the space."""
-    largest: dict[str, Any] = {
-        name: max(_extremes(d))
-        for name, d in distributions(space, base).items()
-        if name in SIZE_FIELDS
-    }
-    return Envelope.around(base.replace(**largest))
+    return Envelope.around(largest_config(space, base))
