@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.models import open_model
 from experiments.registry import MODEL, find_champion, register
 from experiments.retraining.results import Retraining, SeedResult
 from makemore.checkpoint import load_checkpoint, save_checkpoint
@@ -19,7 +20,7 @@ from makemore.data import Corpus, load_corpus
 from makemore.errors import UserError
 from makemore.sampling import sample_words
 from makemore.trainer import train
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.client import connect, default_tracking_uri
 from tests.conftest import Ran
 
 Retrain = Callable[..., Any]
@@ -102,6 +103,22 @@ def test_version_describes_the_model(config: Path, retrain: Retrain) -> None:
     assert signature.inputs.input_names() == ["prefix", "n", "temperature", "seed"]
     outputs = ["prefix", "name", "log_likelihood", "nats_per_character"]
     assert signature.outputs.input_names() == outputs
+
+
+def test_champion_moves_with_its_folder(
+    config: Path, retrain: Retrain, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = load_checkpoint(retrain(config, "--json").json["checkpoint"])
+    moved = workdir.with_name(f"{workdir.name} moved")
+    workdir.rename(moved)
+    monkeypatch.chdir(moved)
+
+    source, checkpoint = open_model("models:/makemore-mlp@champion")
+    assert checkpoint.model.config == saved.model.config
+    # Another program reads it from the new place too.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
+    champion = mlflow.pyfunc.load_model("models:/makemore-mlp@champion")
+    assert len(champion.predict(pd.DataFrame({"prefix": ["e"], "n": [3]}))) == 3
 
 
 def test_champion_loads_as_the_saved_checkpoint(config: Path, retrain: Retrain) -> None:

@@ -14,6 +14,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.harness.store.journal import Journal
 from studies.harness.store.paths import MLRUNS
 
 HEARTBEAT = 30.0  # seconds between two heartbeats of a launch
@@ -51,6 +52,7 @@ class Launch:
         now = time.time()
         if now - self._last_beat >= HEARTBEAT:
             lease = {"host": socket.gethostname(), "lock": str(self._lock.lock_file), "seen": now}
+            lease["journal"] = journal_path(self.study)
             self.study.set_user_attr(f"launch:{self.id}", lease)
             self._last_beat = now
 
@@ -60,11 +62,30 @@ class Launch:
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
+def journal_path(study: optuna.Study) -> str | None:
+    """Return the absolute path of the journal that holds a study; None if a database holds it."""
+    backend = getattr(study._storage, "_backend", None)
+    return str(backend._path.resolve()) if isinstance(backend, Journal) else None
+
+
+def lease_of(study: optuna.Study, launch: str | None) -> dict[str, Any] | None:
+    """Return the last heartbeat of a launch, for `is_alive`, or None if the study has none.
+
+    The journal of a moved or copied folder still names the lock in the old folder. Such a launch
+    lives only if the lock of that name in this folder is held.
+    """
+    lease: dict[str, Any] | None = study.user_attrs.get(f"launch:{launch}")
+    journal = journal_path(study)
+    if lease is None or journal is None or lease.get("journal", journal) == journal:
+        return lease
+    return {**lease, "lock": str(MLRUNS / "locks" / Path(lease["lock"]).name)}
+
+
 def is_alive(lease: dict[str, Any] | None) -> bool:
     """Return whether a launch still runs.
 
     Args:
-        lease: the launch's last heartbeat (host, lock, seen), or None if the study has none.
+        lease: the launch's last heartbeat, from `lease_of`.
     """
     if lease is None:
         return False
@@ -92,14 +113,20 @@ def requeue_dead(study: optuna.Study, exclude: str = "") -> list[FrozenTrial]:
     Args:
         exclude: id of a launch that is known to be alive.
     """
-    leases = study.user_attrs
-    dead: dict[str, bool] = {exclude: False} if exclude else {}
-    lost = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        launch = trial.user_attrs.get("launch", "")
-        if launch not in dead:
-            dead[launch] = not is_alive(leases.get(f"launch:{launch}"))
-        if dead[launch]:
-            requeue(study, trial._trial_id)
-            lost.append(trial)
+    running = (TrialState.RUNNING,)
+    launches = {_launch_of(t) for t in study.get_trials(deepcopy=False, states=running)}
+    launches.discard(exclude)
+    dead = {launch for launch in launches if not is_alive(lease_of(study, launch))}
+    # Read again: a launch that has ended since the first read may have finished its trials.
+    lost = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=running)
+        if _launch_of(trial) in dead
+    ]
+    for trial in lost:
+        requeue(study, trial._trial_id)
     return lost
+
+
+def _launch_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("launch", ""))

@@ -12,22 +12,26 @@ import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
+from studies.harness.store.moved import rebase
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason, without_password
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The tracker tries again by itself; mlflow's own retries block for minutes if a server is down.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+# mlflow's own retry after a lost answer creates a run twice; `_RepeatingClient` repeats the rest.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
+ATTEMPTS = 3  # calls of a server until one is answered
+QUICK = 5.0  # seconds; a call that failed after a longer time is not repeated
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 
 
@@ -68,9 +72,46 @@ def connect(uri: str | None) -> Any:
     with _reporting(uri):
         if uri.startswith("sqlite:///") and "?" not in uri:
             return _connect_sqlite(uri)
-        client = MlflowClient(uri)
+        client: Any = MlflowClient(uri)
+        if is_server(client):
+            client = _RepeatingClient(client)
         client.search_experiments(max_results=1)
         return client
+
+
+class _RepeatingClient:
+    """An MlflowClient of a server, which repeats a call whose answer was lost.
+
+    It does not repeat calls that create something: the server may have done the first one.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found) or name.startswith("create_"):
+            return found
+        return functools.partial(_repeat, found)
+
+
+def _repeat(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    from mlflow.exceptions import RestException
+
+    begun = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return call(*args, **options)
+        except RestException:  # the server's own answer
+            raise
+        except Exception:
+            if attempt == ATTEMPTS or time.monotonic() - begun > QUICK:
+                raise
+
+
+def is_server(client: Any) -> bool:
+    """Return whether a client talks to an MLflow server, and not to a database."""
+    return str(client.tracking_uri).startswith("http")
 
 
 def _connect_sqlite(uri: str) -> Any:
@@ -93,6 +134,7 @@ def _connect_sqlite(uri: str) -> Any:
             database.execute("PRAGMA journal_mode=WAL")
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
+            rebase(database, path.absolute().parent)
     return client
 
 
@@ -195,7 +237,13 @@ def get_experiment(client: Any, name: str) -> str:
         if experiment is None:
             local = client.tracking_uri.startswith("sqlite:///")
             location = (MLRUNS / "artifacts" / name).absolute().as_uri() if local else None
-            return str(client.create_experiment(name, artifact_location=location))
+            try:
+                return str(client.create_experiment(name, artifact_location=location))
+            except Exception:
+                # The answer was lost, or another launch created it at the same moment.
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
     if experiment.lifecycle_stage != "active":
         raise UserError(
             f"MLflow experiment {name!r} was deleted, and MLflow does not allow its name again; "

@@ -11,12 +11,20 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.harness.store.launches import Launch, is_alive, requeue_dead
+from studies.harness.store.launches import Launch, is_alive, lease_of, requeue_dead
+from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import counts, dev_loss, trial_config
 from studies.harness.tracking.client import find_runs
 from studies.harness.tracking.fields import STATUS
-from studies.harness.tracking.recovery import any_folder, recover, restore
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.recovery import (
+    TRIAL_FOLDERS,
+    any_folder,
+    expected_files,
+    files_on_disk,
+    recover,
+    restore,
+)
+from studies.harness.tracking.tracker import Tracker, read_folder_name
 
 FINAL = ("COMPLETE", "PRUNED", "FAIL")  # the tag `state` of a run whose trial has finished
 PATIENCE = 30.0  # seconds without progress after which a repair gives up
@@ -50,6 +58,8 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
     """
     trials = [t for t in study.get_trials(deepcopy=False) if "seed" in t.user_attrs]
     known = {trial.number for trial in trials}
+    # Read before the runs: a run whose folder is gone is complete.
+    sending = _numbers_being_sent(study, outbox)
     runs_of: dict[int, list[Any]] = defaultdict(list)
     other_runs = []
     for run in find_runs(client, experiment_id):
@@ -65,6 +75,8 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
 
     found = []
     for trial in trials:
+        if trial.number in sending:
+            continue
         found += _check_trial(study, client, trial, runs_of[trial.number])
     return [*found, *other_runs, *_check_duplicates(trials), *_check_outbox(study, outbox)]
 
@@ -77,15 +89,15 @@ def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -
         tracker: a tracker that has not begun; it gets the runs that must be sent.
         violations: from `check`.
     """
-    requeue_dead(study)
+    with exclusive(f"ask-{study.study_name}"):
+        requeue_dead(study)
     recover(tracker, study)
+    files = files_on_disk(tracker, study)
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for violation in violations:
         if violation.trial is not None and not any_folder(tracker, violation.trial):
-            folder = restore(tracker, study, trials[violation.trial])
             # The new run keeps the files of the run that it replaces.
-            for run_id in violation.runs:
-                tracker.client.download_artifacts(run_id, "", str(folder))
+            restore(tracker, study, trials[violation.trial], files, violation.runs)
         for run_id in violation.runs:
             tracker.client.delete_run(run_id)
 
@@ -135,17 +147,44 @@ def _check_trial(
         return [Violation("trial without run", detail, trial.number)]
 
     found = []
-    run = final[0]
     if len(final) > 1:
+        final.sort(key=lambda run: _completeness(study, client, trial, run), reverse=True)
         surplus = tuple(run.info.run_id for run in final[1:])
         detail = f"{name} has {len(final)} finished runs"
         found.append(Violation("more than one finished run", detail, runs=surplus))
+    found += _check_open(study, trial, runs)
+    run = final[0]
     if differences := _differences(study, trial, run):
         detail = f"{name}: {'; '.join(differences)}"
         found.append(Violation("run differs", detail, trial.number, (run.info.run_id,)))
     elif missing := _missing_artifacts(client, trial, run):
         detail = f"the run of {name} lacks {', '.join(missing)}"
         found.append(Violation("missing artifacts", detail))
+    return found
+
+
+def _completeness(
+    study: optuna.Study, client: Any, trial: FrozenTrial, run: Any
+) -> tuple[int, int, bool]:
+    """Rank the runs of one trial: by their files, then by their evaluations, then by agreement."""
+    files = len(client.list_artifacts(run.info.run_id))
+    points = len(client.get_metric_history(run.info.run_id, "dev_loss"))
+    return files, points, not _differences(study, trial, run)
+
+
+def _check_open(study: optuna.Study, trial: FrozenTrial, runs: list[Any]) -> list[Violation]:
+    """Find runs of a finished trial that are still RUNNING although another run is finished."""
+    found = []
+    for run in runs:
+        if run.info.status != "RUNNING":
+            continue
+        run_id, launch = run.info.run_id, run.data.tags.get("launch")
+        if launch == trial.user_attrs.get("launch"):
+            detail = f"trial {trial.number} has a finished run, but its run {run_id} is RUNNING"
+            found.append(Violation("surplus running run", detail, runs=(run_id,)))
+        elif not _is_alive(study, launch):
+            detail = f"run {run_id} of trial {trial.number} is RUNNING, but its launch has ended"
+            found.append(Violation("open run of a dead launch", detail))
     return found
 
 
@@ -178,10 +217,9 @@ def _same_loss(first: float | None, second: float | None) -> bool:
 def _missing_artifacts(client: Any, trial: FrozenTrial, run: Any) -> list[str]:
     if "restored" in run.data.tags:
         return []  # the run's tag says that they are lost
-    expected = {"config.toml"}
-    if dev_loss(trial) is not None:
-        expected.add("samples.txt")
-    return sorted(expected - {item.path for item in client.list_artifacts(run.info.run_id)})
+    return sorted(
+        expected_files(trial) - {item.path for item in client.list_artifacts(run.info.run_id)}
+    )
 
 
 def _check_parent_run(study: optuna.Study, run: Any) -> list[Violation]:
@@ -204,12 +242,20 @@ def _check_duplicates(trials: list[FrozenTrial]) -> list[Violation]:
 
 def _check_outbox(study: optuna.Study, outbox: Path) -> list[Violation]:
     folders = [folder.name for folder in outbox.glob("[!.]*-*") if folder.is_dir()]
-    unsent = [name for name in folders if not _is_alive(study, name.split("-", 1)[1])]
+    senders = [name.split("-", 1)[1].rpartition("@")[2] for name in folders]
+    unsent = [sender for sender in senders if not _is_alive(study, sender)]
     if not unsent:
         return []
     detail = f"{outbox.absolute()} holds files of {len(unsent)} runs from launches that have ended"
     return [Violation("not sent to MLflow", detail)]
 
 
+def _numbers_being_sent(study: optuna.Study, outbox: Path) -> set[int]:
+    """Return the numbers of the finished trials that a living launch sends."""
+    folders = [read_folder_name(folder) for folder in outbox.glob(TRIAL_FOLDERS)]
+    alive = {sender for sender in {sender for *_, sender in folders} if _is_alive(study, sender)}
+    return {number for number, _, sender in folders if sender in alive}
+
+
 def _is_alive(study: optuna.Study, launch: str | None) -> bool:
-    return is_alive(study.user_attrs.get(f"launch:{launch}"))
+    return is_alive(lease_of(study, launch))

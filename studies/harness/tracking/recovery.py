@@ -3,82 +3,117 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from studies.harness.store.launches import is_alive
-from studies.harness.store.trials import restore_record
+from studies.harness.store.launches import is_alive, lease_of
+from studies.harness.store.locks import exclusive
+from studies.harness.store.trials import dev_loss, restore_record
 from studies.harness.tracking.client import find_runs
 from studies.harness.tracking.runs import end_run
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.tracker import Tracker, read_folder_name
 
-TrialKey = tuple[int, str]  # trial number, launch
+TRIAL_FOLDERS = "[0-9]*-*"  # in the outbox
+LOST = "from Optuna's record; the checkpoint and the samples are lost"
 
 
 def recover(tracker: Tracker, study: optuna.Study) -> int:
     """Give the tracker what dead launches did not send, and end the MLflow runs they left open.
 
     A launch may train during this. If MLflow has no run of any trial, all runs are written again.
+    Two launches never adopt the same trial: one recovers at a time, and renames what it adopts.
 
     Returns:
         How many trials of the outbox are to be sent.
     """
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    adopted = _adopt_folders(tracker, study, trials)
-    for folder in tracker.outbox.glob(".parent-*"):  # from a launch killed while it wrote them
-        launch = folder.name.removeprefix(".parent-").rpartition("-")[0]
-        if not _is_alive(tracker, study, launch):
-            shutil.rmtree(folder)
-    if not find_runs(tracker.client, tracker.experiment_id, "tags.trial != ''", most=1):
-        _restore_all(tracker, study, trials)
-    _end_open_runs(tracker, study, adopted)
-    return len(adopted)
+    with exclusive(f"recover-{study.study_name}"):
+        folders = sorted(tracker.outbox.glob(TRIAL_FOLDERS))
+        dead = _dead(tracker, study, {read_folder_name(folder)[2] for folder in folders})
+        left = [folder for folder in folders if read_folder_name(folder)[2] in dead]
+        # Only now: the trials of a launch that is dead no longer change.
+        trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+        adopted = [_adopt(tracker, study, trials, folder) for folder in left]
+        _remove_unfinished(tracker, study)
+        if not find_runs(tracker.client, tracker.experiment_id, "tags.trial != ''", most=1):
+            _restore_all(tracker, study, trials)
+        _end_open_runs(tracker, study)
+    return sum(adopted)
 
 
-def _adopt_folders(
-    tracker: Tracker, study: optuna.Study, trials: dict[int, FrozenTrial]
-) -> set[TrialKey]:
-    """Send the outbox folders of dead launches' finished trials, and return these trials.
+def _adopt(
+    tracker: Tracker, study: optuna.Study, trials: dict[int, FrozenTrial], folder: Path
+) -> bool:
+    """Send the outbox folder of a finished trial, whose launch is dead; returns whether it is sent.
 
     The folder of a requeued trial is removed, because the trial is trained again.
     """
-    adopted = set()
-    for folder in sorted(tracker.outbox.glob("[0-9]*-*")):
-        number, launch = folder.name.split("-", 1)
-        if _is_alive(tracker, study, launch):
-            continue
-        trial = trials.get(int(number))
-        if trial is None or not trial.state.is_finished() or _launch_of(trial) != launch:
+    number, launch, _ = read_folder_name(folder)
+    trial = trials.get(number)
+    if trial is None or not trial.state.is_finished() or trial.user_attrs.get("launch") != launch:
+        shutil.rmtree(folder)
+        return False
+    own = tracker.folder_path(number, launch)
+    folder.rename(own)
+    _send(tracker, study, trial, own)
+    return True
+
+
+def _send(tracker: Tracker, study: optuna.Study, trial: FrozenTrial, folder: Path) -> None:
+    """Let the tracker send a finished trial, whose run says what the folder lacks."""
+    record = restore_record(study, trial)
+    if any(not (folder / name).exists() for name in expected_files(trial)):
+        record.tags["restored"] = LOST
+    tracker.adopt(record, folder)
+
+
+def _remove_unfinished(tracker: Tracker, study: optuna.Study) -> None:
+    """Remove the folders that launches were writing when they were killed."""
+    for folder in tracker.outbox.glob(".[pr]*-*"):  # .parent-LAUNCH-RANDOM and .restore-...
+        launch = folder.name.split("-", 1)[1].rpartition("-")[0]
+        if launch != tracker.launch and _dead(tracker, study, [launch]):
             shutil.rmtree(folder)
-            continue
-        tracker.adopt(restore_record(study, trial), folder)
-        adopted.add((trial.number, launch))
-    return adopted
 
 
 def _restore_all(tracker: Tracker, study: optuna.Study, trials: dict[int, FrozenTrial]) -> None:
     """Write the run of every finished trial again, because MLflow has none."""
+    files = files_on_disk(tracker, study)
     for trial in trials.values():
         if not trial.state.is_finished() or "seed" not in trial.user_attrs:
             continue
         # The tracker sends its own trials and those in the outbox anyway.
-        if _launch_of(trial) != tracker.launch and not any_folder(tracker, trial.number):
-            restore(tracker, study, trial)
+        if trial.user_attrs.get("launch") != tracker.launch:
+            if not any_folder(tracker, trial.number):
+                restore(tracker, study, trial, files)
 
 
-def _end_open_runs(tracker: Tracker, study: optuna.Study, adopted: set[TrialKey]) -> None:
-    """End the open runs of dead launches, except those that the tracker ends itself."""
-    for run in find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'"):
+def _end_open_runs(tracker: Tracker, study: optuna.Study) -> None:
+    """End the open runs of dead launches, except those of trials that are still to be sent."""
+    pending = {read_folder_name(folder)[:2] for folder in tracker.outbox.glob(TRIAL_FOLDERS)}
+    runs = find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'")
+    dead = _dead(tracker, study, {run.data.tags.get("launch", "") for run in runs})
+    for run in runs:
         launch = run.data.tags.get("launch", "")
         number = run.data.tags.get("trial")
-        if _is_alive(tracker, study, launch):
+        if launch not in dead or (number is not None and (int(number), launch) in pending):
             continue
-        if number is None:
-            end_run(tracker.client, run, tracker.outbox / f"parent-{launch}")
-        elif (int(number), launch) not in adopted:
-            end_run(tracker.client, run, None)
+        # Read again: the launch may have ended this run before it ended itself.
+        if tracker.client.get_run(run.info.run_id).info.status == "RUNNING":
+            parent_files = tracker.outbox / f"parent-{launch}"
+            end_run(tracker.client, run, parent_files if number is None else None)
+
+
+def _dead(tracker: Tracker, study: optuna.Study, launches: Iterable[str]) -> set[str]:
+    """Return which of these launches have ended."""
+    others = set(launches) - {tracker.launch}
+    return {launch for launch in others if not is_alive(lease_of(study, launch))}
 
 
 def any_folder(tracker: Tracker, number: int) -> bool:
@@ -86,25 +121,75 @@ def any_folder(tracker: Tracker, number: int) -> bool:
     return any(tracker.outbox.glob(f"{number:05d}-*"))
 
 
-def restore(tracker: Tracker, study: optuna.Study, trial: FrozenTrial) -> Path:
-    """Write a trial's run again from Optuna's record, and return the folder of its artifacts.
+def expected_files(trial: FrozenTrial) -> set[str]:
+    """Return the names of the files that the run of a finished trial must have."""
+    return {"config.toml"} if dev_loss(trial) is None else {"config.toml", "samples.txt"}
 
-    Optuna has neither the checkpoint nor the samples. The run's tag `restored` says so, and the
-    folder holds only the config.
+
+def restore(
+    tracker: Tracker,
+    study: optuna.Study,
+    trial: FrozenTrial,
+    files: dict[int, list[Path]],
+    replaced: Iterable[str] = (),
+) -> None:
+    """Write a trial's run again from Optuna's record.
+
+    Optuna has neither the checkpoint nor the samples. They are copied from the disk and from the
+    runs that are replaced. If there are none, the run's tag `restored` says so.
+
+    Args:
+        files: from `files_on_disk`.
+        replaced: ids of the trial's runs that are deleted afterwards.
     """
     record = restore_record(study, trial)
-    record.tags["restored"] = "from Optuna's record; the checkpoint and the samples are lost"
-    folder = tracker.folder(record)
     origin = {"study": study.study_name, "trial": trial.number}
-    (folder / "config.toml").write_text(record.config.to_toml(origin=origin))
-    tracker.adopt(record, folder)
-    return folder
+    config = record.config.to_toml(origin=origin)
+    prefix = f".restore-{tracker.launch}-"
+    with tempfile.TemporaryDirectory(dir=tracker.outbox, prefix=prefix) as name:
+        folder = Path(name) / "files"
+        folder.mkdir()
+        (folder / "config.toml").write_text(config)
+        same = [
+            old
+            for old in files.get(trial.number, [])
+            if _config(old) == tomllib.loads(config)["config"]
+        ]
+        if same:
+            shutil.copytree(max(same, key=_completeness), folder, dirs_exist_ok=True)
+        for run_id in replaced:
+            tracker.client.download_artifacts(run_id, "", str(folder))
+        own = tracker.folder_path(trial.number, record.tags["launch"])
+        folder.rename(own)
+    _send(tracker, study, trial, own)
 
 
-def _launch_of(trial: FrozenTrial) -> str | None:
-    launch: str | None = trial.user_attrs.get("launch")
-    return launch
+def files_on_disk(tracker: Tracker, study: optuna.Study) -> dict[int, list[Path]]:
+    """Return the folders of artifacts on this disk by trial, also those of runs MLflow has lost."""
+    location = tracker.client.get_experiment(tracker.experiment_id).artifact_location
+    found: dict[int, list[Path]] = {}
+    if not location.startswith("file://"):
+        return found
+    for path in Path(url2pathname(urlsplit(location).path)).glob("*/artifacts/config.toml"):
+        origin = _tables(path.parent).get("origin", {})
+        # A deleted study of the same name may have left other words.
+        if origin.get("study") == study.study_name and "trial" in origin:
+            if origin.get("data_sha256") in (None, study.user_attrs.get("data_sha256")):
+                found.setdefault(int(origin["trial"]), []).append(path.parent)
+    return found
 
 
-def _is_alive(tracker: Tracker, study: optuna.Study, launch: str) -> bool:
-    return launch == tracker.launch or is_alive(study.user_attrs.get(f"launch:{launch}"))
+def _tables(folder: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # cut off by a full disk
+        return {}
+
+
+def _config(folder: Path) -> Any:
+    return _tables(folder).get("config")
+
+
+def _completeness(folder: Path) -> tuple[int, float]:
+    """Rank the folders of one trial: by the number of files, then by age."""
+    return len(list(folder.iterdir())), folder.stat().st_mtime

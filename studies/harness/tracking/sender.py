@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.harness.store.trials import TrialRecord
-from studies.harness.tracking.client import find_runs
+from studies.harness.tracking.client import find_runs, is_server
 from studies.harness.tracking.fields import (
     STATUS,
     final_metrics,
@@ -18,7 +18,14 @@ from studies.harness.tracking.fields import (
     run_name,
     run_params,
 )
-from studies.harness.tracking.runs import artifact_store, context_tags, log_batch, log_inputs
+from studies.harness.tracking.runs import (
+    NotStored,
+    artifact_store,
+    check_stored,
+    context_tags,
+    log_batch,
+    log_inputs,
+)
 
 
 @dataclass
@@ -72,13 +79,20 @@ class Sender:
     # ---- the parent run
 
     def create_parent(self, name: str, tags: dict[str, str], params: dict[str, Any]) -> None:
-        """Create the parent run of this launch."""
-        run = self.client.create_run(
+        """Create the parent run of this launch, unless a call whose answer was lost created it."""
+        run = self._find_parent(self.launch) or self.client.create_run(
             self.experiment_id, run_name=name, tags={**context_tags(), **tags}
         )
-        self.parent_id = str(run.info.run_id)
+        self.parent_id = _id_of(run)
         log_inputs(self.client, self.parent_id, self.dataset)
         log_batch(self.client, self.parent_id, params=params)
+        if is_server(self.client):
+            check_stored(self.client, self.parent_id, "RUNNING", params=params)
+
+    def _find_parent(self, launch: str) -> Any:
+        """Return the parent run of a launch, or None."""
+        runs = find_runs(self.client, self.experiment_id, launch=launch)
+        return next((run for run in runs if "trial" not in run.data.tags), None)
 
     def send_best(self, rows: list[tuple[int, float, float]]) -> None:
         """Send the lowest dev loss after each trial: (trial number, loss, seconds since the epoch).
@@ -96,6 +110,8 @@ class Sender:
         if tags:
             log_batch(self.client, self.parent_id, tags=tags)
         self.client.set_terminated(self.parent_id, status)
+        if is_server(self.client):
+            check_stored(self.client, self.parent_id, status, folder=folder)
         shutil.rmtree(folder, ignore_errors=True)
 
     # ---- the runs of trials
@@ -131,7 +147,7 @@ class Sender:
         if found is None:
             found = self._create(run.record, tags)
             created = True
-        run.run_id = str(found.info.run_id)
+        run.run_id = _id_of(found)
         run.artifact_uri = found.info.artifact_uri
         return created
 
@@ -172,9 +188,8 @@ class Sender:
         launch = record.tags["launch"]
         if launch == self.launch:
             return self.parent_id
-        runs = find_runs(self.client, self.experiment_id, launch=launch)
-        parents = [run for run in runs if "trial" not in run.data.tags]
-        return str(parents[0].info.run_id) if parents else self.parent_id
+        parent = self._find_parent(launch)
+        return str(parent.info.run_id) if parent else self.parent_id
 
     def _log_new(self, run: PendingRun, run_id: str, ended: bool, tags: dict[str, str]) -> None:
         """Send the new evaluations of a trial, and its params and dataset at the first call."""
@@ -200,8 +215,37 @@ class Sender:
             artifact_store(self.client, run.artifact_uri).log_artifacts(str(run.folder))
         ended = record.ended or time.time()
         self.client.set_terminated(run_id, STATUS[record.state], int(ended * 1000))
+        if is_server(self.client):
+            self._check_run(run, run_id)
         if run.folder is not None:
             shutil.rmtree(run.folder, ignore_errors=True)
+
+    def _check_run(self, run: PendingRun, run_id: str) -> None:
+        """Check that the server has a whole run, and has it once; if not, send all of it again.
+
+        Raises:
+            NotStored: something is missing.
+        """
+        record = run.record
+        metrics = final_metrics(record)
+        for point, at in zip(record.points, record.times, strict=True):
+            metrics += point_metrics(point, at)
+        params = run_params(record)
+        status = STATUS[record.state]
+        try:
+            check_stored(
+                self.client, run_id, status, metrics=metrics, params=params, folder=run.folder
+            )
+        except NotStored:
+            run.run_id, run.points_sent, run.inputs_sent = None, 0, False
+            raise
+        # Made by a call that the server obeyed although its answer was lost.
+        launch = record.tags["launch"]
+        for other in find_runs(
+            self.client, self.experiment_id, trial=record.number, launch=launch, state="RUNNING"
+        ):
+            if other.info.run_id != run_id:
+                self.client.delete_run(other.info.run_id)
 
     def drop_models(self, is_pending: Callable[[int], bool]) -> None:
         """Delete the checkpoints that the outbox marks, except those of trials not sent yet.
@@ -217,3 +261,10 @@ class Sender:
                 store = artifact_store(self.client, run.info.artifact_uri)
                 store.delete_artifacts("model.safetensors")
             mark.unlink()
+
+
+def _id_of(run: Any) -> str:
+    """Return the id of a run; an empty answer of a proxy has none."""
+    if not run.info.run_id:
+        raise NotStored("the server confirmed a run but did not name it")
+    return str(run.info.run_id)

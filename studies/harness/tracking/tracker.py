@@ -18,12 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from makemore.errors import UserError
 from studies.harness.store.text import reason
 from studies.harness.store.trials import TrialRecord
 from studies.harness.tracking.sender import PendingRun, Sender
 
 FLUSH = 1.0  # seconds between two rounds; a short trial then costs one call for all its evaluations
 GIVE_UP = 3  # failed runs after which a round ends
+OPEN_WITHIN = 30.0  # seconds in which a server's lost answers are asked for again at the start
 RETRY = 0.5  # seconds between two rounds while the tracker closes
 
 
@@ -96,7 +98,7 @@ class Tracker:
         if background:
             self._open_later = open_all
         else:
-            open_all()
+            _repeat(open_all, OPEN_WITHIN)
         self._thread.start()
 
     @property
@@ -126,9 +128,14 @@ class Tracker:
 
     def folder(self, record: TrialRecord) -> Path:
         """Create the outbox folder of a trial; its files become the run's artifacts."""
-        path = self.outbox / f"{record.number:05d}-{record.tags['launch']}"
+        path = self.folder_path(record.number, record.tags["launch"])
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def folder_path(self, number: int, launch: str) -> Path:
+        """Return the path of a trial's outbox folder, which names the launch that sends it."""
+        sender = "" if launch == self.launch else f"@{self.launch}"
+        return self.outbox / f"{number:05d}-{launch}{sender}"
 
     def finish(self, record: TrialRecord, folder: Path | None, best: float | None) -> None:
         """End a trial.
@@ -268,3 +275,27 @@ class Tracker:
         assert self._parent_status is not None
         sender.end_parent(self._parent_status, self.parent_tags)
         self._parent_status = None
+
+
+def read_folder_name(folder: Path) -> tuple[int, str, str]:
+    """Return the trial number of an outbox folder, the launch that trained, and that which sends.
+
+    The name is NUMBER-LAUNCH, or NUMBER-LAUNCH@SENDER after another launch has adopted the trial.
+    """
+    number, name = folder.name.split("-", 1)
+    launch, _, sender = name.partition("@")
+    return int(number), launch, sender or launch
+
+
+def _repeat(call: Callable[[], None], seconds: float) -> None:
+    """Repeat a call that fails, for so many seconds. A UserError is not repeated."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except UserError:
+            raise
+        except Exception:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(RETRY)
