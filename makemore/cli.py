@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from makemore.interrupt import (
+    INTERRUPTED,
+    leave_imports,
+)  # before the other imports, which take time
+
+# isort: split
 import errno
 import inspect
 import os
@@ -18,11 +24,11 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from docstring_parser import parse_from_object
 
 from makemore.errors import UserError
+from makemore.output import drop_lost_output
 
 # Exit codes.
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",
@@ -156,10 +162,12 @@ def plain_errors() -> Iterator[None]:
     """End the program with one sentence on stderr for errors that its user can fix.
 
     A UserError exits with 2, a full or read-only disk with 1, Ctrl-C with 130. Every other
-    exception is a bug and keeps its traceback.
+    exception is a bug and keeps its traceback. Output that cannot be written is dropped.
     """
+    drop_lost_output()
     try:
-        yield
+        with leave_imports():
+            yield
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise

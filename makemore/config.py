@@ -122,6 +122,8 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid TOML: nested too deeply.") from None
     if not isinstance(tables.get("config"), dict):
         raise UserError(
             f"{path}: has no [config] table; put the fields under a line that says [config]."

@@ -34,9 +34,12 @@ def n_params(config: Config, vocab_size: int) -> int:
     return sum(math.prod(shape) for shape in parameter_shapes(config, vocab_size).values())
 
 
-def _allocate(n: int) -> Tensor:
-    """Return an uninitialised vector (n,) float32, or raise a UserError if RAM is too small."""
-    # Check RAM first: Linux overcommits, so a failed allocation would kill the process later.
+def check_memory(n: int) -> None:
+    """Refuse a model of n parameters that this machine cannot hold.
+
+    Raises:
+        UserError: the parameters alone need more than the RAM.
+    """
     memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -45,6 +48,12 @@ def _allocate(n: int) -> Tensor:
         raise UserError(
             f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size."
         )
+
+
+def _allocate(n: int) -> Tensor:
+    """Return an uninitialised vector (n,) float32."""
+    # Check RAM first: Linux overcommits, so a failed allocation would kill the process later.
+    check_memory(n)
     return torch.empty(n)
 
 

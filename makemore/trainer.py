@@ -7,10 +7,8 @@ Modules that are slow to import are imported in functions, so --help answers at 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -24,7 +22,7 @@ from cyclopts import Group, Parameter
 
 from makemore.cli import FAILED, SWITCH, parse_args, plain_errors, stop
 from makemore.config import Config, parse_config, read_config
-from makemore.errors import writing
+from makemore.errors import check_output, writing
 
 if TYPE_CHECKING:
     from makemore.data import Corpus
@@ -152,11 +150,10 @@ def _check_writable(out: Path) -> None:
     """Refuse a path that cannot be written before the training, not after it.
 
     Raises:
-        UserError: the path is a folder, or its folder is not writable.
+        UserError: the path is not a regular file, or its folder is not writable.
     """
+    check_output(out, "--out")
     with writing(out, "--out"):
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
 

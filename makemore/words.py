@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -55,11 +56,20 @@ def read_bytes(path: Path | str | None) -> bytes:
     """Return the bytes of a file of words; without a path, of the embedded names.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, is not a regular file, or has a name that is not UTF-8.
     """
     path = Path(NAMES if path is None else path)
     try:
+        # A pipe would wait for its writer, and a device may have no end.
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(
+                f"{path}: is not a regular file; give a text file with one word per line."
+            )
+        str(path).encode()  # the stores and JSON need it
         return path.read_bytes()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise UserError(f"{shown}: the name is not UTF-8 text; rename the file.") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a text file with one word per line.") from None
     except IsADirectoryError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from makemore.cli import SWITCH
-from makemore.errors import UserError, writing
+from makemore.errors import UserError, check_output, writing
 from studies.harness.cli.script import run_script
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def main(args: Args) -> int:
     """Print the table, and write the CSV file. Returns the exit code."""
     if args.top < 1:
         raise UserError(f"--top must be at least 1, but got {args.top}.")
+    if args.csv is not None:
+        check_output(args.csv, "--csv")
     if len(args.studies) == 1:
         return _show_trials(args, args.studies[0])
     return _show_studies(args)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from makemore.cli import SWITCH
-from makemore.errors import UserError, writing
+from makemore.errors import UserError, check_output, writing
 from studies.harness.cli.script import run_script
 
 if TYPE_CHECKING:
@@ -46,14 +46,16 @@ def main(args: Args) -> int:
     from studies.harness.search.finish import load_best_model, report_context
     from studies.harness.store.paths import report_path
     from studies.harness.store.study import load_study
+    from studies.harness.store.text import check_study_name
     from studies.harness.tracking.client import connect
 
+    check_study_name(args.study)
+    path = check_output(args.out or report_path(args.study), "--out")
     study = load_study(args.study, args.storage)
     corpus = _load_corpus(args, study)
     client = connect(args.tracking_uri)
     experiment = client.get_experiment_by_name(args.study)
     model, why = load_best_model(study, client, experiment.experiment_id if experiment else None)
-    path = args.out or report_path(args.study)
     _write(path, make_report(study, corpus, model, report_context(args, study)))
 
     if corpus is None:

@@ -133,6 +133,7 @@ def test_config_is_frozen_hashable_and_picklable() -> None:
     ("content", "message"),
     [
         (b"[config]\nlr = ", "not valid TOML"),
+        (b"[config]\nlr = " + b"[" * 5000, "not valid TOML: nested too deeply."),
         (b"lr = 0.1", "has no [config] table"),
         (b"config = 3", "has no [config] table"),
         (b"[config]\nname = '\xff'", "not UTF-8 text"),

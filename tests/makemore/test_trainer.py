@@ -253,7 +253,9 @@ def test_command_accepts_words_with_dots(
         (["--lr", "-1"], "command line: lr must be greater than 0, but got -1.0."),
         (["--block-size", "99"], "command line: block_size must be at most 32, but got 99."),
         (["--device", "tpu"], "device 'tpu' is unknown"),
-        (["--out", "."], ".: cannot be written (Is a directory)"),
+        (["--out", "."], ".: is a directory; give --out the path of a file."),
+        (["--out", "/dev/null"], "/dev/null: is not a regular file; give --out another path."),
+        (["--out", "x" * 300], f"{'x' * 300}: cannot be written (File name too long)"),
         (["--out", "thirty.txt/model"], "thirty.txt/model: cannot be written"),
         (
             [*HUGE, "--device", "cpu"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -75,6 +76,28 @@ def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
 
 
 # --- vocabulary
+
+
+def test_path_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(UserError, match=f"{path}: is not a regular file; give a text file"):
+            read_words(path)
+    with pytest.raises(UserError, match="cannot be read .File name too long.; give a readable"):
+        read_words("x" * 300)
+
+
+def test_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    Path(path).write_text("emma\n")
+
+    with pytest.raises(UserError) as caught:
+        read_words(path)
+
+    assert (
+        str(caught.value)
+        == f"{tmp_path}/caf\\xe9.txt: the name is not UTF-8 text; rename the file."
+    )
 
 
 def test_embedded_names_have_the_lectures_symbols(corpus: Corpus) -> None:

@@ -210,8 +210,9 @@ REFUSALS = {
     ("none",): NO_STUDY,
     ("small", "none"): NO_STUDY,
     ("small", "--top", "0"): "--top must be at least 1, but got 0.",
-    ("small", "--csv", "names.txt/x"): "names.txt/x: cannot be written (File exists); give --csv "
-    "another path.",
+    ("small", "--csv", "/dev/null"): "/dev/null: is not a regular file; give --csv another path.",
+    ("small", "--csv", "names.txt/x"): "names.txt/x: cannot be written ("
+    "{folder}/names.txt is not a directory); give --csv another path.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,6 +87,7 @@ def test_other_words_and_unwritable_path_are_refused(
     launch()
     other = tmp_path / "other.txt"
     other.write_text("\n".join(words) + "\n")
+    os.mkfifo("fifo")
 
     with pytest.raises(
         UserError, match="study 'small' was made on other words; give --names the path of names"
@@ -93,3 +95,7 @@ def test_other_words_and_unwritable_path_are_refused(
         report.main(report.Args("small", names=other))
     with pytest.raises(UserError, match="cannot be written .* give --out another path"):
         report.main(report.Args("small", out=other / "below" / "page.html"))
+    for out in ("/dev/null", "fifo"):
+        with pytest.raises(UserError, match=f"{out}: is not a regular file; give --out another"):
+            report.main(report.Args("small", out=Path(out)))
+    assert Path("/dev/null").is_char_device()

@@ -11,6 +11,8 @@ from typing import Any
 import numba
 from numba.core import event
 
+from makemore.errors import UserError
+
 # "contract" lets the compiler fuse a product and a sum into one rounding. More of fast-math gained
 # nothing, and its promise that no value is inf or nan would remove the check for divergence.
 # error_model="numpy": Python's check for a division by zero would prevent vectorisation.
@@ -26,6 +28,18 @@ SECONDS = 10
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of the kernel: other parts can call it, Python cannot."""
     return numba.njit(**OPTIONS, **NO_WRAPPERS)(function)
+
+
+def check_compiler() -> None:
+    """Refuse to run the kernel as Python code, which it cannot.
+
+    Raises:
+        UserError: the environment turns numba's compiler off.
+    """
+    if numba.config.DISABLE_JIT:
+        raise UserError(
+            "NUMBA_DISABLE_JIT turns off the compiler that training on a CPU needs; unset it."
+        )
 
 
 def source_number() -> int:
@@ -57,6 +71,7 @@ class EntryPoint(event.Listener):
 
     def __call__(self, *args: Any) -> Any:
         if self._dispatcher is None:
+            check_compiler()
             event.register("numba:compile", self)
             self._dispatcher = self._cached()
         try:

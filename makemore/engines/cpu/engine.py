@@ -9,6 +9,7 @@ import numpy as np
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines.base import EngineFailed, Outcome, TrainResult
+from makemore.engines.cpu.compile import check_compiler
 from makemore.engines.cpu.evaluation import evaluate
 from makemore.engines.cpu.slot import Slot, number_contexts
 
@@ -24,9 +25,13 @@ class CpuEngine:
     Args:
         corpus: the train and dev splits.
         capacity: number of models to train at once; one per core is best.
+
+    Raises:
+        UserError: the environment turns numba's compiler off.
     """
 
     def __init__(self, corpus: Corpus, capacity: int) -> None:
+        check_compiler()
         self._corpus = corpus
         self._capacity = capacity
         # `number_contexts` of the train split, by block size.

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import Engine, make_engine, resolve_device
+from makemore.model import check_memory, n_params
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import StudyArgs, count_slots, launched_with
 from studies.harness.cli.script import clean_stop
@@ -30,10 +31,10 @@ from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
 from studies.harness.search.samplers import default_sampler
-from studies.harness.search.spaces import Space, describe, envelope
+from studies.harness.search.spaces import Space, describe, envelope, largest_config
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
-from studies.harness.store.paths import MLRUNS, report_path
+from studies.harness.store.paths import MLRUNS, check_folders, report_path
 from studies.harness.store.study import format_range, open_study
 from studies.harness.store.text import without_password
 from studies.harness.store.trials import counts, dev_loss, ranked
@@ -67,29 +68,39 @@ class Stores:
 def open_stores(
     args: StudyArgs, space: Space, base: Config, first: dict[str, Any] | None, pruner: BasePruner
 ) -> Stores:
-    """Load the words, reach MLflow, open the study, and make the engine."""
+    """Check everything, and only then open the study.
+
+    A bad setting must not create a study, because the study would refuse the corrected setting.
+    """
     # The slots are the parallelism. On small tensors, more threads of torch wait for each other.
     torch.set_num_threads(1)
+    check_folders(args.study)
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
-    # Before the study is created: a wrong address must not leave a study behind.
+    ranges = describe(space, base, first)
+    check_memory(n_params(largest_config(space, base), len(corpus.vocab)))
     client = _reach_mlflow(args)
-    study = open_study(
-        args.study,
-        args.storage,
-        space=describe(space, base),
-        base=base,
-        corpus=corpus,
-        seed=args.seed,
-        pruner=pruner,
-        launched_with=launched_with(args),
-        first=first,
-    )
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
+    try:
+        study = open_study(
+            args.study,
+            args.storage,
+            space=ranges,
+            base=base,
+            corpus=corpus,
+            seed=args.seed,
+            pruner=pruner,
+            launched_with=launched_with(args),
+            first=first,
+        )
+        launch = Launch.begin(study)
+    except BaseException:
+        engine.close()
+        raise
     device = resolve_device(args.device).type.upper()
     models = f"{slots} trials" if slots > 1 else "1 trial"
     print(f"Training {models} at a time on the {device}.", file=sys.stderr, flush=True)
-    return Stores(study, Launch.begin(study), client, corpus, engine)
+    return Stores(study, launch, client, corpus, engine)
 
 
 def _reach_mlflow(args: StudyArgs) -> Any:

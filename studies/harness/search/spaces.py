@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -42,16 +42,44 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     return probe.distributions
 
 
-def describe(space: Space, base: Config) -> dict[str, str]:
-    """Return each parameter's range as JSON, to be stored and compared at the next launch."""
-    return {name: distribution_to_json(d) for name, d in sorted(distributions(space, base).items())}
+def describe(space: Space, base: Config, first: dict[str, Any] | None = None) -> dict[str, str]:
+    """Return each parameter's range as JSON, to be stored and compared at the next launch.
+
+    Args:
+        first: parameters of the first trial.
+
+    Raises:
+        UserError: an end of a range, a choice or the first trial is not a valid config.
+    """
+    found = distributions(space, base)
+    for name, distribution in found.items():
+        for value in _extremes(distribution):
+            _check(base, {name: value}, f"the search space holds {name}={value!r}")
+    if first is not None:
+        _check(base, first, "the first trial is not valid")
+    return {name: distribution_to_json(d) for name, d in sorted(found.items())}
+
+
+def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
+    """Return all choices, or the ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return distribution.low, distribution.high  # type: ignore[attr-defined]
+
+
+def _check(base: Config, params: dict[str, Any], where: str) -> None:
+    try:
+        base.replace(**params)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def largest_config(space: Space, base: Config) -> Config:
+    """Return the config of the space that needs the most memory."""
+    found = distributions(space, base).items()
+    return base.replace(**{name: max(_extremes(d)) for name, d in found if name in SIZE_FIELDS})
 
 
 def envelope(space: Space, base: Config) -> Envelope:
     """Return the smallest envelope that holds every config of the space."""
-    largest: dict[str, Any] = {
-        name: max(d.choices) if isinstance(d, CategoricalDistribution) else d.high  # type: ignore
-        for name, d in distributions(space, base).items()
-        if name in SIZE_FIELDS
-    }
-    return Envelope.around(base.replace(**largest))
+    return Envelope.around(largest_config(space, base))

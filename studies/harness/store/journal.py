@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from makemore.errors import UserError
 
 try:
     import fcntl
@@ -16,6 +22,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 BLOCK = 4096  # bytes read at once when the end of the file is searched for a line end
+# The end of a line: the CRC-32 of the bytes before it. Lines of older journals have none.
+CHECKSUM = re.compile(rb',"crc":"([0-9a-f]{8})"}\n')
+CHECKSUM_SIZE = len(',"crc":"01234567"}\n')
 
 
 class _Lock(JournalFileOpenLock):
@@ -54,15 +63,55 @@ class _Lock(JournalFileOpenLock):
 
 
 class Journal(JournalFileBackend):
-    """A journal that stays readable after a record was written in part.
+    """A journal that stays readable after a record was written in part, and that finds damage.
 
     A killed process or a full disk can leave half a record at the end. The next append removes it.
+    Each line has a checksum, so a changed byte is reported and never becomes a wrong trial.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._exclusive = _Lock(path)
         super().__init__(str(path), lock_obj=self._exclusive)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        self._exclusive.acquire()
+        try:
+            yield
+        finally:
+            self._exclusive.release()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the records from a number on; a partial last line is left out.
+
+        Raises:
+            UserError: a line is damaged.
+        """
+        offsets = self._log_number_offset
+        number = max(known for known in offsets if known <= log_number_from)
+        with self._path.open("rb") as file:
+            file.seek(offsets[number])
+            while (line := file.readline()).endswith(b"\n"):
+                record = parse_line(line)
+                if record is None:
+                    self._check_again(number)
+                    yield from self.read_logs(max(number, log_number_from))
+                    return
+                number += 1
+                offsets[number] = offsets[number - 1] + len(line)
+                if number > log_number_from:
+                    yield record
+
+    def _check_again(self, number: int) -> None:
+        """Refuse a damaged line, unless another process was just writing it."""
+        with self._locked(), self._path.open("rb") as file:
+            file.seek(self._log_number_offset[number])
+            if parse_line(file.readline()) is None:
+                raise UserError(
+                    f"{self._path}, line {number + 1}: the record is damaged; restore the file "
+                    "from a copy, or begin a new study with another --study."
+                )
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append whole records after the last whole record.
@@ -71,9 +120,8 @@ class Journal(JournalFileBackend):
         its state. A killed process loses nothing; a power cut loses at most the reports of running
         trials.
         """
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        self._exclusive.acquire()
-        try:
+        text = b"".join(map(format_line, logs))
+        with self._locked():
             size = None
             try:
                 with self._path.open("rb+") as file:
@@ -86,8 +134,28 @@ class Journal(JournalFileBackend):
                 if size is not None:
                     os.truncate(self._path, size)
                 raise
-        finally:
-            self._exclusive.release()
+
+
+def format_line(log: dict[str, Any]) -> bytes:
+    """Return the line of a record: its JSON with a checksum as the last key."""
+    text = json.dumps(log, separators=(",", ":")).encode().removesuffix(b"}")
+    return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line, or None if the line is damaged."""
+    text, end = line[:-CHECKSUM_SIZE], line[-CHECKSUM_SIZE:]
+    found = CHECKSUM.fullmatch(end)
+    if found is not None and int(found[1], 16) != zlib.crc32(text):
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or ("crc" in record and found is None):
+        return None
+    record.pop("crc", None)
+    return record
 
 
 def check_journal(path: Path) -> None:

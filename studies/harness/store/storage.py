@@ -30,9 +30,10 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
     path = Path(spec) if spec else MLRUNS / "optuna" / f"{check_study_name(study)}.journal"
     if not create and not path.exists():
         raise UserError(_missing_journal(path, None if spec else study))
-    if path.is_dir():
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "not a regular file"
         raise UserError(
-            f"{path}: is a directory; give --storage the path of a journal file or an Optuna URL."
+            f"{path}: is {kind}; give --storage the path of a journal file or an Optuna URL."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +44,8 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
             f"{path}: the journal cannot be opened ({error.strerror}); correct that, or give "
             "--storage another path."
         ) from None
+    except UserError:  # a damaged line
+        raise
     except (ValueError, KeyError, TypeError, AssertionError):
         raise UserError(f"{path}: is not an Optuna journal; give --storage another path.") from None
 
@@ -73,8 +76,15 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
     shown = without_password(url)
     # SQLAlchemy's default driver for PostgreSQL is psycopg2, which this project does not install.
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    if url.startswith("sqlite:///"):
+    if url.startswith("sqlite:"):
         file = Path(url.removeprefix("sqlite:///").split("?")[0])
+        if not url.startswith("sqlite:///") or file.name in ("", ":memory:"):
+            raise UserError(
+                f"storage {shown} names no file, so nothing would be kept; give --storage "
+                "sqlite:///PATH or the path of a journal file."
+            )
+        if file.exists() and not file.is_file():
+            raise UserError(f"{file}: is not a regular file; give --storage another path.")
         if not create and not file.is_file():
             raise UserError(
                 f"{file.absolute()}: no such SQLite file; give --storage one that exists."

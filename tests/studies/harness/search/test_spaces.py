@@ -33,6 +33,23 @@ def test_envelope_holds_the_largest_model() -> None:
     assert envelope(narrow, BASE) == Envelope.around(BASE.replace(n_hidden=300, batch_size=256))
 
 
+def test_range_with_an_invalid_end_is_refused() -> None:
+    def drops(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(dropout=trial.suggest_float("dropout", 0.0, 1.5))
+
+    def picks(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(schedule=trial.suggest_categorical("schedule", ["step", "linear"]))
+
+    with pytest.raises(
+        UserError, match="holds dropout=1.5: dropout must be less than 1.0, but got"
+    ):
+        describe(drops, BASE)
+    with pytest.raises(UserError, match="schedule must be 'constant', 'step' or 'cosine', but"):
+        describe(picks, BASE)
+    with pytest.raises(UserError, match="first trial is not valid: n_hiden is not a field"):
+        describe(narrow, BASE, {"n_hiden": 3})
+
+
 def test_fixed_field_in_the_space_is_refused() -> None:
     def hides(trial: optuna.Trial, base: Config) -> Config:
         return narrow(trial, base).replace(n_embd=3, dropout=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -11,11 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.testing.pytest_storages import StorageTestCase
 
-from studies.harness.store.journal import Journal, check_journal, drop_torn_line
+from makemore.errors import UserError
+from studies.harness.store.journal import Journal, check_journal, drop_torn_line, format_line
 from tests.conftest import ROOT
 
 RECORDS = [{"op_code": 0, "name": "a"}, {"op_code": 1, "name": "b"}]
@@ -45,6 +49,68 @@ def journal(tmp_path: Path) -> Journal:
 
 def read(journal: Journal) -> list[dict[str, Any]]:
     return list(journal.read_logs(0))
+
+
+def test_journal_of_plain_optuna_is_read_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    JournalFileBackend(str(path)).append_logs(RECORDS)
+    journal = Journal(path)
+    assert read(journal) == RECORDS
+
+    journal.append_logs([{"op_code": 2}])
+
+    assert read(journal) == [*RECORDS, {"op_code": 2}]
+    # Plain Optuna reads the lines with a checksum, too.
+    last = list(JournalFileBackend(str(path)).read_logs(0))[-1]
+    assert last["op_code"] == 2
+
+
+def test_study_is_readable_by_plain_optuna(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    study = optuna.create_study(study_name="a", storage=JournalStorage(Journal(path)))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+
+    plain = optuna.load_study(study_name="a", storage=JournalStorage(JournalFileBackend(str(path))))
+
+    assert plain.get_trials() == study.get_trials()
+
+
+def test_no_flipped_bit_changes_a_trial_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    study = optuna.create_study(study_name="a", storage=JournalStorage(Journal(path)))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    content = path.read_bytes()
+    trials = study.get_trials()
+    whole = len(content) - 1  # without its line end, the last record is a partial one
+
+    unnoticed = []
+    for place in random.Random(7).sample(range(8 * whole), 1000):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        number = content[: place // 8].count(b"\n") + 1
+        try:
+            read = optuna.load_study(study_name="a", storage=JournalStorage(Journal(path)))
+            if read.get_trials() != trials:
+                unnoticed.append(place)
+        except UserError as error:
+            assert f"study.journal, line {number}: the record is damaged" in str(error)
+        assert path.read_bytes() == damaged
+
+    assert unnoticed == []
+
+
+def test_line_that_another_process_completes_is_not_damaged(journal: Journal) -> None:
+    path = journal._path
+    record = format_line({"op_code": 2, "name": "c"})
+    with path.open("ab") as file:
+        file.write(record[:9])
+    assert read(journal) == RECORDS
+
+    with path.open("ab") as file:
+        file.write(record[9:])
+
+    assert list(journal.read_logs(2)) == [{"op_code": 2, "name": "c"}]
 
 
 def test_torn_line_is_dropped_at_next_append(journal: Journal) -> None:

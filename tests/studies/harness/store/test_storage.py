@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -63,6 +64,37 @@ def test_missing_journal_names_the_studies_that_exist(folder: Path) -> None:
 def test_missing_store_given_by_a_flag_is_named(folder: Path, spec: str, sentence: str) -> None:
     assert refusal(spec).startswith(sentence.format(folder=folder))
     assert list(folder.iterdir()) in ([], [folder / "mlruns"])  # mlruns/ for the lock
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("/dev/null", "/dev/null: is not a regular file; give --storage the path of a journal"),
+        ("fifo", "fifo: is not a regular file; give --storage the path of a journal file"),
+        ("sqlite:///fifo", "fifo: is not a regular file; give --storage another path."),
+        ("sqlite://", "storage sqlite:// names no file, so nothing would be kept; give --storage "),
+        ("sqlite:///", "storage sqlite:/// names no file, so nothing would be kept; give "),
+        ("sqlite:///:memory:", "storage sqlite:///:memory: names no file, so nothing would be "),
+        ("sqlite://mlp.db", "storage sqlite://mlp.db names no file, so nothing would be kept"),
+    ],
+)
+def test_store_that_cannot_keep_a_study_is_refused(folder: Path, spec: str, sentence: str) -> None:
+    os.mkfifo(folder / "fifo")
+
+    assert refusal(spec, create=True).startswith(sentence)
+    assert list(folder.iterdir()) == [folder / "fifo"]
+
+
+def test_damaged_record_is_refused_with_its_line(folder: Path) -> None:
+    optuna.create_study(study_name="mlp", storage=open_storage("study.journal", "mlp"))
+    file = folder / "study.journal"
+    file.write_bytes(content := file.read_bytes().replace(b'"mlp"', b'"mlq"'))
+
+    assert refusal("study.journal", create=True) == (
+        "study.journal, line 1: the record is damaged; restore the file from a copy, or begin a "
+        "new study with another --study."
+    )
+    assert file.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [b"my notes", b"garbage\n", b'{"model": "important"}'])

@@ -1,0 +1,105 @@
+"""Input and surroundings that scripts refuse: one sentence, and nothing stored is changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from makemore.cli import INTERRUPTED
+from studies.harness.store.paths import MLRUNS
+from tests.conftest import ROOT, finish, start
+from tests.studies.conftest import Launcher, outcomes_of, start_study
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--storage", "/dev/null"), "/dev/null: is not a regular file; give --storage the path"),
+        (("--storage", "sqlite://"), "storage sqlite:// names no file"),
+        (("--names", "fifo"), "fifo: is not a regular file; give a text file with one word per"),
+        (("--names", "x" * 300), f"{'x' * 300}: cannot be read (File name too long)"),
+    ],
+)
+def test_path_that_cannot_be_used_is_refused(
+    names: Path, flags: tuple[str, str], sentence: str
+) -> None:
+    os.mkfifo("fifo")
+    last = () if flags[0] == "--names" else ("--names", names)
+
+    ran = finish(start("studies/mlp.py", "--trials", 1, *flags, *last))
+
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(sentence)
+    assert len(ran.err.splitlines()) == 2  # the announcement and the sentence
+    assert not (MLRUNS / "optuna").exists()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_compiler_that_is_turned_off_is_reported(
+    names: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+
+    ran = finish(start_study(names, "--trials", 1))
+
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("NUMBA_DISABLE_JIT turns off the compiler")
+    assert not (MLRUNS / "optuna").exists()
+
+
+def test_damaged_journal_is_reported_and_left_unchanged(launch: Launcher, names: Path) -> None:
+    launch(trials=2, study="mlp")
+    journal = MLRUNS / "optuna" / "mlp.journal"
+    shutil.copy(journal, "copy")
+    before = outcomes_of("mlp")
+    content = bytearray(journal.read_bytes())
+    content[content.rindex(b'"dev_loss":') + 14] ^= 1
+    journal.write_bytes(content)
+    number = content[: content.rindex(b'"dev_loss":')].count(b"\n") + 1
+    sentence = f"{journal}, line {number}: the record is damaged; restore the file from a copy"
+
+    for command in (
+        start("studies/doctor.py", "mlp", "--repair"),
+        start_study(names, "--trials", 3),
+    ):
+        ran = finish(command)
+        assert ran.code == 2
+        assert ran.err.splitlines()[-1].startswith(sentence)
+
+    assert journal.read_bytes() == content
+    shutil.copy("copy", journal)
+    assert outcomes_of("mlp") == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_imports_is_one_word(names: Path) -> None:
+    for delay in (0.0, 0.1, 0.2, 0.4, 0.7, 1.0):
+        process = start_study(names, "--trials", 2, "--steps", 500_000)
+        assert process.stderr
+        assert process.stderr.readline().startswith("Study mlp: ")  # torch is imported now
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+
+        assert ran.code == INTERRUPTED, ran.err
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import makemore.cli; raise KeyboardInterrupt",
+        "import os, signal, makemore.cli; os.kill(os.getpid(), signal.SIGINT)",
+    ],
+)
+def test_ctrl_c_outside_of_any_handler_is_one_word(program: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert (ran.returncode, ran.stderr) == (INTERRUPTED, "Interrupted.\n")
