@@ -26,6 +26,7 @@ INTERRUPTED = 130  # the shell's code for Ctrl-C
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",
     errno.EDQUOT: "make room and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
     errno.EROFS: "make it writable and run the same command again",
     errno.EACCES: "make it writable and run the same command again",
 }

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.checker import DIFFERS, DOUBLED, FILE_LOST, LOST, OPEN, OUTSIDE
-from tests.chaos.runner import Result, Session, World
+from tests.chaos.runner import Result, Session
 from tests.chaos.schedules import KINDS, Schedule, make_schedule
+from tests.chaos.world import World
 
 FINDINGS = (
     LOST,
@@ -95,8 +96,13 @@ def describe(result: Result) -> str:
         line += f", {len(result.repaired)} findings repaired"
     if not result.findings:
         return line + ", kept"
-    findings = [f"         {finding}" for finding in result.findings]
-    return "\n".join([f"{line}, BROKEN; see {result.folder}", *findings])
+    (result.folder / "findings").write_text("\n".join(map(str, result.findings)) + "\n")
+    lines = [f"{line}, BROKEN; all findings: {result.folder}/findings"]
+    for kind in FINDINGS:
+        found = [finding.detail for finding in result.findings if finding.kind == kind]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        lines += [f"         {kind}: {detail[:300]}{more}" for detail in found[:1]]
+    return "\n".join(lines)
 
 
 def summary(results: list[Result]) -> str:

@@ -11,9 +11,9 @@ import os
 import resource
 import runpy
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -31,7 +31,6 @@ PRELOAD = [
     "studies.harness.search.session",
 ]
 HANG = 120.0  # seconds; a process that takes longer is killed, and the schedule fails
-LIMIT = "CHAOS_FSIZE"  # environment variable of a child: RLIMIT_FSIZE in bytes
 
 
 def forking() -> ForkServerContext:
@@ -112,7 +111,7 @@ def _run(command: list[str], folder: str, output: str, cold: bool, max_file: int
     runpy.run_path(command[0], run_name="__main__")
 
 
-def wait_until(condition, script: Script, seconds: float = HANG) -> bool:
+def wait_until(condition: Callable[[], object], script: Script, seconds: float = HANG) -> bool:
     """Wait until a condition is true; returns False if the script ends before."""
     deadline = time.monotonic() + seconds
     while not condition():

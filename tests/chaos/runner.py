@@ -9,16 +9,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from studies.harness.tracking.client import connect
 from tests.chaos.checker import Finding, Place, changed_files, check, compare, fingerprint
 from tests.chaos.processes import Script, start, wait_until
-from tests.chaos.schedules import BEFORE, DURING, HTTP, SERVER, Fault, Schedule, Step
-from tests.chaos.servers import MlflowServer, Proxy, WrongAnswer
+from tests.chaos.schedules import BEFORE, DURING, HTTP, Fault, Schedule, Step
+from tests.chaos.servers import WrongAnswer
 from tests.chaos.stores import Study, count_ended, read_study
+from tests.chaos.world import World, mount
 from tests.conftest import write_small_names
 
 LAUNCHES = 3  # at the end of a schedule, without faults; the first one should complete the study
@@ -45,41 +44,12 @@ class Result:
     seconds: float = 0.0
 
 
-class World:
-    """What all schedules share: an empty database, a server, and studies without faults."""
+@dataclass(frozen=True)
+class Examined:
+    """Whether the doctor finds the stores clean, and what the checker finds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.template = folder / "template.db"
-        connect(f"sqlite:///{self.template}")
-        self._server: MlflowServer | None = None
-        self._proxy: Proxy | None = None
-        self._references: dict[int, Study] = {}
-
-    def server(self) -> tuple[MlflowServer, Proxy]:
-        """Return the server, which runs, and the proxy in front of it."""
-        if self._server is None or self._proxy is None:
-            self._server = MlflowServer(self.folder / "server", self.template)
-            self._proxy = Proxy(self._server.port)
-        if not self._server.is_running:
-            self._server.start()
-        return self._server, self._proxy
-
-    def reference(self, steps: int) -> Study:
-        """Return a study that one launch trained one trial at a time."""
-        if steps not in self._references:
-            schedule = Schedule(steps, False, steps, 1, 0, True, (Step(REFERENCE - 2, (), False),))
-            session = Session(self, schedule, f"reference-{steps}")
-            session.launch(session.place, REFERENCE, patience=30).wait()
-            self._references[steps] = read_study(session.place.journal)
-        return self._references[steps]
-
-    def close(self) -> None:
-        if self._proxy is not None:
-            self._proxy.shutdown()
-            self._proxy.server_close()
-        if self._server is not None:
-            self._server.kill()
+    clean: bool
+    findings: list[Finding]
 
 
 class Session:
@@ -122,11 +92,17 @@ class Session:
     # ---- processes
 
     def launch(
-        self, place: Place, trials: int, patience: float, *, cold: bool = False, faulty: bool = False
+        self,
+        place: Place,
+        trials: int,
+        patience: float,
+        *,
+        cold: bool = False,
+        faulty: bool = False,
     ) -> Script:
         """Start a launch of the study."""
         schedule = self.schedule
-        flags = ["--study", place.study, "--names", "names.txt", "--device", "cpu"]
+        flags: list[object] = ["--study", place.study, "--names", "names.txt", "--device", "cpu"]
         flags += ["--trials", trials, "--steps", schedule.steps, "--workers", schedule.workers]
         flags += ["--repeats", schedule.repeats, "--patience", patience, *self._store()]
         max_file = self._max_file if faulty else None
@@ -136,7 +112,12 @@ class Session:
         return ["--tracking-uri", self.world.server()[1].uri] if self.schedule.on_server else []
 
     def _start(
-        self, script: str, flags: list, place: Place, cold: bool = False, max_file: int | None = None
+        self,
+        script: str,
+        flags: list,
+        place: Place,
+        cold: bool = False,
+        max_file: int | None = None,
     ) -> Script:
         self.result.launches += 1
         output = self.root / f"output-{self.result.launches:02d}"
@@ -303,18 +284,15 @@ class Session:
         schedule = self.schedule
         if schedule.workers == 1 and not schedule.repeats and not self.result.hit["second launch"]:
             actual = read_study(self.place.journal)
-            self.result.findings += compare(self.world.reference(schedule.steps), actual)
+            self.result.findings += compare(self._reference(), actual)
 
-
-@dataclass(frozen=True)
-class Examined:
-    """Whether the doctor finds the stores clean, and what the checker finds."""
-
-    clean: bool
-    findings: list[Finding]
-
-
-def mount(folder: Path) -> bool:
-    """Put mlruns/ on a small disk of its own; returns whether this user can."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder / "mlruns")]
-    return subprocess.run(command, capture_output=True).returncode == 0
+    def _reference(self) -> Study:
+        """Return a study of the same trials that one launch trained without faults."""
+        steps = self.schedule.steps
+        references = self.world.references
+        if steps not in references:
+            plain = Schedule(steps, False, steps, 1, 0, True, (Step(REFERENCE - 2, (), False),))
+            session = Session(self.world, plain, f"reference-{steps}")
+            session.launch(session.place, REFERENCE, patience=30).wait()
+            references[steps] = read_study(session.place.journal)
+        return references[steps]

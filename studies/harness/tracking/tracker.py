@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from studies.harness.store.text import reason
+from makemore.errors import UserError
+from studies.harness.store.text import reason, without_password
 from studies.harness.store.trials import TrialRecord
 from studies.harness.tracking.sender import PendingRun, Sender
 
@@ -83,15 +84,19 @@ class Tracker:
             params: params of the parent run.
             open_store: called first; may set `client` and `experiment_id`.
             background: open the store in the thread; `check` then raises its errors.
+
+        Raises:
+            UserError: MLflow stopped answering, or answers wrongly.
         """
 
         def open_all() -> None:
-            if open_store is not None:
-                open_store()
-            self._sender = Sender(
-                self.client, self.experiment_id, self.outbox, self.launch, self.dataset
-            )
-            self._sender.create_parent(name, tags, params)
+            with _reporting(self):
+                if open_store is not None:
+                    open_store()
+                self._sender = Sender(
+                    self.client, self.experiment_id, self.outbox, self.launch, self.dataset
+                )
+                self._sender.create_parent(name, tags, params)
 
         if background:
             self._open_later = open_all
@@ -268,3 +273,15 @@ class Tracker:
         assert self._parent_status is not None
         sender.end_parent(self._parent_status, self.parent_tags)
         self._parent_status = None
+
+
+@contextmanager
+def _reporting(tracker: Tracker) -> Iterator[None]:
+    """Raise an error of MLflow as a UserError that names the store; other errors are bugs."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        uri = without_password(tracker.client.tracking_uri)
+        raise UserError(f"MLflow at {uri} does not answer: {reason(error)}") from None
