@@ -208,6 +208,11 @@ class Tracker:
         """How many runs MLflow does not have completely, the parent run included."""
         return len(self._runs) + (self._parent_status is not None)
 
+    @property
+    def n_folders(self) -> int:
+        """How many finished trials have files in the outbox."""
+        return sum(1 for _ in self.outbox.glob("[0-9]*-*"))
+
     # ---- the thread
 
     def _send_loop(self) -> None:
