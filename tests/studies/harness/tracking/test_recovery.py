@@ -43,12 +43,14 @@ def begin_launch(study: optuna.Study) -> tuple[Launch, Tracker]:
     return launch, Tracker(client, experiment_id, OUTBOX, launch.id, DATASET)
 
 
-def end_launch(launch: Launch, tracker: Tracker) -> None:
-    """Send what the launch adopted, and end it."""
-    tracker.begin("small", {"launch": launch.id}, {})
-    tracker.finish_parent("FINISHED")
-    assert tracker.close(30) == 0
-    launch.end()
+def end_launches(*launches: tuple[Launch, Tracker]) -> None:
+    """Send what the launches adopted, all at the same time, and end them."""
+    for launch, tracker in launches:
+        tracker.begin("small", {"launch": launch.id}, {})
+    for launch, tracker in launches:
+        tracker.finish_parent("FINISHED")
+        assert tracker.close(30) == 0
+        launch.end()
 
 
 def test_deleted_database_is_written_again(
@@ -94,8 +96,7 @@ def test_two_launches_write_a_lost_study_once(
     first, second = begin_launch(study), begin_launch(study)
     for _, tracker in (first, second):
         recover(tracker, study)
-    for each in (first, second):
-        end_launch(*each)
+    end_launches(first, second)
 
     assert_whole("small", 4)
     assert not list(OUTBOX.iterdir())
@@ -116,10 +117,10 @@ def test_two_launches_adopt_a_folder_once(launch: Launcher) -> None:
     assert adopted == [2, 0]
     # The launch that adopted them dies too, and a third one sends them.
     first[0].end()
-    end_launch(*second)
+    end_launches(second)
     third = begin_launch(study)
     assert recover(third[1], study) == 2
-    end_launch(*third)
+    end_launches(third)
 
     assert_whole("small", 3)
     for run in runs_by_trial("small").values():
