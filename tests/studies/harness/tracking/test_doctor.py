@@ -14,6 +14,7 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.tracking.client import connect, find_runs, get_experiment
 from studies.harness.tracking.doctor import Violation, check
+from tests.studies.conftest import artifacts_of
 
 DOCTOR = "studies/doctor.py"
 
@@ -63,7 +64,19 @@ def test_deleted_run_is_written_again(study: Any, run_file: Any) -> None:
 
     assert ran.code == 0 and "Repaired 1 of 1." in ran.err
     assert ran.json == {"study": "small", "clean": True, "violations": []}
-    # The run says that Optuna has no copy of its files.
+    # Its files were still on the disk.
+    assert "restored" not in run_of(1).data.tags
+    assert artifacts_of(run_of(1)) == {"config.toml", "model.safetensors", "samples.txt"}
+
+
+def test_run_written_again_without_files_says_so(study: Any, run_file: Any) -> None:
+    run = run_of(1)
+    connect(None).delete_run(run.info.run_id)
+    shutil.rmtree(run.info.artifact_uri.removeprefix("file://"))
+
+    ran = run_file(DOCTOR, "small", "--repair", "--json")
+
+    assert ran.json == {"study": "small", "clean": True, "violations": []}
     assert "the checkpoint and the samples are lost" in run_of(1).data.tags["restored"]
 
 
@@ -105,6 +118,43 @@ def test_surplus_and_unknown_runs_are_deleted(study: Any, run_file: Any) -> None
 
     assert kinds() == ["more than one finished run", "run without trial"]
     assert run_file(DOCTOR, "small", "--repair").code == 0
+
+
+def copy_run(run: Any, **changes: str) -> str:
+    """Create a newer run with the values of a run, but without files; returns its id."""
+    client = connect(None)
+    tags = {**run.data.tags, **changes}
+    made = client.create_run(run.info.experiment_id, tags=tags, run_name=run.info.run_name)
+    run_id = str(made.info.run_id)
+    for key, value in run.data.params.items():
+        client.log_param(run_id, key, value)
+    for key, value in run.data.metrics.items():
+        client.log_metric(run_id, key, value)
+    return run_id
+
+
+def test_run_that_has_the_files_is_kept(study: Any, run_file: Any) -> None:
+    run = run_of(1)
+    connect(None).set_terminated(copy_run(run), "FINISHED")
+    assert run_of(1).info.run_id != run.info.run_id
+    assert kinds() == ["more than one finished run"]
+
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+
+    assert run_of(1).info.run_id == run.info.run_id
+    assert artifacts_of(run_of(1)) == {"config.toml", "model.safetensors", "samples.txt"}
+
+
+def test_running_run_next_to_a_finished_one_is_deleted(study: Any, run_file: Any) -> None:
+    run = run_of(1)
+    copy_run(run, state="RUNNING")
+    assert kinds() == ["surplus running run"]
+
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+
+    client = connect(None)
+    runs = find_runs(client, get_experiment(client, "small"), trial=1)
+    assert [run.info.run_id for run in runs] == [run.info.run_id]
 
 
 def test_leftovers_of_a_dead_launch_are_found_and_repaired(study: Any, run_file: Any) -> None:
