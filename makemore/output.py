@@ -24,7 +24,7 @@ class _Dropping(io.FileIO):
         self._name = name
         self._reported = False
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
         try:
             return super().write(data)
         except OSError as error:

@@ -83,6 +83,15 @@ def launch(names: Path) -> Launcher:
 # ---- Optuna storages
 
 
+def find_initdb() -> Path:
+    """Return PostgreSQL's initdb, next to its other programs; skips the test if there is none."""
+    installed = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+    initdb = installed[-1] if installed else shutil.which("initdb")
+    if initdb is None:
+        pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    return Path(initdb)
+
+
 @contextmanager
 def postgres_server(folder: Path, initdb: Path) -> Iterator[str]:
     """Run a PostgreSQL server on 127.0.0.1 while the block runs; yields its URL."""
@@ -108,13 +117,10 @@ def postgres_server(folder: Path, initdb: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL, without a database, of a PostgreSQL server that these tests started."""
-    installed = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
-    initdb = installed[-1] if installed else shutil.which("initdb")
-    if initdb is None:
-        pytest.skip("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    initdb = find_initdb()
     # Not one of pytest's own folders: these are closed to other users.
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        with postgres_server(Path(folder), Path(initdb)) as url:
+        with postgres_server(Path(folder), initdb) as url:
             yield url
 
 

@@ -36,7 +36,7 @@ def check_compiler() -> None:
     Raises:
         UserError: the environment turns numba's compiler off.
     """
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         raise UserError(
             "NUMBA_DISABLE_JIT turns off the compiler that training on a CPU needs; unset it."
         )

@@ -14,6 +14,7 @@ from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
 from makemore.cli import INTERRUPTED, parse_args, plain_errors
+from studies.harness.cli.outages import plain_outages
 
 Args = TypeVar("Args")
 
@@ -21,13 +22,16 @@ Args = TypeVar("Args")
 def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
     """Parse the command line, call `run`, and exit with the code that it returns.
 
-    User errors, full disks and Ctrl-C end the script as `plain_errors` describes.
+    User errors, full disks and Ctrl-C end the script as `plain_errors` describes, and a database or
+    server that fails as `plain_outages` does.
     """
     with plain_errors():
         args = parse_args(args_type)
         # Otherwise the interpreter spends a second at exit on the objects of torch and mlflow.
         atexit.register(gc.freeze)
-        sys.exit(run(args))
+        with plain_outages(args):
+            code = run(args)
+        sys.exit(code)
 
 
 def given_flags(args: Any, *, exclude: Container[str]) -> list[str]:
