@@ -90,7 +90,7 @@ def start(
     """
     command = [str(ROOT / script), *map(str, flags)]
     process = forking().Process(
-        target=_run, args=(command, str(folder), str(output), cold, max_file)
+        target=_run, args=(command, str(folder), str(output), cold, max_file), daemon=True
     )
     process.start()
     return Script(process, Path(script).stem, output)

@@ -31,6 +31,7 @@ from tests.chaos.schedules import Schedule, Step
 from tests.chaos.stores import Run, artifact_folder, read_runs, read_study
 from tests.chaos.world import World
 
+pytestmark = pytest.mark.slow
 TRIALS = 6
 ONE_RUN = "(SELECT run_uuid FROM tags WHERE key = 'trial' AND value = '3')"
 
