@@ -1,4 +1,4 @@
-"""A proxy that loses a server's answers, or answers 200 in its place: nothing is lost or doubled."""
+"""A proxy that loses a server's answers, or answers 200 itself: nothing is lost or doubled."""
 
 from __future__ import annotations
 
