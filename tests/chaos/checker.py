@@ -130,7 +130,7 @@ def _check_runs(study: Study, runs: list[Run]) -> Iterator[Finding]:
         if run.trial >= len(study.trials):
             yield Finding(DOUBLED, f"run {run.id} names trial {run.trial}, which does not exist")
         if run.tags.get("mlflow.parentRunId") not in by_id:
-            yield Finding(LOST, f"the parent of run {run.id} ({_name(run)}) does not exist")
+            yield Finding(DIFFERS, f"the parent of run {run.id} ({_name(run)}) does not exist")
     for (number, launch), count in attempts.items():
         if count > 1:
             yield Finding(DOUBLED, f"trial {number} has {count} runs of launch {launch}")

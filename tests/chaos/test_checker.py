@@ -139,7 +139,7 @@ def test_damage_is_reported(place: Place, damage: Callable[[Place], object], kin
         ("UPDATE params SET value = '7' WHERE key = 'seed' AND", DIFFERS),
         ("UPDATE tags SET value = 'FAIL' WHERE key = 'state' AND", DIFFERS),
         ("UPDATE tags SET value = '99' WHERE key = 'trial' AND", DOUBLED),
-        ("UPDATE tags SET value = 'none' WHERE key = 'mlflow.parentRunId' AND", LOST),
+        ("UPDATE tags SET value = 'none' WHERE key = 'mlflow.parentRunId' AND", DIFFERS),
         ("DELETE FROM metrics WHERE key = 'dev_loss' AND step = 8 AND", LOST),
         ("UPDATE metrics SET step = 9 WHERE key = 'dev_loss' AND step = 8 AND", DOUBLED),
         ("UPDATE runs SET status = 'RUNNING' WHERE", OPEN),
