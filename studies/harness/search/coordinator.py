@@ -85,7 +85,7 @@ class Coordinator:
         """
         best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
         self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
-        self._files.resume()
+        self._files.trim()
         try:
             self._train_all()
             if self.finish_best:
@@ -216,6 +216,7 @@ class Coordinator:
         del self._running[slot]
         if measured and "repeat_of" not in record.tags:
             self._keep_if_best(record, result.model)
+        self._files.trim()
         self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
 
     def _tell(self, active: Active, state: TrialState) -> None:

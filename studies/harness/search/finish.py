@@ -19,6 +19,7 @@ from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
 from studies.harness.store.trials import dev_loss, ranked
 from studies.harness.tracking.client import find_runs, versions
+from studies.harness.tracking.runs import NOTE_FILE
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
@@ -29,14 +30,14 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 def finish_study(
     args: StudyArgs, coordinator: Coordinator, write_more: Callable[[optuna.Study, Path], None]
-) -> dict[str, str]:
-    """Write the report and the parent run's files; returns the run's tags.
+) -> None:
+    """Write the report, and the parent run's files and note.
 
     Args:
         write_more: writes further files to the folder that becomes the parent run's artifacts.
     """
     from studies.harness.report.build import examine_study, render_report, write_study_files
-    from studies.harness.report.page.note import NOTE, write_note
+    from studies.harness.report.page.note import write_note
 
     study = coordinator.queue.study
     tracker = coordinator.tracker
@@ -55,7 +56,8 @@ def finish_study(
         write_study_files(study, folder)
         write_more(study, folder)
         (folder / "report.html").write_text(page, encoding="utf-8")
-    return {NOTE: write_note(findings, context, tracker.experiment_id)}
+        note = write_note(findings, context, tracker.experiment_id)
+        (folder / NOTE_FILE).write_text(note, encoding="utf-8")
 
 
 def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def _end_tracking(
     try:
         if not failed:
             tracker.check()
-            tracker.parent_tags = finish_study(args, coordinator, write_more)
+            finish_study(args, coordinator, write_more)
     finally:
         tracker.finish_parent("FAILED" if failed else "FINISHED")
         unsent = tracker.close(args.patience)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,18 @@ class TrialFiles:
     corpus: Corpus
     tracker: Tracker
     keep_models: int
-    _kept: list[tuple[float, int]] = field(default_factory=list)  # (dev loss, number), rising
+    _dropped: set[int] = field(default_factory=set)  # numbers of trials, by this launch
 
-    def resume(self) -> None:
-        """Take over the checkpoints of earlier launches, and drop those beyond `keep_models`."""
-        best = ranked(self.study.get_trials(deepcopy=False))
-        self._kept = [(dev_loss(t) or 0.0, t.number) for t in best[: self.keep_models]]
+    def trim(self) -> None:
+        """Drop the checkpoints of all trials beyond `keep_models`, also those of other launches.
 
-        before = self.study.user_attrs.get("keep_models", self.keep_models)
-        for trial in best[self.keep_models : before]:
-            self.tracker.drop_model(trial.number)
-        if before != self.keep_models or "keep_models" not in self.study.user_attrs:
-            self.study.set_user_attr("keep_models", self.keep_models)
+        It reads the study, because launches that run at the same time end trials in between.
+        """
+        for trial in ranked(self.study.get_trials(deepcopy=False))[self.keep_models :]:
+            has_model = trial.user_attrs["summary"].get("has_model", False)
+            if has_model and trial.number not in self._dropped:
+                self._dropped.add(trial.number)
+                self.tracker.drop_model(trial.number)
 
     def write(self, record: TrialRecord, result: TrainResult) -> Path:
         """Write the files of an ended trial; returns their folder in the outbox."""
@@ -66,23 +65,17 @@ class TrialFiles:
         )
         (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         # A seed repeat needs no checkpoint: the trial that it repeats has one.
-        if "repeat_of" not in record.tags and self._is_kept(record):
+        if "repeat_of" not in record.tags and self._is_among_best(record):
+            record.has_model = True
             self._write_checkpoint(folder, record, result, origin)
         return folder
 
-    def _is_kept(self, record: TrialRecord) -> bool:
-        """Rank the trial and drop the checkpoints beyond `keep_models`.
-
-        Returns:
-            Whether the trial keeps its own checkpoint.
-        """
+    def _is_among_best(self, record: TrialRecord) -> bool:
+        """Return whether fewer than `keep_models` trials of the study are better than this one."""
         assert record.best is not None
-        bisect.insort(self._kept, (record.best.dev_loss, record.number))
-        for _, number in self._kept[self.keep_models :]:
-            if number != record.number:
-                self.tracker.drop_model(number)
-        del self._kept[self.keep_models :]
-        return any(number == record.number for _, number in self._kept)
+        loss = record.best.dev_loss
+        trials = ranked(self.study.get_trials(deepcopy=False))
+        return sum((dev_loss(t) or 0.0) < loss for t in trials) < self.keep_models
 
     def _write_checkpoint(
         self, folder: Path, record: TrialRecord, result: TrainResult, origin: dict[str, Any]

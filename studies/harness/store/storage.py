@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from makemore.errors import UserError
 from studies.harness.store.journal import Journal, check_journal
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS
-from studies.harness.store.text import check_study_name, reason, without_password
+from studies.harness.store.text import check_study_name, reason, with_psycopg, without_password
 
 RECONNECT = 10.0  # seconds in which a server that restarts must come back
 CONNECT_TIMEOUT = 5  # seconds
@@ -80,8 +79,7 @@ def _missing_journal(path: Path, study: str | None) -> str:
 def _open_url(url: str, *, create: bool) -> BaseStorage:
     """Open a database."""
     shown = without_password(url)
-    # SQLAlchemy's default driver for PostgreSQL is psycopg2, which this project does not install.
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    url = with_psycopg(url)
     if url.startswith("sqlite:"):
         file = Path(url.removeprefix("sqlite:///").split("?")[0])
         if not url.startswith("sqlite:///") or file.name in ("", ":memory:"):

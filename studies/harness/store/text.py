@@ -32,3 +32,11 @@ def without_password(url: str) -> str:
 def reason(error: BaseException, limit: int = 200) -> str:
     """Return an error's message in one line, without passwords."""
     return without_password(one_line(error, limit=10_000))[:limit]
+
+
+def with_psycopg(url: str) -> str:
+    """Return a URL that names the driver of PostgreSQL that this project installs.
+
+    SQLAlchemy's default is psycopg2.
+    """
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)

@@ -37,6 +37,7 @@ class TrialRecord:
             out of time, or the error of an engine.
         metrics: single numbers known at the end: seconds, n_params, and the diagnostics.
         ended: end of the training, in seconds since the epoch.
+        has_model: a checkpoint was written; it is dropped later if enough trials are better.
     """
 
     number: int
@@ -50,6 +51,7 @@ class TrialRecord:
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     ended: float | None = None
+    has_model: bool = False
 
     @property
     def best(self) -> EvalPoint | None:
@@ -69,6 +71,7 @@ class TrialRecord:
                 for p, at in zip(self.points, self.times, strict=True)
             ],
             "metrics": self.metrics,
+            "has_model": self.has_model,
             "started": self.started,
             "ended": self.ended,
         }
@@ -113,6 +116,7 @@ def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
         reason=summary.get("reason", trial.user_attrs.get("reason", "")),
         metrics=summary.get("metrics", {}),
         ended=summary.get("ended", ended),
+        has_model=summary.get("has_model", False),
     )
 
 

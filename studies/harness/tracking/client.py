@@ -9,6 +9,7 @@ import functools
 import glob
 import importlib.metadata
 import logging
+import math
 import os
 import sqlite3
 import tempfile
@@ -22,7 +23,7 @@ from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
 from studies.harness.store.moved import rebase
 from studies.harness.store.paths import MLRUNS
-from studies.harness.store.text import reason, without_password
+from studies.harness.store.text import reason, with_psycopg, without_password
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # mlflow's own retry after a lost answer creates a run twice; `_RepeatingClient` repeats the rest.
@@ -31,6 +32,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 ATTEMPTS = 3  # calls of a server until one is answered
+PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between the first calls of a server that does not answer
+STARTS_WITHIN = 8.0  # seconds; a server that has not answered by then is not called again
+CONNECT_TIMEOUT = 4  # seconds
+DATABASES = ("sqlite:", "postgresql", "postgres:", "mysql", "mssql")
 QUICK = 5.0  # seconds; a call that failed after a longer time is not repeated
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 
@@ -72,11 +77,42 @@ def connect(uri: str | None) -> Any:
     with _reporting(uri):
         if uri.startswith("sqlite:///") and "?" not in uri:
             return _connect_sqlite(uri)
-        client: Any = MlflowClient(uri)
-        if is_server(client):
-            client = _RepeatingClient(client)
-        client.search_experiments(max_results=1)
+        if uri.startswith(DATABASES):
+            uri = with_psycopg(uri)
+            _check_database_server(uri)
+            client: Any = MlflowClient(uri)
+            with exclusive("mlflow"):
+                client.search_experiments(max_results=1)
+            return client
+        client = _RepeatingClient(MlflowClient(uri))
+        _wait_for_answer(client)
         return client
+
+
+def _wait_for_answer(client: Any) -> None:
+    """Call a server until it answers, a few times."""
+    begun = time.monotonic()
+    for pause in (*PAUSES, math.inf):
+        try:
+            client.search_experiments(max_results=1)
+            return
+        except Exception:
+            if time.monotonic() + pause - begun > STARTS_WITHIN:
+                raise
+        time.sleep(pause)
+
+
+def _check_database_server(uri: str) -> None:
+    """Raise the error of a database that cannot be reached; MLflow tries again for 100 s first."""
+    from sqlalchemy import create_engine
+
+    timeout = {"connect_timeout": CONNECT_TIMEOUT}
+    options = timeout if uri.startswith("postgres") and "connect_timeout" not in uri else {}
+    engine = create_engine(uri, connect_args=options)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 class _RepeatingClient:
@@ -120,13 +156,13 @@ def _connect_sqlite(uri: str) -> Any:
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive("mlflow"):  # processes that create the database together crash each other
+        _check_room(path.parent)
         if path.exists():
             _check_database(path)
         else:
             _create_database(path)
         # In WAL mode, NORMAL keeps the database consistent; a power cut may undo the last commits.
         _set_synchronous(path.absolute(), "NORMAL")
-        _check_room(path.parent)
         # MLflow retries a database that it cannot open for 100 s; sqlite3 fails at once. While this
         # connection is open, MLflow needs no further room on the disk to open the database.
         with closing(sqlite3.connect(path)) as database:
@@ -157,6 +193,7 @@ def check_default_store() -> None:
         path = MLRUNS / "mlflow.db"
         (MLRUNS / "locks").mkdir(parents=True, exist_ok=True)
         (MLRUNS / "locks" / "mlflow.lock").touch()
+        _check_room(MLRUNS)
         if path.exists():
             _check_database(path)
 

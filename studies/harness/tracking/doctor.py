@@ -17,14 +17,13 @@ from studies.harness.store.trials import counts, dev_loss, trial_config
 from studies.harness.tracking.client import find_runs
 from studies.harness.tracking.fields import STATUS
 from studies.harness.tracking.recovery import (
-    TRIAL_FOLDERS,
     any_folder,
     expected_files,
     files_on_disk,
     recover,
     restore,
 )
-from studies.harness.tracking.tracker import Tracker, read_folder_name
+from studies.harness.tracking.tracker import Tracker, read_folder_name, trial_folders
 
 FINAL = ("COMPLETE", "PRUNED", "FAIL")  # the tag `state` of a run whose trial has finished
 PATIENCE = 30.0  # seconds without progress after which a repair gives up
@@ -241,8 +240,8 @@ def _check_duplicates(trials: list[FrozenTrial]) -> list[Violation]:
 
 
 def _check_outbox(study: optuna.Study, outbox: Path) -> list[Violation]:
-    folders = [folder.name for folder in outbox.glob("[!.]*-*") if folder.is_dir()]
-    senders = [name.split("-", 1)[1].rpartition("@")[2] for name in folders]
+    senders = [read_folder_name(folder)[2] for folder in trial_folders(outbox)]
+    senders += [folder.name.removeprefix("parent-") for folder in outbox.glob("parent-*")]
     unsent = [sender for sender in senders if not _is_alive(study, sender)]
     if not unsent:
         return []
@@ -252,7 +251,7 @@ def _check_outbox(study: optuna.Study, outbox: Path) -> list[Violation]:
 
 def _numbers_being_sent(study: optuna.Study, outbox: Path) -> set[int]:
     """Return the numbers of the finished trials that a living launch sends."""
-    folders = [read_folder_name(folder) for folder in outbox.glob(TRIAL_FOLDERS)]
+    folders = [read_folder_name(folder) for folder in trial_folders(outbox)]
     alive = {sender for sender in {sender for *_, sender in folders} if _is_alive(study, sender)}
     return {number for number, _, sender in folders if sender in alive}
 

@@ -19,9 +19,8 @@ from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import dev_loss, restore_record
 from studies.harness.tracking.client import find_runs
 from studies.harness.tracking.runs import end_run
-from studies.harness.tracking.tracker import Tracker, read_folder_name
+from studies.harness.tracking.tracker import Tracker, read_folder_name, trial_folders
 
-TRIAL_FOLDERS = "[0-9]*-*"  # in the outbox
 LOST = "from Optuna's record; the checkpoint and the samples are lost"
 
 
@@ -35,7 +34,7 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
         How many trials of the outbox are to be sent.
     """
     with exclusive(f"recover-{study.study_name}"):
-        folders = sorted(tracker.outbox.glob(TRIAL_FOLDERS))
+        folders = trial_folders(tracker.outbox)
         dead = _dead(tracker, study, {read_folder_name(folder)[2] for folder in folders})
         left = [folder for folder in folders if read_folder_name(folder)[2] in dead]
         # Only now: the trials of a launch that is dead no longer change.
@@ -96,7 +95,7 @@ def _restore_all(tracker: Tracker, study: optuna.Study, trials: dict[int, Frozen
 
 def _end_open_runs(tracker: Tracker, study: optuna.Study) -> None:
     """End the open runs of dead launches, except those of trials that are still to be sent."""
-    pending = {read_folder_name(folder)[:2] for folder in tracker.outbox.glob(TRIAL_FOLDERS)}
+    pending = {read_folder_name(folder)[:2] for folder in trial_folders(tracker.outbox)}
     runs = find_runs(tracker.client, tracker.experiment_id, "attributes.status = 'RUNNING'")
     dead = _dead(tracker, study, {run.data.tags.get("launch", "") for run in runs})
     for run in runs:

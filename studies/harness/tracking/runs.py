@@ -22,6 +22,8 @@ from studies.harness.tracking.client import versions
 if TYPE_CHECKING:
     from makemore.data import Corpus
 
+NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
+NOTE_FILE = "note.md"  # the note among a parent run's files; a kill cannot lose it
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
 
@@ -205,16 +207,27 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
     Args:
         client: an MlflowClient.
         run: the MLflow run.
-        folder: outbox folder of a parent run; if it exists, the launch had finished its study.
+        folder: outbox folder of a parent run; if it exists, the launch had finished its study. None
+            for the run of a trial.
     """
     run_id = run.info.run_id
     if folder is not None and folder.exists():
         client.log_artifacts(run_id, str(folder))
+        log_batch(client, run_id, tags=note_tag(folder))
         client.set_terminated(run_id, "FINISHED")
         shutil.rmtree(folder)
         return
-    log_batch(client, run_id, tags={"state": "INTERRUPTED", "reason": "interrupted"})
+    tags = {"state": "INTERRUPTED", "reason": "interrupted"}
+    if folder is not None:
+        tags[NOTE] = "This launch ended before it wrote its report. A later launch has the report."
+    log_batch(client, run_id, tags=tags)
     client.set_terminated(run_id, "KILLED")
+
+
+def note_tag(folder: Path) -> dict[str, str]:
+    """Return the tag with a parent run's note; none if the folder has no note."""
+    path = folder / NOTE_FILE
+    return {NOTE: path.read_text(encoding="utf-8")} if path.exists() else {}
 
 
 def artifact_store(client: Any, artifact_uri: str) -> Any:

@@ -25,7 +25,10 @@ from studies.harness.tracking.runs import (
     context_tags,
     log_batch,
     log_inputs,
+    note_tag,
 )
+
+MODEL = "model.safetensors"  # the checkpoint among a run's artifacts
 
 
 @dataclass
@@ -102,13 +105,12 @@ class Sender:
         metrics = [("best_dev_loss", loss, number, at) for number, loss, at in rows]
         log_batch(self.client, self.parent_id, metrics)
 
-    def end_parent(self, status: str, tags: dict[str, str]) -> None:
-        """Send the parent run's files and tags, and end it with an MLflow status."""
+    def end_parent(self, status: str) -> None:
+        """Send the parent run's files and note, and end it with an MLflow status."""
         folder = self.outbox / f"parent-{self.launch}"
         if folder.exists():
             self.client.log_artifacts(self.parent_id, str(folder))
-        if tags:
-            log_batch(self.client, self.parent_id, tags=tags)
+            log_batch(self.client, self.parent_id, tags=note_tag(folder))
         self.client.set_terminated(self.parent_id, status)
         if is_server(self.client):
             check_stored(self.client, self.parent_id, status, folder=folder)
@@ -254,13 +256,18 @@ class Sender:
             is_pending: whether a trial, given by its number, is not sent yet.
         """
         for mark in sorted(self.outbox.glob("drop-*")):
-            number = int(mark.name.removeprefix("drop-"))
-            if is_pending(number):
-                continue  # its artifacts must arrive first
+            text = mark.name.removeprefix("drop-")
+            if not text.isdecimal():
+                continue
+            number = int(text)
+            # Its artifacts must arrive first; another launch may send them.
+            if is_pending(number) or any(self.outbox.glob(f"{text}-*")):
+                continue
             for run in find_runs(self.client, self.experiment_id, trial=number):
                 store = artifact_store(self.client, run.info.artifact_uri)
-                store.delete_artifacts("model.safetensors")
-            mark.unlink()
+                if any(item.path == MODEL for item in store.list_artifacts()):
+                    store.delete_artifacts(MODEL)
+            mark.unlink(missing_ok=True)
 
 
 def _id_of(run: Any) -> str:

@@ -49,7 +49,6 @@ class Tracker:
         self.launch = launch
         self.dataset = dataset
         self.last_error = ""
-        self.parent_tags: dict[str, str] = {}  # written when the parent run ends
         outbox.mkdir(parents=True, exist_ok=True)
 
         self._sender: Sender | None = None
@@ -286,8 +285,17 @@ class Tracker:
 
     def _end_parent(self, sender: Sender) -> None:
         assert self._parent_status is not None
-        sender.end_parent(self._parent_status, self.parent_tags)
+        sender.end_parent(self._parent_status)
         self._parent_status = None
+
+
+def trial_folders(outbox: Path) -> list[Path]:
+    """Return the folders of trials in an outbox; entries that are not of this project are not."""
+    return sorted(
+        path
+        for path in outbox.glob("[0-9]*-*")
+        if path.name.split("-", 1)[0].isdecimal() and path.is_dir()
+    )
 
 
 def read_folder_name(folder: Path) -> tuple[int, str, str]:

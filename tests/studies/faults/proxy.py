@@ -13,6 +13,8 @@ FORWARD = "forward"  # to the server, and its answer back
 LOSE = "lose"  # the server obeys, but its answer is lost
 HTML = "html"  # 200 with a page, and the server hears nothing
 EMPTY = "empty"  # 200 with {}, and the server hears nothing
+DROP = "drop"  # the connection is closed, and the server hears nothing
+ERROR = "error"  # 500, and the server hears nothing
 FALSE = {HTML: b"<html>Please sign in.</html>", EMPTY: b"{}"}
 
 Choose = Callable[[str, str, int], str]  # method, path, how often it was asked -> what to do
@@ -33,6 +35,12 @@ def proxy(port: int, choose: Choose) -> Iterator[str]:
                 fault = choose(self.command, path, asked[self.command, path])
             if fault in FALSE:
                 self.answer(200, "text/html", FALSE[fault])
+                return
+            if fault == ERROR:
+                self.answer(500, "text/plain", b"Internal Server Error")
+                return
+            if fault == DROP:
+                self.connection.close()
                 return
             server = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS
 from studies.harness.tracking.client import connect
-from tests.conftest import finish
-from tests.studies.conftest import assert_whole, start_study, states_of
+from tests.conftest import finish, free_port
+from tests.studies.conftest import Launcher, assert_whole, start_study, states_of
 
 
 @pytest.fixture
@@ -124,3 +124,30 @@ def test_unusable_database_is_refused_at_once(
 
     with pytest.raises(UserError, match=f"does not answer: {reason}"):
         connect(f"sqlite:///{path}")
+
+
+@pytest.mark.timeout(60)
+def test_full_disk_is_reported_at_once(small_disk: Callable[[str], None]) -> None:
+    with suppress(OSError), Path("mlruns/ballast").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+    with pytest.raises(UserError, match="does not answer: .*No space left on device"):
+        connect(None)
+
+
+@pytest.mark.timeout(60)
+def test_absent_database_server_is_refused_at_once(workdir: Path) -> None:
+    uri = f"postgresql://me:secret@127.0.0.1:{free_port()}/mlflow"
+
+    with pytest.raises(UserError, match="MLflow at postgresql://me:.*Connection refused") as caught:
+        connect(uri)
+
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.server
+def test_database_server_holds_the_runs(launch: Launcher, postgres_storage: str) -> None:
+    assert launch(trials=2, tracking_uri=postgres_storage) == 0
+
+    assert_whole("small", 2, uri=postgres_storage)

@@ -16,8 +16,10 @@ from tests.conftest import finish, wait_for
 from tests.studies.conftest import (
     PASSWORD,
     Launcher,
+    artifacts_of,
     assert_whole,
     outcomes_of,
+    runs_of,
     start_study,
     states_of,
 )
@@ -85,3 +87,53 @@ def test_torn_last_line_is_ignored(launch: Launcher) -> None:
     launch(trials=4)
 
     assert_whole("small", 4)
+
+
+def test_parent_run_of_a_launch_killed_at_its_end_has_a_note(names: Path) -> None:
+    flags = ("--trials", 2, "--steps", 500)
+    process = start_study(names, *flags)
+    outbox = MLRUNS / "outbox" / "mlp"
+    # The launch has written its report and has not sent it yet.
+    while not list(outbox.glob("parent-*")) and process.poll() is None:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+
+    ran = finish(start_study(names, *flags))
+
+    assert ran.code == 0, ran.err
+    parents = [run for run in runs_of("mlp") if "trial" not in run.data.tags]
+    assert [run.info.status for run in parents] == ["FINISHED", "FINISHED"]
+    for run in parents:
+        assert run.data.tags["mlflow.note.content"].startswith("## mlp: dev loss ")
+        assert {"report.html", "note.md"} <= artifacts_of(run)
+    assert_whole("mlp", 2)
+
+
+def test_parent_run_of_a_launch_killed_earlier_says_why_it_has_no_report(names: Path) -> None:
+    flags = ("--trials", 3, "--steps", 2 * STEPS_A_SECOND)
+    process = start_study(names, *flags)
+    wait_for(lambda: [run for run in runs_of("mlp") if "trial" in run.data.tags])
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+
+    assert finish(start_study(names, "--trials", 3, "--steps", 2 * STEPS_A_SECOND)).code == 0
+
+    last, first = [run for run in runs_of("mlp") if "trial" not in run.data.tags]
+    assert first.data.tags["mlflow.note.content"].startswith("This launch ended before it wrote")
+    assert first.info.status == "KILLED"
+    assert last.data.tags["mlflow.note.content"].startswith("## mlp: dev loss ")
+
+
+def test_entries_of_others_in_the_outbox_are_left_alone(launch: Launcher) -> None:
+    outbox = MLRUNS / "outbox" / "small"
+    for folder in ("1x-y", "notes-of-mine"):
+        (outbox / folder).mkdir(parents=True)
+    for file in ("12-file", "drop-mine", "parent"):
+        (outbox / file).touch()
+
+    assert launch(trials=2) == 0
+
+    assert_whole("small", 2)
+    left = {path.name for path in outbox.iterdir()}
+    assert left >= {"1x-y", "notes-of-mine", "12-file", "drop-mine", "parent"}

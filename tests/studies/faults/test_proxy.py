@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from studies.harness.tracking.client import connect
-from tests.studies.conftest import Launcher, assert_whole, runs_of
-from tests.studies.faults.proxy import EMPTY, FORWARD, HTML, LOSE, Choose, proxy
+from tests.conftest import finish
+from tests.studies.conftest import Launcher, assert_whole, runs_of, start_study
+from tests.studies.faults.proxy import DROP, EMPTY, ERROR, FORWARD, HTML, LOSE, Choose, proxy
 from tests.studies.faults.test_server_away import Server
 
 pytestmark = pytest.mark.server
@@ -54,6 +55,35 @@ def test_lost_answers_double_no_run(server: Server, launch: Launcher) -> None:
 
     assert code == 0
     assert_each_run_once(server, 12)
+
+
+@pytest.mark.parametrize("fault", [DROP, ERROR])
+def test_failed_first_calls_do_not_end_a_launch(
+    server: Server, launch: Launcher, fault: str
+) -> None:
+    def choose(method: str, path: str, times: int) -> str:
+        return fault if times == 1 else FORWARD
+
+    with proxy(server.port, choose) as uri:
+        code = launch(trials=2, prune=False, tracking_uri=uri, patience=60)
+
+    assert code == 0
+    assert_each_run_once(server, 2)
+
+
+@pytest.mark.parametrize("fault", [DROP, ERROR])
+def test_server_that_fails_after_its_first_answer_is_one_sentence(
+    server: Server, names: Path, fault: str
+) -> None:
+    def choose(method: str, path: str, times: int) -> str:
+        return FORWARD if "experiments" in path else fault
+
+    with proxy(server.port, choose) as uri:
+        ran = finish(start_study(names, "--trials", 1, "--tracking-uri", uri))
+
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith(f"MLflow at {uri} failed: ")
+    assert "Traceback" not in ran.err
 
 
 def one_of_five(answer: str) -> Choose:

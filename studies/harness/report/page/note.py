@@ -13,8 +13,6 @@ from studies.harness.report.scales import tick_label
 from studies.harness.store.study import format_range
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
 
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
-
 
 def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) -> str:
     """Return the note as Markdown.
