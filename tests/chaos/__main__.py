@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -38,6 +39,7 @@ FINDINGS = (
 def main() -> int:
     """Return 0 if every promise was kept, else 1."""
     args = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server and no mounted disk
     folder = Path(args.folder or tempfile.mkdtemp(prefix="chaos-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     world = World(folder)
