@@ -36,7 +36,7 @@ format: .venv/.dev ## rewrite the files as `make check` expects them
 bench: .venv/.bench ## run the benchmarks and write docs/benchmarks.md (about 20 minutes)
 	$(BIN)/python tests/benchmarks/write_page.py
 
-screenshots: .venv/.test ## make docs/*.png from the default study, in Chromium
+screenshots: .venv/.test ## make docs/trials.png from the default study, in Chromium
 	$(BIN)/python docs/screenshots.py mlp
 
 clean: ## remove .venv and caches, but not mlruns/
