@@ -1,7 +1,7 @@
 """Take the screenshot of README: the trials of a study in the MLflow UI.
 
-python docs/screenshots.py STUDY writes trials.png into docs/. It needs selenium (the test extra) and
-Chromium with its driver (Debian: chromium and chromium-driver).
+python docs/screenshots.py STUDY writes trials.png into docs/. It needs selenium (the test extra),
+and Chromium with its driver (Debian: chromium and chromium-driver).
 """
 
 from __future__ import annotations

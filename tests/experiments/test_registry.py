@@ -112,6 +112,8 @@ def test_champion_moves_with_its_folder(
     moved = workdir.with_name(f"{workdir.name} moved")
     workdir.rename(moved)
     monkeypatch.chdir(moved)
+    # The retraining ran in this process, and mlflow keeps the old address in the environment.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     source, checkpoint = open_model("models:/makemore-mlp@champion")
     assert checkpoint.model.config == saved.model.config

@@ -26,7 +26,7 @@ def proxy(workdir: Path, mlflow_template: Path) -> Iterator[Proxy]:
     server.kill()
 
 
-def test_lost_answer_at_the_start_is_one_sentence(proxy: Proxy, names: Path) -> None:
+def test_ten_wrong_answers_at_the_start_are_ridden_out(proxy: Proxy, names: Path) -> None:
     flags = ("--trials", 2, "--steps", 100, "--tracking-uri", proxy.uri)
     for kind, path in [
         ("lost reply", "experiments/get-by-name"),
@@ -36,11 +36,8 @@ def test_lost_answer_at_the_start_is_one_sentence(proxy: Proxy, names: Path) -> 
         proxy.arm(WrongAnswer(kind, path, skip=0, count=10))
         ran = finish(start_study(names, *flags))
 
-        assert ran.code == 2, ran.err
+        assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
-        assert f"MLflow at {proxy.uri} does not answer" in ran.err.splitlines()[-1]
 
     proxy.arm()
-    ran = finish(start_study(names, *flags))
-    assert ran.code == 0, ran.err
     assert_whole("mlp", 2, uri=proxy.uri)
