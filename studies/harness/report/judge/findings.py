@@ -205,8 +205,8 @@ def _describe_limit(corpus: Corpus, part: Corpus) -> str:
         return ""
     (n_train, n_dev), (all_train, all_dev) = part.n_words, corpus.n_words
     return (
-        f"The file is large: {n_train:,} of {all_train:,} train words are counted, and the "
-        f"counting models and losses on new words are measured with {n_dev:,} of {all_dev:,} dev words."
+        f"The file is large: {n_train:,} of {all_train:,} train words are counted. The counting "
+        f"models, and losses on new words, are measured with {n_dev:,} of {all_dev:,} dev words."
     )
 
 

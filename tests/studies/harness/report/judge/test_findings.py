@@ -144,6 +144,6 @@ def test_large_file_is_checked_with_its_first_words(
     small = first_words(corpus, 2000, 100)
     assert check.rungs[1].dev_loss == ladder(small)[1].dev_loss
     assert check.limit == (
-        "The file is large: 2,000 of 25,805 train words are counted, and the counting models and "
-        "losses on new words are measured with 100 of 3,226 dev words."
+        "The file is large: 2,000 of 25,805 train words are counted. The counting models, and "
+        "losses on new words, are measured with 100 of 3,226 dev words."
     )
