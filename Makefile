@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: study ui test test-all check format bench screenshots clean help
+.PHONY: study ui test test-all chaos check format bench screenshots clean help
 .DEFAULT_GOAL := study
 
 study: .venv/.study ## install, and run the default study on the embedded names
@@ -17,8 +17,12 @@ ui: .venv/.study ## open the MLflow UI on the studies in mlruns/
 test: .venv/.test ## run the fast tests (about 4 minutes)
 	$(PYTEST) -m "not slow"
 
-test-all: .venv/.test ## run all tests, also those marked slow (about 8 minutes)
+test-all: .venv/.test ## run all tests, also those marked slow (about 12 minutes)
 	$(PYTEST)
+
+N ?= 60
+chaos: .venv/.test ## cause N faults (60) in small studies, and check that nothing is lost
+	$(BIN)/python -m tests.chaos --faults $(N)
 
 check: .venv/.dev ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check .
@@ -32,7 +36,7 @@ format: .venv/.dev ## rewrite the files as `make check` expects them
 bench: .venv/.bench ## run the benchmarks and write docs/benchmarks.md (about 20 minutes)
 	$(BIN)/python tests/benchmarks/write_page.py
 
-screenshots: .venv/.test ## make docs/*.png from the default study, in Chromium
+screenshots: .venv/.test ## make docs/trials.png from the default study, in Chromium
 	$(BIN)/python docs/screenshots.py mlp
 
 clean: ## remove .venv and caches, but not mlruns/

@@ -1,7 +1,7 @@
-"""Take the screenshots of README: a study in the MLflow UI, and its report.
+"""Take the screenshot of README: the trials of a study in the MLflow UI.
 
-python docs/screenshots.py STUDY writes trials.png, charts.png and report.png into docs/. It needs
-selenium (the test extra) and Chromium with its driver (Debian: chromium and chromium-driver).
+python docs/screenshots.py STUDY writes trials.png into docs/. It needs selenium (the test extra) and
+Chromium with its driver (Debian: chromium and chromium-driver).
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from makemore.errors import UserError
-from studies import report
 from studies.harness.cli.script import run_script
 from studies.harness.report.results import read_results
 from studies.harness.store.study import load_study
 from studies.harness.tracking.client import connect, default_tracking_uri
 from studies.harness.tracking.server import HOST, free_port, serve
-from studies.harness.tracking.views import CHARTS, TRIALS, experiment_tags, view_link
+from studies.harness.tracking.views import TRIALS, experiment_tags, view_link
 
 HERE = Path(__file__).parent
 HEIGHT = 1000  # of the screenshots, in pixels
@@ -37,7 +36,7 @@ CLOSE_PANELS = "document.querySelectorAll('button[aria-label=\"Close\"]').forEac
 
 @dataclass
 class Args:
-    """Take the screenshots of README from a study in mlruns/."""
+    """Take the screenshot of README from a study in mlruns/."""
 
     study: str = "mlp"
     """Name of the study."""
@@ -46,18 +45,13 @@ class Args:
 
 
 def main(args: Args) -> int:
-    """Take the screenshots. Return the exit code."""
-    page = Path("mlruns", "reports", f"{args.study}.html")
-    report.main(report.Args(args.study, out=page))
+    """Take the screenshot. Return the exit code."""
     experiment_id = _add_views(args.study)
     port = free_port(None)
     with _browser(args.width) as browser, serve(default_tracking_uri(), port):
         base = f"http://{HOST}:{port}"
-        for view in (TRIALS, CHARTS):
-            _open(browser, view_link(base, experiment_id, view))
-            _save(browser, HERE / f"{view}.png")
-        browser.get(page.absolute().as_uri())
-        _save(browser, HERE / "report.png")
+        _open(browser, view_link(base, experiment_id, TRIALS))
+        _save(browser, HERE / f"{TRIALS}.png")
     return 0
 
 

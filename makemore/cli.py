@@ -33,6 +33,7 @@ BAD_INPUT = 2
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",
     errno.EDQUOT: "make room and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
     errno.EROFS: "make it writable and run the same command again",
     errno.EACCES: "make it writable and run the same command again",
 }

@@ -44,7 +44,7 @@ class Args(StudyArgs):
     trials: int = 32
     steps: int = 5000
     lr_from_sweep: Annotated[bool, SWITCH] = False
-    """Narrow lr to the decade around a range test's suggestion; too low for large batches."""
+    """Run a range test first, and search lr only near its result; too low for large batches."""
 
 
 def main(args: Args) -> int:

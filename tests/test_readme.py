@@ -29,7 +29,8 @@ SERVERS = {"make ui": 5000, "mlflow models serve": 5100}
 
 def code_blocks(text: str, language: str = "") -> list[str]:
     """Return the contents of the fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.M | re.S)
+    return [content for found, content in blocks if found == language]
 
 
 def commands(text: str) -> list[str]:
@@ -55,7 +56,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(BIN)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(BIN.parent / name)
     (folder / ".venv" / ".study").touch()  # Make's mark of a finished installation
     return folder
 

@@ -197,6 +197,12 @@ def test_usage_names_the_running_script(
             "make room and run the same command again.",
         ),
         (
+            OSError(errno.EFBIG, "File too large", "a.db"),
+            1,
+            "a.db: File too large. Nothing stored is lost; "
+            "raise the limit on file sizes (ulimit -f) and run the same command again.",
+        ),
+        (
             OSError(errno.EROFS, "Read-only file system"),
             1,
             "the folder mlruns: Read-only file system. Nothing stored is lost; "

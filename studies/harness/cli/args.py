@@ -69,13 +69,13 @@ class StudyArgs:
     repeats: Annotated[int, Parameter(group=STUDY)] = 3
     """Extra seeds for each of the 3 best trials, to measure noise and confirm the winner."""
     finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False
-    """If the best trial was pruned, train it to its end after the search."""
+    """If the best trial was pruned, train it to its last step after the search."""
     trials: Annotated[int, Parameter(group=BUDGET)] = 32
     """Total trials of the study, earlier launches included."""
     steps: Annotated[int, Parameter(group=BUDGET)] = 5000
     """Optimizer steps of each trial."""
     minutes: Annotated[float | None, Parameter(group=BUDGET)] = None
-    """Time limit of this launch in minutes. Unfinished trials resume at the next launch."""
+    """Time limit of the search in minutes; seed repeats run after it. Default: none."""
     workers: Annotated[int | None, Parameter(group=BUDGET)] = None
     """Models trained at once. Default: the number of cores, or 256 on a GPU."""
     device: Annotated[str, Parameter(group=BUDGET)] = "auto"
@@ -87,7 +87,7 @@ class StudyArgs:
     keep_models: Annotated[int, Parameter(group=STORES)] = 50
     """Number of best trials that keep their checkpoint."""
     patience: Annotated[float, Parameter(group=STORES)] = 30.0
-    """Seconds to wait for an unreachable MLflow before exiting."""
+    """Seconds to wait at the end for an MLflow that does not answer."""
     json: Annotated[bool, SWITCH, Parameter(group=OUTPUT)] = False
     """Print one JSON object as the last line of standard output."""
 

@@ -203,7 +203,9 @@ def _end_tracking(
     tracker.wait_until_open(INTERRUPTED_WAIT if coordinator.interrupted else None)
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
-        return tracker.close(patience=1.0, at_most=INTERRUPTED_WAIT)
+        tracker.close(patience=1.0, at_most=INTERRUPTED_WAIT)
+        # The next launch ends the open runs. Only files of finished trials are worth a message.
+        return tracker.n_folders
 
     failed = sys.exc_info()[0] is not None
     try:

@@ -1,4 +1,4 @@
-"""Sends trials to MLflow, one run at a time; the tracker calls it from its thread."""
+"""Creates the runs of trials with their tags, and sends what is new; called by the tracker."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,8 +99,10 @@ def serve(store: str, port: int) -> Iterator[subprocess.Popen[Any]]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    with log.open("wb") as output:
-        server = subprocess.Popen(
+    with log.open("wb") as output, ThreadPoolExecutor(1) as thread:
+        # In a thread: a signal that arrives while the process starts would leave it without owner.
+        starting = thread.submit(
+            subprocess.Popen,
             [sys.executable, "-m", "mlflow", "server", *flags],
             env=environment,
             stdout=output,
@@ -107,6 +110,11 @@ def serve(store: str, port: int) -> Iterator[subprocess.Popen[Any]]:
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the group
         )
+        try:
+            server = starting.result()
+        except KeyboardInterrupt:
+            _stop(starting.result())
+            raise
     try:
         _wait(server, port, log)
         yield server

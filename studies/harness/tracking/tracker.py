@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from makemore.errors import UserError
-from studies.harness.store.text import reason
+from studies.harness.store.text import reason, without_password
 from studies.harness.store.trials import TrialRecord
 from studies.harness.tracking.sender import PendingRun, Sender
 
@@ -84,6 +84,9 @@ class Tracker:
             params: params of the parent run.
             open_store: called first; may set `client` and `experiment_id`.
             background: open the store in the thread; `check` then raises its errors.
+
+        Raises:
+            UserError: MLflow stopped answering, or answers wrongly.
         """
 
         def open_all() -> None:
@@ -94,10 +97,15 @@ class Tracker:
             )
             self._sender.create_parent(name, tags, params)
 
+        def open_later() -> None:
+            with _reporting(self):
+                open_all()
+
         if background:
-            self._open_later = open_all
+            self._open_later = open_later
         else:
-            _repeat(open_all, OPEN_WITHIN)
+            with _reporting(self):
+                _repeat(open_all, OPEN_WITHIN)
         self._thread.start()
 
     @property
@@ -198,6 +206,11 @@ class Tracker:
     def unsent(self) -> int:
         """How many runs MLflow does not have completely, the parent run included."""
         return len(self._runs) + (self._parent_status is not None)
+
+    @property
+    def n_folders(self) -> int:
+        """How many finished trials have files in the outbox."""
+        return sum(1 for _ in self.outbox.glob("[0-9]*-*"))
 
     # ---- the thread
 
@@ -307,3 +320,15 @@ def _repeat(call: Callable[[], None], seconds: float) -> None:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(RETRY)
+
+
+@contextmanager
+def _reporting(tracker: Tracker) -> Iterator[None]:
+    """Raise an error of MLflow as a UserError that names the store; other errors are bugs."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        uri = without_password(tracker.client.tracking_uri)
+        raise UserError(f"MLflow at {uri} does not answer: {reason(error)}") from None

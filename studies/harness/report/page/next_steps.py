@@ -174,17 +174,32 @@ def _export(findings: Findings, context: dict[str, Any]) -> Step:
     """Export the best config, or the smallest model among those tied with it."""
     arguments = [findings.results.name, *context.get("store_flags", [])]
     sentence = "Export the best config."
-    best = int(findings.results.measured.trial.iloc[0])
-    smallest = int(findings.tied.trial.iloc[0]) if len(findings.tied) else best
-    if smallest != best and len(findings.tied) > 1:
-        arguments += ["--trial", str(smallest)]
+    smallest = _smallest_tied(findings)
+    if smallest is not None:
+        # A file for this trial: STUDY.toml may hold the best trial already.
+        arguments += ["--trial", str(smallest), "--out", _config_file(findings)]
         sentence = f"Export trial {smallest}, the smallest model among those tied with the best."
     return Step(sentence, _command("experiments/export.py", arguments))
 
 
+def _smallest_tied(findings: Findings) -> int | None:
+    """Return the smallest model among those tied with the best trial, if it is another trial."""
+    best = int(findings.results.measured.trial.iloc[0])
+    if len(findings.tied) < 2:
+        return None
+    smallest = int(findings.tied.trial.iloc[0])
+    return None if smallest == best else smallest
+
+
+def _config_file(findings: Findings) -> str:
+    """Return the path of the exported config."""
+    smallest = _smallest_tied(findings)
+    suffix = "" if smallest is None else f"-trial{smallest}"
+    return f"experiments/configs/{findings.results.name}{suffix}.toml"
+
+
 def _retrain(findings: Findings, context: dict[str, Any]) -> Step:
-    config = f"experiments/configs/{findings.results.name}.toml"
-    arguments = [config, "--seeds", "5", *context.get("retrain_flags", [])]
+    arguments = [_config_file(findings), "--seeds", "5", *context.get("retrain_flags", [])]
     return Step(
         "Retrain it with five seeds, and measure it on the test split.",
         _command("experiments/retrain.py", arguments),

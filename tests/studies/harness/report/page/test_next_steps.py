@@ -109,7 +109,10 @@ def test_smallest_tied_model_is_exported() -> None:
     steps = next_steps(judge_study(results), {"store_flags": ["--storage", "s.journal"]})
 
     step = find(steps, "Export trial 3")
-    assert step.command.endswith("export.py made-up --storage s.journal --trial 3")
+    file = "experiments/configs/made-up-trial3.toml"
+    assert step.command.endswith(f"export.py made-up --storage s.journal --trial 3 --out {file}")
+    # The next command trains the same file.
+    assert f"retrain.py {file} " in steps[-1].command
 
 
 def test_retraining_gets_its_flags() -> None:

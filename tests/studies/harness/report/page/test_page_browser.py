@@ -10,7 +10,7 @@ import pytest
 
 from makemore.data import load_corpus
 from studies.harness.report.build import make_report
-from tests.conftest import chromium, resize
+from tests.conftest import chromium, resize, wait_for
 from tests.studies.synthetic import make_study, random_trials
 
 pytestmark = pytest.mark.browser
@@ -37,6 +37,7 @@ def open_report(browser: Any, page: str, folder: Path) -> None:
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     browser.get(path.as_uri())
+    wait_for(lambda: browser.execute_script("return document.readyState") == "complete")
 
 
 @pytest.fixture(scope="module")
