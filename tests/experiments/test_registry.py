@@ -112,11 +112,11 @@ def test_champion_moves_with_its_folder(
     moved = workdir.with_name(f"{workdir.name} moved")
     workdir.rename(moved)
     monkeypatch.chdir(moved)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
 
     source, checkpoint = open_model("models:/makemore-mlp@champion")
     assert checkpoint.model.config == saved.model.config
-    # Another program reads it from the new place too.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
+    # MLflow itself reads it from the new place too.
     champion = mlflow.pyfunc.load_model("models:/makemore-mlp@champion")
     assert len(champion.predict(pd.DataFrame({"prefix": ["e"], "n": [3]}))) == 3
 
