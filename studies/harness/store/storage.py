@@ -103,8 +103,8 @@ def _check_sqlite(url: str, *, create: bool) -> None:
     file = Path(url.removeprefix("sqlite:///").split("?")[0])
     if not url.startswith("sqlite:///") or file.name in ("", ":memory:"):
         raise UserError(
-            f"storage {without_password(url)} names no file, so nothing would be kept; give --storage "
-            "sqlite:///PATH or the path of a journal file."
+            f"storage {without_password(url)} names no file, so nothing would be kept; give "
+            "--storage sqlite:///PATH or the path of a journal file."
         )
     if file.exists() and not file.is_file():
         raise UserError(f"{file}: is not a regular file; give --storage another path.")
