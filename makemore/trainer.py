@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from makemore.cli import FAILED, SWITCH, parse_args, plain_errors, stop
-from makemore.config import Config, parse_config, read_config
+from makemore.config import Config, parse_config, read_config, read_toml
 from makemore.errors import check_output, writing
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def _run(args: Args) -> None:
     config = _read_config(args)
     resolve_device(args.device)
     corpus = load_corpus(args.names)
+    _warn_of_other_words(args, corpus)
     out = args.out or _default_path(args.file, config, corpus)
     _check_writable(out)
     with _progress(config) as show:
@@ -134,6 +135,18 @@ def _read_config(args: Args) -> Config:
     flags = {name: getattr(args, name) for name in Config.model_fields}
     changes = {name: value for name, value in flags.items() if value is not None}
     return parse_config({**base.model_dump(), **changes}, "command line")
+
+
+def _warn_of_other_words(args: Args, corpus: Corpus) -> None:
+    """Say so if the config was found on other words than those it is trained on."""
+    origin = read_toml(args.file).get("origin", {}) if args.file else {}
+    found = origin.get("data_sha256") if isinstance(origin, dict) else None
+    if found not in (None, corpus.sha256):
+        words = origin.get("data", "another file")
+        print(
+            f"Warning: {args.file} was found on the words of {words}, not on {corpus.source}.",
+            file=sys.stderr,
+        )
 
 
 def _default_path(file: Path | None, config: Config, corpus: Corpus) -> Path:

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makemore.counts import ladder, list_words, unseen_examples, unseen_words
+from makemore.counts import (
+    find_words,
+    first_words,
+    ladder,
+    list_words,
+    unseen_examples,
+    unseen_words,
+)
 from makemore.data import Corpus, Examples, load_corpus
 from makemore.words import Vocab, read_words, split_words
 
@@ -128,3 +135,25 @@ def test_bigram_loss_equals_a_plain_loop() -> None:
     expected = [-math.log((counts.get(p, 0) + 0.1) / (total[p[0]] + 0.1 * V)) for p in pairs]
 
     assert losses(corpus)["bigram"] == pytest.approx(sum(expected) / len(expected))
+
+
+def test_first_words_are_those_of_each_split(corpus: Corpus) -> None:
+    part = first_words(corpus, 500, 30)
+
+    assert part.n_words == (500, 30)
+    for split, whole in ((part.train, corpus.train), (part.dev, corpus.dev)):
+        words = list_words(split, corpus.vocab)
+        assert words == list_words(whole, corpus.vocab)[: len(words)]
+        assert split.stream is whole.stream  # nothing is copied
+    assert first_words(corpus, 10**6, 10**6).n_words == corpus.n_words
+
+
+@pytest.mark.parametrize("part", [1, 7, 10, 10**6])
+def test_words_are_found_in_every_part_of_a_split(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    small = first_words(corpus, 70, 10)
+    words = list_words(small.train, corpus.vocab)
+    monkeypatch.setattr("makemore.counts.PART", part)
+
+    assert find_words(small.train, corpus.vocab, [*words, "qqq", ""]) == set(words)

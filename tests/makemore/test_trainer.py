@@ -229,6 +229,20 @@ def test_each_config_has_its_own_checkpoint(
     assert len(list(Path("mlruns/checkpoints").iterdir())) == 2
 
 
+def test_config_of_other_words_is_trained_with_a_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = {"data": "french.txt", "data_sha256": "1" * 64}
+    Path("french.toml").write_text(CONFIG.to_toml(origin=origin), encoding="utf-8")
+
+    code, _, err = run(capsys, "french.toml", "--names", "thirty.txt", "--device", "cpu")
+
+    assert code == 0
+    assert err.startswith(
+        "Warning: french.toml was found on the words of french.txt, not on thirty.txt.\n"
+    )
+
+
 def test_command_accepts_words_with_dots(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:

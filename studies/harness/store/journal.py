@@ -1,4 +1,4 @@
-"""An Optuna journal file that survives killed processes and full disks."""
+"""An Optuna journal file that survives killed processes and full disks, and finds damage."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
     if spec is not None and "://" in spec:
         return _open_url(spec, create=create)
     path = Path(spec) if spec else MLRUNS / "optuna" / f"{check_study_name(study)}.journal"
-    if not create and not path.exists():
-        raise UserError(_missing_journal(path, None if spec else study))
-    if path.exists() and not path.is_file():
-        kind = "a directory" if path.is_dir() else "not a regular file"
-        raise UserError(
-            f"{path}: is {kind}; give --storage the path of a journal file or an Optuna URL."
-        )
     try:
+        if not create and not path.exists():
+            raise UserError(_missing_journal(path, None if spec else study))
+        if path.exists() and not path.is_file():
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise UserError(
+                f"{path}: is {kind}; give --storage the path of a journal file or an Optuna URL."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         check_journal(path)
         return JournalStorage(Journal(path))
@@ -49,7 +49,7 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
             f"{path}: the journal cannot be opened ({error.strerror}); correct that, or give "
             "--storage another path."
         ) from None
-    except UserError:  # a damaged line
+    except UserError:
         raise
     except (ValueError, KeyError, TypeError, AssertionError):
         raise UserError(f"{path}: is not an Optuna journal; give --storage another path.") from None
@@ -81,19 +81,10 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
     shown = without_password(url)
     url = with_psycopg(url)
     if url.startswith("sqlite:"):
-        file = Path(url.removeprefix("sqlite:///").split("?")[0])
-        if not url.startswith("sqlite:///") or file.name in ("", ":memory:"):
-            raise UserError(
-                f"storage {shown} names no file, so nothing would be kept; give --storage "
-                "sqlite:///PATH or the path of a journal file."
-            )
-        if file.exists() and not file.is_file():
-            raise UserError(f"{file}: is not a regular file; give --storage another path.")
-        if not create and not file.is_file():
-            raise UserError(
-                f"{file.absolute()}: no such SQLite file; give --storage one that exists."
-            )
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _check_sqlite(url, create=create)
+        except OSError as error:
+            raise UserError(f"storage {shown} cannot be opened: {error.strerror}.") from None
 
     try:
         # Two processes that create the tables at the same time would crash one of them.
@@ -105,6 +96,21 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
     if not url.startswith("sqlite:"):
         _wait_for_server(storage)
     return storage
+
+
+def _check_sqlite(url: str, *, create: bool) -> None:
+    """Refuse a URL that names no regular file, and create the folder of one that does."""
+    file = Path(url.removeprefix("sqlite:///").split("?")[0])
+    if not url.startswith("sqlite:///") or file.name in ("", ":memory:"):
+        raise UserError(
+            f"storage {without_password(url)} names no file, so nothing would be kept; give "
+            "--storage sqlite:///PATH or the path of a journal file."
+        )
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file}: is not a regular file; give --storage another path.")
+    if not create and not file.is_file():
+        raise UserError(f"{file.absolute()}: no such SQLite file; give --storage one that exists.")
+    file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _engine_options(url: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from makemore.counts import Rung, ladder, list_words, unseen_words
+from makemore.counts import Rung, examples_of, find_words, first_words, ladder, list_words
 from makemore.data import Corpus
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 N_SAMPLED = 1000  # words from which the share of known words is estimated
 N_SHOWN = 10  # sampled words in the report
+MAX_WORDS = (200_000, 20_000)  # words of train that are counted, words of dev that are measured
 
 # SHA-256 of the embedded names and of the lectures' own file, the same list but for 224 rows.
 NAMES = (
@@ -133,14 +135,15 @@ class ModelCheck:
     All losses are in nats per character. Without a model, the last four attributes are empty.
 
     Attributes:
-        rungs: the counting baselines.
+        rungs: the counting baselines, over the measured words.
         lectures: dev losses of the lectures' models by name; empty for other words than theirs.
-        n_dev: number of dev words.
+        n_dev: number of dev words that are measured.
         n_new: how many of them are not in the train split.
-        dev_loss: of the model over all dev words.
-        new_loss: of the model over the dev words that are not in the train split.
+        dev_loss: of the model over the measured dev words.
+        new_loss: of the model over the measured dev words that are not in the train split.
         words: sampled words that are not in the train split.
         share_in_train: share of the sampled words that are in the train split.
+        limit: in a large file, the sentence that says how many words are measured; else empty.
     """
 
     rungs: list[Rung]
@@ -151,41 +154,59 @@ class ModelCheck:
     new_loss: float | None = None
     words: tuple[str, ...] = ()
     share_in_train: float | None = None
+    limit: str = ""
 
 
 def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
     """Compare a model with the counting baselines, and sample from it.
 
-    Takes about a second for 30,000 names.
+    Takes about a second for 30,000 names, and a few seconds for a file of any size: of more than
+    MAX_WORDS words, only the first ones of each split are counted and measured.
 
     Args:
         corpus: the words that the model was trained on.
         model: without it, or if its weights are not finite, only the baselines are computed.
     """
     vocab = corpus.vocab
-    rungs = ladder(corpus)
-    lectures = LECTURES if corpus.sha256 in NAMES else {}
-    dev = list_words(corpus.dev, vocab)
-    new = set(unseen_words(corpus))
-    n_new = sum(word in new for word in dev)
-    if model is None or not bool(torch.isfinite(model.flat).all()):
-        return ModelCheck(rungs, lectures, len(dev), n_new)
+    part = first_words(corpus, *MAX_WORDS)
+    dev = list_words(part.dev, vocab)
+    usable = model is not None and bool(torch.isfinite(model.flat).all())
+    words = []
+    if model is not None and usable:
+        words = sample_words(model, vocab, N_SAMPLED, seed=model.config.seed)
+    train = find_words(corpus.train, vocab, [*dev, *words])
+
+    check = ModelCheck(
+        rungs=ladder(part, examples_of(dev, lambda word: word not in train)),
+        lectures=LECTURES if corpus.sha256 in NAMES else {},
+        n_dev=len(dev),
+        n_new=sum(word not in train for word in dev),
+        limit=_describe_limit(corpus, part),
+    )
+    if model is None or not usable:
+        return check
 
     lengths = np.array([len(word) + 1 for word in dev])  # with the boundary that ends a word
     losses = score_words(model, vocab, dev) * lengths
-    is_new = np.array([word in new for word in dev])
-    train = set(list_words(corpus.train, vocab))
-    words = sample_words(model, vocab, N_SAMPLED, seed=model.config.seed)
+    is_new = np.array([word not in train for word in dev])
     fresh = [word for word in dict.fromkeys(words) if word and word not in train]
-    return ModelCheck(
-        rungs,
-        lectures,
-        len(dev),
-        n_new,
+    return dataclasses.replace(
+        check,
         dev_loss=float(losses.sum() / lengths.sum()),
-        new_loss=float(losses[is_new].sum() / lengths[is_new].sum()) if n_new else None,
+        new_loss=float(losses[is_new].sum() / lengths[is_new].sum()) if is_new.any() else None,
         words=tuple(fresh[:N_SHOWN]),
         share_in_train=sum(word in train for word in words) / len(words),
+    )
+
+
+def _describe_limit(corpus: Corpus, part: Corpus) -> str:
+    """Return the sentence about words that are left out; "" if there are none."""
+    if part.n_words == corpus.n_words:
+        return ""
+    (n_train, n_dev), (all_train, all_dev) = part.n_words, corpus.n_words
+    return (
+        f"The file is large: {n_train:,} of {all_train:,} train words are counted. The counting "
+        f"models, and losses on new words, are measured with {n_dev:,} of {all_dev:,} dev words."
     )
 
 

@@ -75,6 +75,8 @@ def test_missing_store_given_by_a_flag_is_named(folder: Path, spec: str, sentenc
         ("sqlite://", "storage sqlite:// names no file, so nothing would be kept; give --storage "),
         ("sqlite:///", "storage sqlite:/// names no file, so nothing would be kept; give "),
         ("sqlite:///:memory:", "storage sqlite:///:memory: names no file, so nothing would be "),
+        (f"{'x' * 300}", f"{'x' * 300}: the journal cannot be opened (File name too long)"),
+        (f"sqlite:///{'x' * 300}", f"storage sqlite:///{'x' * 300} cannot be opened: File name"),
         ("sqlite://mlp.db", "storage sqlite://mlp.db names no file, so nothing would be kept"),
     ],
 )

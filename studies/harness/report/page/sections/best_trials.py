@@ -87,10 +87,11 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     note = "Models that guess or count, on the same dev split"
     if check and check.lectures:
         note += ", and the lectures' models on their own file of names"
+    limit = check.limit if check else ""
     headings = ["model", "dev loss", "minus the best", "", "dev loss, words not in train"]
     return (
         "<h3>Comparison with baselines</h3>"
-        + paragraph(f"{note}.")
+        + paragraph(f"{note}. {limit}".rstrip())
         + table(headings, rows, texts=(0, 3), here=here)
     )
 

@@ -16,7 +16,7 @@ def unseen_words(check: ModelCheck | None) -> str:
     share = check.n_new / max(1, check.n_dev)
     note = paragraph(
         f"{check.n_new:,} of {check.n_dev:,} dev words ({share:.1%}) are not in the train split. "
-        f"The model may have memorised the rest ({1 - share:.1%})."
+        f"The model may have memorised the rest ({1 - share:.1%}). {check.limit}".rstrip()
     )
     if check.dev_loss is None or check.new_loss is None:
         return head + note + paragraph(f"{NO_MODEL}, so its loss on them is unknown.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from makemore.config import Config
-from makemore.counts import list_words, unseen_words
+from makemore.counts import first_words, ladder, list_words, unseen_words
 from makemore.data import Corpus
 from makemore.model import MLP
+from makemore.words import Vocab
+from studies.harness.report.judge import findings
 from studies.harness.report.judge.findings import (
     LECTURES,
     N_SHOWN,
@@ -117,3 +121,29 @@ def test_table_values_become_python_values(value: object, plain: object) -> None
     found = plain_value(value)
 
     assert found == plain and type(found) is type(plain)
+
+
+def test_large_file_is_checked_with_its_first_words(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    score = findings.score_words
+
+    def count_words(model: MLP, vocab: Vocab, words: Sequence[str]) -> np.ndarray:
+        measured.append(len(words))
+        return score(model, vocab, words)
+
+    monkeypatch.setattr(findings, "score_words", count_words)
+    monkeypatch.setattr(findings, "MAX_WORDS", (2000, 100))
+    check = check_model(corpus, MLP(Config(), len(corpus.vocab)))
+
+    assert measured == [100] and check.n_dev == 100
+    # Words are new if they are nowhere in train, also in the part that is not counted.
+    new = set(unseen_words(corpus))
+    assert check.n_new == sum(word in new for word in list_words(corpus.dev, corpus.vocab)[:100])
+    small = first_words(corpus, 2000, 100)
+    assert check.rungs[1].dev_loss == ladder(small)[1].dev_loss
+    assert check.limit == (
+        "The file is large: 2,000 of 25,805 train words are counted. The counting models, and "
+        "losses on new words, are measured with 100 of 3,226 dev words."
+    )
