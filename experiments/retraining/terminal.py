@@ -89,9 +89,7 @@ def _sentences(outcome: Outcome) -> list[str]:
                 "With one seed each, that interval leaves out the noise of the seeds; "
                 "give --seeds 5."
             )
-    sentences.append(
-        "This run read the test split once, after all training; nothing was chosen by it."
-    )
+    sentences.append("The test split was read once, after all training; nothing was chosen by it.")
     if retraining.reproduced_loss is not None:
         sentences.append(_reproduction(retraining.reproduced_loss, retraining.origin))
     sentences.append(f"{len(outcome.samples)} sampled words: {', '.join(outcome.samples)}")
