@@ -34,10 +34,11 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
         How many trials of the outbox are to be sent.
     """
     with exclusive(f"recover-{study.study_name}"):
+        senders = {read_folder_name(folder)[2] for folder in trial_folders(tracker.outbox)}
+        dead = _dead(tracker, study, senders)
+        # Only now: the folders and trials of a launch that is dead no longer change.
         folders = trial_folders(tracker.outbox)
-        dead = _dead(tracker, study, {read_folder_name(folder)[2] for folder in folders})
         left = [folder for folder in folders if read_folder_name(folder)[2] in dead]
-        # Only now: the trials of a launch that is dead no longer change.
         trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         adopted = [_adopt(tracker, study, trials, folder) for folder in left]
         _remove_unfinished(tracker, study)
@@ -75,10 +76,20 @@ def _send(tracker: Tracker, study: optuna.Study, trial: FrozenTrial, folder: Pat
 
 def _remove_unfinished(tracker: Tracker, study: optuna.Study) -> None:
     """Remove the folders that launches were writing when they were killed."""
-    for folder in tracker.outbox.glob(".[pr]*-*"):  # .parent-LAUNCH-RANDOM and .restore-...
-        launch = folder.name.split("-", 1)[1].rpartition("-")[0]
-        if launch != tracker.launch and _dead(tracker, study, [launch]):
+    dead = _dead(tracker, study, map(_writer, _unfinished(tracker.outbox)))
+    # Listed again: a launch that has just ended has removed its own folders.
+    for folder in _unfinished(tracker.outbox):
+        if _writer(folder) in dead:
             shutil.rmtree(folder)
+
+
+def _unfinished(outbox: Path) -> list[Path]:
+    return list(outbox.glob(".[pr]*-*"))  # .parent-LAUNCH-RANDOM and .restore-LAUNCH-RANDOM
+
+
+def _writer(folder: Path) -> str:
+    """Return the launch that was writing an unfinished folder."""
+    return folder.name.split("-", 1)[1].rpartition("-")[0]
 
 
 def _restore_all(tracker: Tracker, study: optuna.Study, trials: dict[int, FrozenTrial]) -> None:

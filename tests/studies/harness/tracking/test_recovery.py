@@ -160,6 +160,34 @@ def test_trial_that_ends_during_recovery_is_not_lost(launch: Launcher) -> None:
         each.end()
 
 
+def test_folders_that_a_launch_removes_during_recovery(launch: Launcher) -> None:
+    launch(trials=1)
+    study = load_study("small", None)
+    living = [Launch.begin(study) for _ in range(4)]
+    ending = [Launch.begin(study) for _ in range(4)]
+    for other in [*living, *ending]:
+        (OUTBOX / f"00000-{other.id}").mkdir()
+        (OUTBOX / f".parent-{other.id}-a1b2c3").mkdir()
+
+    def end_launches() -> None:
+        time.sleep(0.3)  # meanwhile the recovery asks whether the living launches live
+        for other in ending:
+            (OUTBOX / f"00000-{other.id}").rmdir()
+            (OUTBOX / f".parent-{other.id}-a1b2c3").rmdir()
+            other.end()
+
+    thread = threading.Thread(target=end_launches)
+    own, tracker = begin_launch(study)
+    thread.start()
+    recover(tracker, study)
+    thread.join()
+
+    for other in living:
+        assert len(list(OUTBOX.glob(f"*-{other.id}*"))) == 2
+    for each in (*living, own):
+        each.end()
+
+
 def test_run_of_a_dead_launch_is_ended(launch: Launcher) -> None:
     launch(trials=1)
     client = connect(None)
