@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from makemore.config import Config
-from makemore.errors import UserError
+from makemore.errors import ModelTooLarge
 
 
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -35,14 +35,14 @@ def n_params(config: Config, vocab_size: int) -> int:
 
 
 def _allocate(n: int) -> Tensor:
-    """Return an uninitialised vector (n,) float32, or raise a UserError if RAM is too small."""
+    """Return an uninitialised vector (n,) float32, or raise ModelTooLarge if RAM is too small."""
     # Check RAM first: Linux overcommits, so a failed allocation would kill the process later.
     memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * n > memory:
         size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
-        raise UserError(
+        raise ModelTooLarge(
             f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size."
         )
     return torch.empty(n)
@@ -64,7 +64,7 @@ class MLP(nn.Module):
             the config alone decides the weights. The global generator is never used.
 
     Raises:
-        UserError: the model does not fit into memory.
+        ModelTooLarge: the model does not fit into memory.
     """
 
     C: nn.Parameter
