@@ -1,7 +1,7 @@
 """Verdict on the pruner, from the audited trials: did it stop trials that would be the best?
 
 The pruner would have stopped an audited trial, but it trained to its end. Audited trials are a
-random sample of those that the pruner stops. The trials that it did not stop say nothing about them.
+random sample of those that the pruner stops. The others say nothing about them.
 """
 
 from __future__ import annotations
