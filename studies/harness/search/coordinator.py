@@ -21,12 +21,12 @@ from makemore.engines import Diverged, Engine, EngineFailed, EvalPoint, Outcome
 from makemore.model import MLP
 from studies.harness.search.queue import Active, TrialQueue
 from studies.harness.search.trial_files import TrialFiles
+from studies.harness.store.complete import REPEATED
 from studies.harness.store.launches import requeue
 from studies.harness.store.trials import FOLLOW_UP, TrialRecord, dev_loss, ranked
 from studies.harness.tracking.tracker import Tracker
 
 MAX_RETRIES = 2  # retries of a trial whose engine failed
-REPEATED = 3  # number of best trials that get seed repeats
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
 

@@ -55,7 +55,9 @@ def finish_study(
         write_study_files(study, folder)
         write_more(study, folder)
         (folder / "report.html").write_text(page, encoding="utf-8")
-    return {NOTE: write_note(findings, context, tracker.experiment_id)}
+    best = ranked(study.get_trials(deepcopy=False))[:1]
+    values = {f"best.{name}": str(value) for trial in best for name, value in trial.params.items()}
+    return {NOTE: write_note(findings, context, tracker.experiment_id), **values}
 
 
 def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:

@@ -15,17 +15,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
 from studies.harness.search.spaces import Space
+from studies.harness.store.complete import missing_repeats, unfinished_best
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (
     TrialRecord,
     counts,
     is_follow_up,
-    ranked,
-    repeats_trial,
     trial_seed,
     trial_tags,
-    was_pruned_early,
 )
 
 ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
@@ -164,28 +162,18 @@ class TrialQueue:
         """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            complete = [trial for trial in ranked(trials) if trial.state == TrialState.COMPLETE]
-            for trial in complete[:best]:
-                done = sum(repeats_trial(other, trial.number) for other in trials)
-                for _ in range(done, repeats):
-                    self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
+            for trial in missing_repeats(trials, best, repeats):
+                self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
 
     def enqueue_finish(self) -> None:
         """If the best trial was pruned, enqueue it again with its seed, to train to its end."""
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            best = next(iter(ranked(trials)), None)
-            if best is None or not was_pruned_early(best):
-                return
-            if any(_finishes(trial, best.number) for trial in trials):
+            best = unfinished_best(trials)
+            if best is None:
                 return
             attrs = {"finishes": best.number, "seed": best.user_attrs["seed"]}
             self.study.enqueue_trial(best.params, user_attrs=attrs)
-
-
-def _finishes(trial: FrozenTrial, number: int) -> bool:
-    """Return whether a trial trains the pruned trial `number` to its end."""
-    return trial.user_attrs.get("finishes") == number and "replaced" not in trial.user_attrs
 
 
 class _IgnoresFollowUps(BaseSampler):

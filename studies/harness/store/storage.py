@@ -14,6 +14,10 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import check_study_name, reason, without_password
 
 
+class NoStudy(UserError):
+    """The study or its storage does not exist."""
+
+
 def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseStorage:
     """Open the Optuna storage of a study.
 
@@ -22,14 +26,15 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
         create: create a missing store; otherwise a missing store is an error.
 
     Raises:
-        UserError: the store is missing, or cannot be reached, created or read; passwords are
+        NoStudy: the store is missing.
+        UserError: the store cannot be reached, created or read; passwords are
             masked.
     """
     if spec is not None and "://" in spec:
         return _open_url(spec, create=create)
     path = Path(spec) if spec else MLRUNS / "optuna" / f"{check_study_name(study)}.journal"
     if not create and not path.exists():
-        raise UserError(_missing_journal(path, None if spec else study))
+        raise NoStudy(_missing_journal(path, None if spec else study))
     if path.is_dir():
         raise UserError(
             f"{path}: is a directory; give --storage the path of a journal file or an Optuna URL."
@@ -76,7 +81,7 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///").split("?")[0])
         if not create and not file.is_file():
-            raise UserError(
+            raise NoStudy(
                 f"{file.absolute()}: no such SQLite file; give --storage one that exists."
             )
         file.parent.mkdir(parents=True, exist_ok=True)
