@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from optuna.distributions import (
@@ -14,8 +15,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from makemore.config import Config
 from studies.harness.report.judge.ranges import judge_range
 from studies.harness.report.results import read_results
+from studies.harness.search.spaces import distributions, with_ranges
 from tests.studies.synthetic import make_study, random_trials, results_of
 
 
