@@ -42,7 +42,6 @@ class Range:
     n_at_edge: int
     sentence: str
     wider: str = ""
-    wider: str = ""
 
 
 def judge_range(name: str, distribution: BaseDistribution, trials: pd.DataFrame) -> Range:
@@ -137,6 +136,8 @@ def _edges(scale: Scale) -> tuple[Any, Any]:
 
 def _exact(value: Any) -> str:
     """Return a number as the shortest text that is equal to it: 0.001, 1, 3e-05."""
+    if isinstance(value, int):
+        return str(value)
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -206,7 +207,7 @@ def _beyond(scale: Scale, edge: Any, limit: _Limit) -> Any:
     else:
         beyond = edge + sign * (high - low) / 2
     rounded = float(f"{beyond:.2g}")
-    if (rounded - edge) * sign > 0:
+    if isinstance(edge, float) and (rounded - edge) * sign > 0:
         beyond = rounded
     if not limit.allows(beyond):
         beyond = limit.value if limit.is_inclusive else (edge + limit.value) / 2
