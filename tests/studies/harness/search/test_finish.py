@@ -28,6 +28,16 @@ def test_parent_run_has_history_and_report(launch: Launcher) -> None:
     assert report.startswith("<!doctype html>")
     assert parent.data.tags["mlflow.note.content"].startswith("## small: dev loss")
 
+    # Searched fields of the base config are no results; the best values are tags.
+    params, tags = parent.data.params, parent.data.tags
+    searched = trials_of("small")[0].params.keys()
+    assert not searched & params.keys() and params["optimizer"] == "sgd"
+    assert params["range.n_hidden"] == "50 to 300" and params["range.lr"] == "0.001 to 1.0 (log)"
+    winner = ranked(trials_of("small"))[0].params
+    assert {name: tags[f"best.{name}"] for name in searched} == {
+        name: str(value) for name, value in winner.items()
+    }
+
     # The experiment carries the views that studies/ui.py opens.
     tags = client.get_experiment(parent.info.experiment_id).tags
     assert json.loads(tags["mlflow.sharedViewState.trials"])["name"] == "Trials by dev loss"
