@@ -1,6 +1,6 @@
-"""Recovers from dead launches: sends what they left in the outbox, and ends their runs.
+"""Recovers from dead launches: sends trials that they left in the outbox, and ends their runs.
 
-It also finds whether there is anything to recover.
+`find_sent` tells whether there is nothing to recover.
 """
 
 from __future__ import annotations
