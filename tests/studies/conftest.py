@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
@@ -64,7 +65,11 @@ def launch(names: Path) -> Launcher:
     """Launch a small study in this process; returns the exit code."""
 
     def launch(
-        space: Any = five_parameters, base: Config = BASE, first: Any = LECTURE, **flags: Any
+        space: Any = five_parameters,
+        base: Config = BASE,
+        first: Any = LECTURE,
+        pruner: BasePruner | None = None,
+        **flags: Any,
     ) -> int:
         defaults = {
             "study": "small",
@@ -75,7 +80,7 @@ def launch(names: Path) -> Launcher:
             "repeats": 0,
         }
         args = StudyArgs(**{"names": names, **defaults, **flags})
-        return run_study(args, space, base, first=first)
+        return run_study(args, space, base, first=first, pruner=pruner)
 
     return launch
 

@@ -191,9 +191,10 @@ class Coordinator:
     def _should_prune(self, active: Active, point: EvalPoint) -> bool:
         """Return whether to stop a trial early. This is the only place that asks the pruner.
 
-        Follow-up trials are never pruned. Steps that an earlier launch reported were judged then.
+        Follow-up trials are never pruned. An earlier launch judged all steps that it reported, but
+        perhaps not the last one: it may have ended before it could store the decision.
         """
-        if not self.prune or _is_follow_up(active) or point.step <= active.reported_step:
+        if not self.prune or _is_follow_up(active) or point.step < active.reported_step:
             return False
         return active.trial.should_prune()
 
