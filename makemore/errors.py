@@ -17,6 +17,10 @@ class UserError(ValueError):
     """
 
 
+class ModelTooLarge(UserError):
+    """A model takes more memory than the machine has; found before the memory is allocated."""
+
+
 def one_line(error: BaseException, limit: int = 200) -> str:
     """Return the first line of an error's message, cut to `limit` characters.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from makemore.config import Config
-from makemore.errors import UserError
+from makemore.errors import ModelTooLarge
 
 
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -38,20 +38,20 @@ def check_memory(n: int) -> None:
     """Refuse a model of n parameters that this machine cannot hold.
 
     Raises:
-        UserError: the parameters alone need more than the RAM.
+        ModelTooLarge: the parameters alone need more than the RAM.
     """
     memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * n > memory:
         size = f"{n:,} parameters ({4 * n / 2**30:,.0f} GiB)"
-        raise UserError(
+        raise ModelTooLarge(
             f"a model of {size} does not fit into memory; lower n_hidden, n_embd or block_size."
         )
 
 
 def _allocate(n: int) -> Tensor:
-    """Return an uninitialised vector (n,) float32."""
+    """Return an uninitialised vector (n,) float32, or raise ModelTooLarge if RAM is too small."""
     # Check RAM first: Linux overcommits, so a failed allocation would kill the process later.
     check_memory(n)
     return torch.empty(n)
@@ -73,7 +73,7 @@ class MLP(nn.Module):
             the config alone decides the weights. The global generator is never used.
 
     Raises:
-        UserError: the model does not fit into memory.
+        ModelTooLarge: the model does not fit into memory.
     """
 
     C: nn.Parameter

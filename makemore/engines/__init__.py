@@ -19,6 +19,7 @@ from makemore.engines.base import (
     Envelope,
     EvalPoint,
     Outcome,
+    OutOfMemory,
     TrainResult,
 )
 from makemore.errors import UserError
@@ -29,6 +30,7 @@ __all__ = [
     "EngineFailed",
     "Envelope",
     "EvalPoint",
+    "OutOfMemory",
     "Outcome",
     "TrainResult",
     "make_engine",

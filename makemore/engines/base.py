@@ -46,7 +46,11 @@ class Diverged(ArithmeticError):
 
 
 class EngineFailed(RuntimeError):
-    """The device failed (out of memory, for example), not the model: it can be trained again."""
+    """The device failed, not the model: it can be trained again."""
+
+
+class OutOfMemory(EngineFailed):
+    """The model does not fit into the device's memory; trained again, it would not fit either."""
 
 
 Outcome = EvalPoint | Diverged | EngineFailed
@@ -131,7 +135,7 @@ class Engine(Protocol):
         """Put a new model into a free slot and return the number of the slot.
 
         Raises:
-            UserError: this machine has too little memory for the model.
+            ModelTooLarge: this machine has too little memory for the model.
             ValueError: the config is larger than the engine's envelope.
             RuntimeError: no slot is free, or the engine is closed.
         """

@@ -162,7 +162,7 @@ def test_pruned_best_trial_is_trained_to_its_end(
 ) -> None:
     monkeypatch.setattr("studies.harness.search.launch.default_pruner", PrunesTheTwelfth)
     monkeypatch.setattr(sys, "argv", ["small.py"])  # the report proposes this script's command
-    flags = {"trials": 12, "workers": 1, "steps": 200}
+    flags = {"trials": 12, "workers": 1, "steps": 200, "audit_pruning": 0.0}
     assert launch(**flags) == 0
     best = ranked(load_study("small", None).get_trials())[0]
     assert best.state == TrialState.PRUNED

@@ -14,7 +14,7 @@ import torch
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.base import EngineFailed, Envelope, Outcome, TrainResult
+from makemore.engines.base import Envelope, Outcome, OutOfMemory, TrainResult
 from makemore.engines.batched.evaluation import DevSet, dev_losses
 from makemore.engines.batched.layout import Layout, check_envelope
 from makemore.engines.batched.plan import Parts, TrainSet
@@ -266,4 +266,4 @@ class BatchedEngine:
         failed = {number: slot for number, slot in self._slots.items() if not slot.done}
         for slot in failed.values():
             slot.done = True
-        return [(number, EngineFailed(reason)) for number in failed]
+        return [(number, OutOfMemory(reason)) for number in failed]

@@ -8,7 +8,7 @@ import numpy as np
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.base import EngineFailed, Outcome, TrainResult
+from makemore.engines.base import Outcome, OutOfMemory, TrainResult
 from makemore.engines.cpu.compile import check_compiler
 from makemore.engines.cpu.evaluation import evaluate
 from makemore.engines.cpu.slot import Slot, number_contexts
@@ -51,7 +51,7 @@ class CpuEngine:
         """Put a new model into a free slot and return the number of the slot.
 
         Raises:
-            UserError: this machine has too little memory for the model.
+            ModelTooLarge: this machine has too little memory for the model.
             RuntimeError: no slot is free, or the engine is closed.
         """
         self._check_open()
@@ -103,7 +103,7 @@ class CpuEngine:
             return slot.train()
         except MemoryError as error:
             reason = f"out of memory ({error})" if str(error) else "out of memory"
-            return EngineFailed(
+            return OutOfMemory(
                 f"{reason}; lower batch_size or n_hidden, or train fewer models at once."
             )
 

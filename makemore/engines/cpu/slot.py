@@ -10,7 +10,14 @@ import numpy as np
 from makemore.config import Config
 from makemore.data import Corpus, Examples
 from makemore.draws import dropout_threshold, step_keys, stream_key
-from makemore.engines.base import Diverged, EvalPoint, Outcome, TrainResult, check_finite, next_stop
+from makemore.engines.base import (
+    Diverged,
+    EvalPoint,
+    Outcome,
+    TrainResult,
+    check_finite,
+    next_stop,
+)
 from makemore.engines.cpu import kernel
 from makemore.engines.cpu.evaluation import Evaluator, as_uint16
 from makemore.engines.cpu.memory import (
@@ -24,7 +31,7 @@ from makemore.engines.cpu.memory import (
     write_model,
     zeros,
 )
-from makemore.errors import UserError
+from makemore.errors import ModelTooLarge
 from makemore.model import MLP, n_params
 from makemore.schedule import averaging_at, lr_at
 
@@ -38,7 +45,7 @@ def check_memory(config: Config, sizes: Sizes) -> None:
     first used the memory.
 
     Raises:
-        UserError: training the model takes more memory than the machine has.
+        ModelTooLarge: training the model takes more memory than the machine has.
     """
     if not hasattr(os, "sysconf"):  # on Windows an allocation that is too large fails
         return
@@ -48,7 +55,7 @@ def check_memory(config: Config, sizes: Sizes) -> None:
         (5 + (config.ema > 0)) * n_params(config, V) + 4 * config.batch_size * (H + V) + tables
     )
     if n_bytes > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
-        raise UserError(
+        raise ModelTooLarge(
             f"training with n_hidden {H:,} and batch_size {config.batch_size:,} takes "
             f"{n_bytes / 2**30:,.0f} GiB, more than this machine's memory; "
             "lower n_hidden, batch_size, n_embd or block_size."

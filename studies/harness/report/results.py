@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 # Columns before and after the searched parameters; measurements come between SUMMARY and MARKS.
 HEAD = ["trial", "state", "reason", "dev_loss", "train_loss"]
 SUMMARY = ["best_step", "gap", "seconds", "n_params"]
-MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of"]
+MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of", "audited"]
 CLOCK = ["started", "ended"]
 POINTS = ["trial", "step", "train_loss", "dev_loss", "lr", "time"]
 
 FLOATS = ["dev_loss", "train_loss", *SUMMARY, *CLOCK]
-INTEGERS = ["repeat_of", "finishes", "retry_of", "best_step", "n_params"]
+INTEGERS = ["repeat_of", "finishes", "retry_of", "audited", "best_step", "n_params"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
 
     Columns: trial, state, reason, dev_loss and train_loss (nats per character, at the best step),
     the searched parameters, best_step, gap (dev - train), seconds, n_params, further measurements,
-    seed, origin, repeat_of, finishes and retry_of (trial numbers), started and ended (seconds since
-    the epoch).
+    seed, origin, repeat_of, finishes and retry_of (trial numbers), audited (step at which the
+    pruner would have stopped the trial), started and ended (seconds since the epoch).
     """
     return _frame(study.get_trials(deepcopy=False))
 

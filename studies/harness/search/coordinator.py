@@ -12,21 +12,32 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from optuna.trial import TrialState
 
 from makemore.data import Corpus
 from makemore.diagnostics import diagnose
-from makemore.engines import Diverged, Engine, EngineFailed, EvalPoint, Outcome
-from makemore.model import MLP
+from makemore.engines import (
+    Diverged,
+    Engine,
+    EngineFailed,
+    EvalPoint,
+    Outcome,
+    OutOfMemory,
+    TrainResult,
+)
+from makemore.errors import ModelTooLarge, UserError
+from makemore.model import MLP, n_params
+from studies.harness.search.pruners import is_audited
 from studies.harness.search.queue import Active, TrialQueue
 from studies.harness.search.trial_files import TrialFiles
 from studies.harness.store.launches import requeue
-from studies.harness.store.trials import FOLLOW_UP, TrialRecord, dev_loss, ranked
+from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
 from studies.harness.tracking.tracker import Tracker
 
-MAX_RETRIES = 2  # retries of a trial whose engine failed
 REPEATED = 3  # number of best trials that get seed repeats
+MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
 
@@ -36,6 +47,7 @@ class Coordinator:
 
     Args:
         prune: whether to ask the study's pruner.
+        audit_pruning: share of the trials to prune that train to their end, see `is_audited`.
         keep_models: number of best trials that keep their checkpoint.
         repeats: seed repeats of each of the best trials, trained after the search.
         finish_best: if the best trial was pruned, train it to its end after the search.
@@ -55,6 +67,7 @@ class Coordinator:
     engine: Engine
     tracker: Tracker
     prune: bool = True
+    audit_pruning: float = 0.0
     keep_models: int = 50
     repeats: int = 0
     finish_best: bool = False
@@ -68,6 +81,7 @@ class Coordinator:
     _asked: deque[Active] = field(default_factory=deque)  # not admitted yet
     _running: dict[int, Active] = field(default_factory=dict)  # by slot
     _lowest: float = math.inf  # dev loss of the study, seed repeats excluded
+    _too_large: int = 0  # models in a row that did not fit into memory
     _interruptible: bool = False  # a signal may raise KeyboardInterrupt now
 
     def __post_init__(self) -> None:
@@ -81,7 +95,9 @@ class Coordinator:
         Trials that are still running then are requeued for the next launch.
 
         Raises:
-            Exception: a bug in the trainer. Finished trials are stored, unfinished ones requeued.
+            UserError: the last MAX_TOO_LARGE models did not fit into memory.
+            Exception: a bug in the trainer. In both cases, finished trials are stored, and
+                unfinished ones requeued.
         """
         best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
         self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
@@ -140,10 +156,30 @@ class Coordinator:
             if active is None:
                 break
             active.record.started = time.time()
-            slot = self.engine.admit(active.config)
+            try:
+                slot = self.engine.admit(active.config)
+            except (ModelTooLarge, MemoryError):
+                self._refuse(active)
+                continue
             self._running[slot] = active
             self.tracker.start(active.record)
         return bool(self._running)
+
+    def _refuse(self, active: Active) -> None:
+        """Store the end of a trial whose model does not fit into memory."""
+        self.tracker.start(active.record)
+        folder = self._store(active, None, TrialState.PRUNED, OUT_OF_MEMORY)
+        self._publish(active.record, None, folder)
+        self.on_event(active.record)
+        self._count_too_large()
+
+    def _count_too_large(self) -> None:
+        self._too_large += 1
+        if self._too_large == MAX_TOO_LARGE:
+            raise UserError(
+                f"the last {MAX_TOO_LARGE} models did not fit into memory; lower the ranges of "
+                "n_hidden, batch_size, n_embd or block_size, or train fewer at once (--workers)."
+            )
 
     def _ask_ahead(self) -> None:
         # With one slot, each proposal must know all earlier results: then an interrupted study
@@ -169,6 +205,7 @@ class Coordinator:
     def _handle(self, slot: int, outcome: Outcome) -> None:
         active = self._running[slot]
         if isinstance(outcome, EvalPoint):
+            self._too_large = 0
             self._report(active, outcome)
             if outcome.step >= active.config.max_steps:
                 self._finish(slot, TrialState.COMPLETE, "finished")
@@ -177,9 +214,13 @@ class Coordinator:
         elif isinstance(outcome, Diverged):
             active.record.metrics["diverged_step"] = outcome.step
             self._finish(slot, TrialState.PRUNED, f"diverged at step {outcome.step}")
+        elif isinstance(outcome, OutOfMemory):
+            self._finish(slot, TrialState.PRUNED, OUT_OF_MEMORY)
         elif isinstance(outcome, EngineFailed):
             self._finish(slot, TrialState.FAIL, f"engine failed: {outcome}")
         self.on_event(active.record)
+        if isinstance(outcome, OutOfMemory):
+            self._count_too_large()
 
     def _report(self, active: Active, point: EvalPoint) -> None:
         active.record.times.append(time.time())
@@ -191,59 +232,65 @@ class Coordinator:
     def _should_prune(self, active: Active, point: EvalPoint) -> bool:
         """Return whether to stop a trial early. This is the only place that asks the pruner.
 
-        Follow-up trials are never pruned. An earlier launch judged all steps that it reported, but
-        perhaps not the last one: it may have ended before it could store the decision.
+        Follow-up trials are never pruned, and neither are audited ones, which the pruner wanted to
+        stop before. An earlier launch judged all steps that it reported, but perhaps not the last
+        one: it may have ended before it could store the decision.
         """
         if not self.prune or _is_follow_up(active) or point.step < active.reported_step:
             return False
-        return active.trial.should_prune()
+        if "audited" in active.record.tags or not active.trial.should_prune():
+            return False
+        if not is_audited(self.queue.seed, active.trial.number, self.audit_pruning):
+            return True
+        active.trial.set_user_attr("audited", point.step)
+        active.record.tags["audited"] = str(point.step)
+        return False
 
     def _finish(self, slot: int, state: TrialState, reason: str) -> None:
-        """Store the end of a trial: first its files, then Optuna's record, then MLflow's."""
+        """Store the end of a running trial: its files, Optuna's record, then MLflow's."""
         active = self._running[slot]
-        record = active.record
         result = self.engine.remove(slot)
-        self.train_s += result.seconds
-        record.state, record.reason, record.ended = state.name, reason, time.time()
-        record.metrics |= {"seconds": result.seconds, "n_params": result.n_params}
-        measured = record.best is not None and state != TrialState.FAIL
-        if record.best is not None and measured:
-            record.metrics |= diagnose(result.model, record.best, self.corpus)
-        folder = self._files.write(record, result)
-
-        self._tell(active, state)
-        self.n_ended += 1
+        folder = self._store(active, result, state, reason)
         # Only now: if anything above fails, the trial still counts as running, and is requeued.
         del self._running[slot]
-        if measured and "repeat_of" not in record.tags:
+        self._publish(active.record, result, folder)
+
+    def _store(
+        self, active: Active, result: TrainResult | None, state: TrialState, reason: str
+    ) -> Path:
+        """Write a trial's files, then tell Optuna; returns the folder of the files.
+
+        Args:
+            active: the trial.
+            result: None if the engine refused the model.
+            state: how it ended.
+            reason: why it ended.
+        """
+        record = active.record
+        record.state, record.reason, record.ended = state.name, reason, time.time()
+        record.metrics["n_params"] = n_params(record.config, len(self.corpus.vocab))
+        record.metrics["seconds"] = result.seconds if result else 0.0
+        self.train_s += record.metrics["seconds"]
+        if result and record.best and state != TrialState.FAIL and reason != OUT_OF_MEMORY:
+            record.metrics |= diagnose(result.model, record.best, self.corpus)
+        folder = self._files.write(record, result)
+        self.queue.tell(active, state)
+        self.n_ended += 1
+        return folder
+
+    def _publish(self, record: TrialRecord, result: TrainResult | None, folder: Path) -> None:
+        """Rank a stored trial, and hand it to the tracker."""
+        measured = record.best is not None and record.state != TrialState.FAIL.name
+        if result and measured and "repeat_of" not in record.tags:
             self._keep_if_best(record, result.model)
         self._files.trim()
         self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
-
-    def _tell(self, active: Active, state: TrialState) -> None:
-        active.trial.set_user_attr("summary", active.record.summary())
-        if state == TrialState.FAIL:
-            self._retry(active)
-        best = active.record.best
-        value = best.dev_loss if best and state == TrialState.COMPLETE else None
-        self.queue.study.tell(active.trial, value, state=state)
 
     def _keep_if_best(self, record: TrialRecord, model: MLP) -> None:
         assert record.best is not None
         if self.best_model is None or record.best.dev_loss < self._lowest:
             self.best_model = record.number, model
         self._lowest = min(self._lowest, record.best.dev_loss)
-
-    def _retry(self, active: Active) -> None:
-        """Enqueue the parameters of a trial whose engine failed, as a new trial."""
-        attrs = active.trial.user_attrs
-        tries = int(attrs.get("tries", 0)) + 1
-        if tries > MAX_RETRIES:
-            return
-        again = {"retry_of": active.trial.number, "tries": tries, "seed": active.config.seed}
-        again |= {name: attrs[name] for name in FOLLOW_UP if name in attrs}
-        self.queue.study.enqueue_trial(active.record.params, user_attrs=again)
-        active.trial.set_user_attr("replaced", "trained again after an engine failed")
 
     def _requeue_rest(self, reason: str, *, keep_follow_ups: bool = False) -> None:
         """Requeue asked and running trials for the next launch."""

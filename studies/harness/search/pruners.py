@@ -1,11 +1,15 @@
 """Pruners: the rules that stop a trial before its last step.
 
-The coordinator asks the study's pruner in one place, `Coordinator._should_prune`.
+The coordinator asks the study's pruner in one place, `Coordinator._should_prune`. A random share of
+the trials that the pruner would stop is audited: it trains to its end, to measure the pruner.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
+
+_AUDIT = 1  # separates the draw of `is_audited` from the trial's seed
 
 
 def default_pruner() -> BasePruner:
@@ -23,3 +27,17 @@ def halving_pruner(steps: int) -> BasePruner:
         steps: optimizer steps of a whole trial.
     """
     return SuccessiveHalvingPruner(min_resource=max(1, steps // 10), reduction_factor=4)
+
+
+def is_audited(study_seed: int, number: int, share: float) -> bool:
+    """Return whether a trial that the pruner would stop trains to its end anyway.
+
+    One random number per trial decides. So a resumed study chooses the same trials, and a larger
+    share adds trials to those of a smaller one.
+
+    Args:
+        study_seed: seed of the study.
+        number: of the trial.
+        share: of the trials that the pruner would stop, from 0 to 1.
+    """
+    return bool(np.random.default_rng([study_seed, number, _AUDIT]).random() < share)

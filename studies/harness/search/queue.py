@@ -18,9 +18,11 @@ from studies.harness.search.spaces import Space
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (
+    FOLLOW_UP,
     TrialRecord,
     counts,
     is_follow_up,
+    is_infeasible,
     ranked,
     repeats_trial,
     trial_seed,
@@ -28,6 +30,7 @@ from studies.harness.store.trials import (
     was_pruned_early,
 )
 
+MAX_RETRIES = 2  # retries of a trial whose engine failed
 ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
 
 # The space is exhausted after this many proposals in a row that were trained already.
@@ -152,6 +155,37 @@ class TrialQueue:
             if other.number != trial.number and counts(other) and other.params == trial.params:
                 return other.number
         return None
+
+    # ---- the end of a trial
+
+    def tell(self, active: Active, state: TrialState) -> None:
+        """Store the end of a trial in Optuna, from its record.
+
+        Args:
+            active: the trial; its record is complete.
+            state: COMPLETE, PRUNED, or FAIL if its engine failed and its parameters are trained
+                again.
+        """
+        record, trial = active.record, active.trial
+        trial.set_user_attr("summary", record.summary())
+        if state == TrialState.FAIL:
+            self._retry(active)
+        if is_infeasible(record.reason):
+            # TPE ranks it below every trial that could train, however far this one trained.
+            trial.set_constraint("trains to its end", 1.0)
+        value = record.best.dev_loss if record.best and state == TrialState.COMPLETE else None
+        self.study.tell(trial, value, state=state)
+
+    def _retry(self, active: Active) -> None:
+        """Enqueue the parameters of a trial whose engine failed, as a new trial."""
+        attrs = active.trial.user_attrs
+        tries = int(attrs.get("tries", 0)) + 1
+        if tries > MAX_RETRIES:
+            return
+        again = {"retry_of": active.trial.number, "tries": tries, "seed": active.config.seed}
+        again |= {name: attrs[name] for name in FOLLOW_UP if name in attrs}
+        self.study.enqueue_trial(active.record.params, user_attrs=again)
+        active.trial.set_user_attr("replaced", "trained again after an engine failed")
 
     # ---- follow-up trials
 

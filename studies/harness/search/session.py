@@ -139,6 +139,7 @@ def make_coordinator(
         stores.engine,
         tracker,
         prune=args.prune,
+        audit_pruning=args.audit_pruning,
         keep_models=args.keep_models,
         repeats=args.repeats,
         finish_best=args.finish_best,

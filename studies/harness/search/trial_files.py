@@ -44,8 +44,13 @@ class TrialFiles:
                 self._dropped.add(trial.number)
                 self.tracker.drop_model(trial.number)
 
-    def write(self, record: TrialRecord, result: TrainResult) -> Path:
-        """Write the files of an ended trial; returns their folder in the outbox."""
+    def write(self, record: TrialRecord, result: TrainResult | None) -> Path:
+        """Write the files of an ended trial; returns their folder in the outbox.
+
+        Args:
+            record: the trial.
+            result: None if the trial was never trained.
+        """
         folder = self.tracker.folder(record)
         origin = {
             "study": self.study.study_name,
@@ -53,7 +58,7 @@ class TrialFiles:
             "data_sha256": self.corpus.sha256,
         }
         (folder / "config.toml").write_text(record.config.to_toml(origin=origin))
-        if record.best is None or record.state == "FAIL":
+        if result is None or record.best is None or record.state == "FAIL":
             return folder
 
         words = sample_words(

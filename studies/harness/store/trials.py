@@ -16,6 +16,7 @@ from makemore.errors import UserError
 
 # Trials in these states have a dev loss.
 MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
+OUT_OF_MEMORY = "out of memory"  # the reason of a trial whose model did not fit
 # A follow-up trial has one of these user attributes: a seed repeat, or the rest of a pruned trial.
 FOLLOW_UP = frozenset({"repeat_of", "finishes"})
 
@@ -29,12 +30,12 @@ class TrialRecord:
         config: the config that the trial trains.
         params: the searched parameters.
         started: start of the training, in seconds since the epoch.
-        tags: labels in both stores: launch, retry_of, repeat_of, finishes, origin.
+        tags: labels in both stores: launch, retry_of, repeat_of, finishes, origin, audited.
         points: evaluations so far.
         times: time of each evaluation, in seconds since the epoch.
         state: RUNNING, then COMPLETE, PRUNED or FAIL, or INTERRUPTED if the trial was requeued.
-        reason: why the trial ended: finished, pruned, diverged at step N, interrupted,
-            out of time, or the error of an engine.
+        reason: why the trial ended: finished, pruned, diverged at step N, out of memory,
+            interrupted, out of time, or the error of an engine.
         metrics: single numbers known at the end: seconds, n_params, and the diagnostics.
         ended: end of the training, in seconds since the epoch.
         has_model: a checkpoint was written; it is dropped later if enough trials are better.
@@ -122,7 +123,7 @@ def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
 
 def trial_tags(trial: FrozenTrial) -> dict[str, str]:
     """Return the labels of a trial that both stores hold."""
-    names = ("launch", "retry_of", "repeat_of", "finishes", "origin")
+    names = ("launch", "retry_of", "repeat_of", "finishes", "origin", "audited")
     return {name: str(trial.user_attrs[name]) for name in names if name in trial.user_attrs}
 
 
@@ -136,12 +137,21 @@ def dev_loss(trial: FrozenTrial) -> float | None:
 
 def has_diverged(trial: FrozenTrial) -> bool:
     """Return whether a loss of the trial became infinite or NaN."""
-    return str(trial.user_attrs.get("summary", {}).get("reason", "")).startswith("diverged")
+    return _reason(trial).startswith("diverged")
 
 
 def was_pruned_early(trial: FrozenTrial) -> bool:
-    """Return whether the pruner stopped a trial that had not diverged and could train further."""
-    return trial.state == TrialState.PRUNED and not has_diverged(trial)
+    """Return whether the pruner stopped a trial, which could train further."""
+    return trial.state == TrialState.PRUNED and not is_infeasible(_reason(trial))
+
+
+def is_infeasible(reason: str) -> bool:
+    """Return whether a trial ended because its config cannot train: it diverged or did not fit."""
+    return reason.startswith(("diverged", OUT_OF_MEMORY))
+
+
+def _reason(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("summary", {}).get("reason", ""))
 
 
 def is_follow_up(trial: FrozenTrial) -> bool:

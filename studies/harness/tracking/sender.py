@@ -126,7 +126,8 @@ class Sender:
             run.sent = True  # MLflow has no run of it, and needs none
             return
 
-        tags = {"state": record.state, "reason": record.reason} if ended else {}
+        # A trial may have become audited since its run was created.
+        tags = {**record.tags, "state": record.state, "reason": record.reason} if ended else {}
         if self._open_run(run, tags):
             tags = {}  # a new run already has them
         elif ended:

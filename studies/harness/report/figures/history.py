@@ -1,8 +1,8 @@
-"""Best dev loss so far: by trial, by steps or seconds, and compared with random draws."""
+"""Best dev loss so far: by trial, and by steps or seconds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from studies.harness.report.best_so_far import AXES
 from studies.harness.report.figures.losses import draw_legend, draw_losses
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
-from studies.harness.report.judge.stopping import BAND, QUARTER, expected_best, order_trials
+from studies.harness.report.judge.stopping import QUARTER, order_trials
 from studies.harness.report.results import Results
 
 if TYPE_CHECKING:
@@ -74,24 +74,20 @@ def draw_best_so_far(ax: Axes, curve: pd.DataFrame, axis: str) -> None:
     ax.xaxis.set_major_formatter(THOUSANDS)
 
 
-def draw_expected_best(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
-    """Draw the best so far by number of trials, and the expected best of as many random draws.
-
-    The draws are from the study's own trials, up to twice their number.
+def draw_best_by_trial(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
+    """Draw the best final dev loss so far by number of trials, in the order of their starts.
 
     Args:
         ax: the axes.
         results: of the study.
         noise_sd: standard deviation of the dev loss between seeds, drawn as a line above the best.
     """
-    label(ax, "trials", "best " + LOSS)
+    label(ax, "trials started", "best " + LOSS)
     order = order_trials(results.trials)
     if order.loss.notna().sum() < 2:
-        return say(ax, "Fewer than two trials have a dev loss.")
+        return say(ax, "Fewer than two trials are complete.")
     n = len(order)
     best = order.best.to_numpy()
-    expected = expected_best(order)
-    _draw_expectation(ax, expected, n)
     if noise_sd is not None:
         ax.axhline(
             best[-1] + noise_sd,
@@ -100,44 +96,19 @@ def draw_expected_best(ax: Axes, results: Results, noise_sd: float | None = None
             linestyle=":",
             label="best + noise (1 sd)",
         )
-    _draw_best_by_trial(ax, order)
+    _draw_order(ax, order)
 
     # The losses of the first tenth of the trials would flatten the rest of the curve.
-    band_top = float(expected.high[expected.trials >= n / 4].max())
-    high = max(float(np.nanmax(best[n // 10 :])), band_top)
+    high = float(np.nanmax(best[n // 10 :]))
     span = max(0.01, high - best[-1])
     ax.set_ylim(best[-1] - 0.06 * span, high + 0.06 * span)
-    ax.set_xlim(0, expected.trials.iloc[-1] * 1.01)
+    ax.set_xlim(0, n * 1.01)
     _mark_last_quarter(ax, n)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
 
 
-def _draw_expectation(ax: Axes, expected: pd.DataFrame, n: int) -> None:
-    """Draw mean and band of the expected best; the band is paler beyond n trials."""
-    band = f"random draws, {BAND:.0%} band"
-    inside = expected[expected.trials <= n]
-    beyond = expected[expected.trials >= n]
-    for part, alpha, name in ((inside, 0.8, band), (beyond, 0.5, None)):
-        ax.fill_between(
-            part.trials,
-            part.low,
-            part.high,
-            color=PALETTE["level2"],
-            alpha=alpha,
-            linewidth=0,
-            label=name,
-        )
-    ax.plot(
-        expected.trials,
-        expected["mean"],
-        color=PALETTE["main"],
-        linewidth=1.4,
-        label="random draws, expected best",
-    )
-
-
-def _draw_best_by_trial(ax: Axes, order: pd.DataFrame) -> None:
+def _draw_order(ax: Axes, order: pd.DataFrame) -> None:
     """Draw the best so far of trials in order, with a point at each improvement."""
     best = order.best.to_numpy()
     numbers = np.arange(1, len(order) + 1)
@@ -147,7 +118,7 @@ def _draw_best_by_trial(ax: Axes, order: pd.DataFrame) -> None:
         where="post",
         color=PALETTE["best"],
         linewidth=2.4,
-        label="this study, best so far",
+        label="best so far",
     )
     # A comparison with nan is false, so the first loss counts as an improvement.
     improved = np.r_[True, ~(best[1:] >= best[:-1])] & ~np.isnan(best)
@@ -157,14 +128,16 @@ def _draw_best_by_trial(ax: Axes, order: pd.DataFrame) -> None:
 
 
 def _mark_last_quarter(ax: Axes, n: int) -> None:
-    """Shade the last quarter of n trials, and label both sides of their end."""
+    """Shade and label the last quarter of n trials."""
     quarter = max(1, int(n * QUARTER))
     ax.axvspan(n - quarter, n, color=PALETTE["best"], alpha=0.1, linewidth=0)
-    ax.axvline(n, color=PALETTE["muted"], linewidth=1, linestyle=(0, (4, 3)))
-    where: dict[str, Any] = {
-        "xycoords": ("data", "axes fraction"),
-        "textcoords": "offset points",
-        "va": "top",
-    }
-    ax.annotate("last quarter", (n, 1), (-6, -2), ha="right", color=PALETTE["best"], **where)
-    ax.annotate("if continued at random", (n, 1), (6, -2), color=PALETTE["muted"], **where)
+    ax.annotate(
+        "last quarter",
+        (n, 1),
+        (-6, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=PALETTE["best"],
+    )

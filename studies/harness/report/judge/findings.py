@@ -26,6 +26,7 @@ from studies.harness.report.judge.pruning import (
 from studies.harness.report.judge.ranges import Range, judge_range
 from studies.harness.report.judge.stopping import Stopping, judge_stopping
 from studies.harness.report.results import Results
+from studies.harness.store.trials import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ class Findings:
     Attributes:
         results: the tables that were judged.
         best: the trial of lowest dev loss; None if no trial has one.
-        outcomes: number of trials by outcome: complete, pruned, diverged, fail.
+        outcomes: number of trials by outcome: complete, pruned, diverged, out of memory, fail.
         max_steps: steps of each trial.
         noise: noise floor; None without seed repeats.
         tied: the trials that do not differ significantly from the best, see `tied_trials`.
@@ -104,6 +105,7 @@ def judge_study(results: Results) -> Findings:
         max_steps = int(results.base.get("max_steps") or points.step.max())
     noise = measure_noise(trials, results.repeats)
     noise_sd = noise.sd if noise else None
+    pruning = judge_pruning(trials)
     return Findings(
         results=results,
         best=measured.iloc[0] if len(measured) else None,
@@ -114,17 +116,19 @@ def judge_study(results: Results) -> Findings:
         ranges=[judge_range(name, d, trials) for name, d in results.space.items()],
         budget=judge_budget(trials, points, max_steps, noise_sd),
         rank_correlations=rank_correlations(trials, points, max_steps),
-        pruning=judge_pruning(trials, points),
+        pruning=pruning,
         curve=best_so_far(trials, points),
-        stopping=judge_stopping(trials, noise_sd),
+        stopping=judge_stopping(trials, pruning, noise_sd),
     )
 
 
 def _count_outcomes(trials: pd.DataFrame) -> dict[str, int]:
     if not len(trials):  # the column has no strings then
         return {}
-    diverged = trials.reason.str.startswith("diverged").astype(bool)
-    outcomes = trials.state.str.lower().mask(diverged, "diverged")
+    outcomes = trials.state.str.lower()
+    for outcome in ("diverged", OUT_OF_MEMORY):
+        found = trials.reason.str.startswith(outcome).astype(bool)
+        outcomes = outcomes.mask(found, outcome)
     return dict(Counter(outcomes).most_common())
 
 

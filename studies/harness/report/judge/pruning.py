@@ -1,4 +1,8 @@
-"""Verdict on the pruner: do early losses predict the final ones, and were good trials pruned?"""
+"""Verdict on the pruner, from the audited trials: did it stop trials that would be the best?
+
+The pruner would have stopped an audited trial, but it trained to its end. Audited trials are a
+random sample of those that the pruner stops. The others say nothing about them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARES = (0.25, 0.5)  # of the steps, at which the early dev loss is taken
-MIN_COMPLETE = 8  # complete trials needed to predict where pruned ones would have ended
-FAIR = 0.05  # share of wrongly pruned trials below which the pruner is fair
+MIN_COMPLETE = 2 * N_BEST  # complete trials; among fewer, the best five are nothing special
+CONFIDENCE = 0.95
+HARMFUL = 1.0  # lost trials of the best five; harmful if at least so many are certain
+FAIR = N_BEST / 2  # fair if fewer are possible
+AUDIT_MORE = 0.5  # suggested share of audits; with less, no pruner can be shown to be fair
 
 
 @dataclass(frozen=True)
@@ -36,22 +43,69 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95% interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Pruning:
-    """Whether the pruner stopped good trials.
+    """Whether the pruner stopped trials that would have ended among the best five.
 
     Attributes:
-        verdict: "fair", "too eager", "none" if no trial was pruned, or "unknown".
-        n_pruned: number of trials that the pruner stopped.
-        n_wrong: expected number of them that would have ended among the best five; nan if unknown.
-        likely_wrong: numbers of the trials for which this is more likely than not.
-        sentence: the verdict for a reader.
+        verdict: "harmful", "fair", "unknown", or "none" if no trial was pruned.
+        n_trials: number of trials of the search.
+        n_pruned: how many of them the pruner stopped.
+        n_audited: how many it would have stopped, had they not been audited.
+        n_complete: number of complete trials, audited ones included.
+        n_best: audited trials that ended among the best five.
+        rate: n_best / n_audited; None without audits.
+        lost: how many of the best five were lost to pruning; None without audits.
     """
 
     verdict: str
+    n_trials: int
     n_pruned: int
-    n_wrong: float
-    likely_wrong: list[int]
-    sentence: str
+    n_audited: int
+    n_complete: int
+    n_best: int
+    rate: Interval | None
+    lost: Interval | None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict for a reader, with the numbers that it rests on."""
+        if self.verdict == "none":
+            return "No trial was pruned."
+        unknown = "It is unknown whether the pruner stops good trials:"
+        advice = f"audit more trials with --audit-pruning {AUDIT_MORE}, or search with --no-prune."
+        if self.rate is None or self.lost is None:
+            return f"{unknown} none of the {self.n_pruned} that it stopped was audited; {advice}"
+        if self.n_complete < MIN_COMPLETE:
+            return (
+                f"{unknown} {self.n_complete} trials are complete, and at least {MIN_COMPLETE} are "
+                f"needed (audited: {self.n_audited}); {advice}"
+            )
+        conclusion = {
+            "harmful": "The pruner is harmful; search with --no-prune.",
+            "fair": "The pruner is fair.",
+            "unknown": f"These are too few audits to judge the pruner; {advice}",
+        }[self.verdict]
+        return (
+            f"{self.n_best} of {self.n_audited} audited trials ended among the best {N_BEST} (95% "
+            f"interval {self.rate.low:.0%} to {self.rate.high:.0%}): of the best {N_BEST}, pruning "
+            f"{self.n_pruned} trials lost about {self.lost.estimate:.0f} ({self.lost.low:.0f} to "
+            f"{self.lost.high:.0f}). {conclusion}"
+        )
+
+    @property
+    def may_hide_best(self) -> bool:
+        """Whether the best trials may be among the pruned ones, so the others tell too little."""
+        mostly_pruned = 2 * self.n_pruned > self.n_trials
+        return self.verdict == "harmful" or (self.verdict == "unknown" and mostly_pruned)
 
 
 def rank_correlations(
@@ -59,8 +113,8 @@ def rank_correlations(
 ) -> list[RankCorrelation]:
     """Correlate the dev loss at a quarter and at half of the steps with the trial's best.
 
-    Only complete trials count. The pruned ones were mostly easy to rank, so a low correlation says
-    that the pruner cannot rank the good trials, not that it stopped them.
+    Only complete trials count. The pruner chose most of them by their early losses, so the
+    correlation says nothing about the trials that it stopped; `judge_pruning` does.
 
     Args:
         trials: columns trial, state, dev_loss.
@@ -101,67 +155,61 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(x @ y) / scale if scale else math.nan
 
 
-def judge_pruning(trials: pd.DataFrame, points: pd.DataFrame) -> Pruning:
-    """Estimate how many pruned trials would have ended among the best five.
+def judge_pruning(trials: pd.DataFrame) -> Pruning:
+    """Judge the pruner by the audited trials alone.
 
-    For each step at which a trial was pruned, a least-squares line over the complete trials
-    predicts the final dev loss from the one at that step. Its residuals give the probability that
-    the trial would have ended below the fifth best.
+    The best five are those of all complete trials, audited ones included.
 
     Args:
-        trials: columns trial, state, reason, dev_loss.
-        points: one row for each evaluation, ordered by time: trial, step, dev_loss.
+        trials: columns trial, state, reason, dev_loss, finishes, audited; without seed repeats.
     """
-    complete = trials[trials.state == "COMPLETE"].sort_values("dev_loss")
-    pruned = trials[(trials.state == "PRUNED") & ~trials.reason.str.startswith("diverged")]
-    if not len(pruned):
-        return Pruning("none", 0, 0.0, [], "No trial was pruned.")
-    if len(complete) < MIN_COMPLETE:
-        sentence = (
-            f"The pruner cannot be judged from {len(complete)} complete trials; at least "
-            f"{MIN_COMPLETE} are needed to predict where the {len(pruned)} pruned ones would end."
-        )
-        return Pruning("unknown", len(pruned), math.nan, [], sentence)
-
-    target = float(complete.dev_loss.iloc[N_BEST - 1])
-    final = complete.set_index("trial").dev_loss
-    last_points = points[points.trial.isin(pruned.trial)].groupby("trial").tail(1)
-    chances: dict[int, float] = {}
-    for step, group in last_points.groupby("step"):
-        early = points[(points.step == step) & points.trial.isin(complete.trial)]
-        early_losses = early.set_index("trial").dev_loss
-        chance = _chance_below(early_losses, final[early_losses.index], group.dev_loss, target)
-        chances |= dict(zip(group.trial, chance, strict=True))
-
-    n_wrong = float(sum(chances.values()))
-    likely_wrong = sorted(number for number, chance in chances.items() if chance > 0.5)
-    verdict = "fair" if n_wrong / len(pruned) < FAIR else "too eager"
-    advice = "" if verdict == "fair" else "; prune later, or search with --no-prune"
-    count = f"About {n_wrong:.0f}" if n_wrong >= 1 else "Fewer than one"
-    sentence = (
-        f"{count} of {len(pruned)} pruned trials would have ended among the best {N_BEST} "
-        f"(estimated from {len(complete)} complete trials): the pruner is {verdict}{advice}."
+    searched = trials[trials.finishes.isna()]
+    pruned = searched[(searched.state == "PRUNED") & (searched.reason == "pruned")]
+    # An audited trial that diverged later was not among the best, and counts.
+    ended = searched.state.isin(["COMPLETE", "PRUNED"])
+    audited = searched[searched.audited.notna() & ended]
+    complete = searched[searched.state == "COMPLETE"].sort_values(["dev_loss", "trial"])
+    n_best = int(complete.audited[:N_BEST].notna().sum())
+    rate = lost = None
+    if len(audited):
+        rate = share_interval(n_best, len(audited))
+        lost = _lost(rate, len(pruned))
+    verdict = _verdict(len(pruned), len(complete), lost)
+    return Pruning(
+        verdict, len(searched), len(pruned), len(audited), len(complete), n_best, rate, lost
     )
-    return Pruning(verdict, len(pruned), n_wrong, likely_wrong, sentence)
 
 
-def _chance_below(
-    early: pd.Series, final: pd.Series, pruned: pd.Series, target: float
-) -> np.ndarray:
-    """Return the probability that each pruned trial would have ended below the target.
+def share_interval(k: int, n: int) -> Interval:
+    """Return the share k of n with its 95% interval by Clopper and Pearson."""
+    from scipy.special import betaincinv
 
-    Args:
-        early, final: dev losses of the complete trials, at the step and at the end.
-        pruned: dev losses of the pruned trials at the step.
+    tail = (1 - CONFIDENCE) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return Interval(k / n, low, high)
+
+
+def _lost(rate: Interval, n_pruned: int) -> Interval:
+    """Return how many of the best five were lost, at most 5 and at most `n_pruned`.
+
+    At a rate r, r * n_pruned of the pruned trials would have been at least as good as the best
+    five that are left. Each of these and of the five left is equally likely to be among the five
+    best of them all.
     """
-    x = early.to_numpy()
-    y = final.to_numpy()
-    centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred)) if centred.any() else 0.0
-    residuals = y - y.mean() - slope * centred
-    sd = math.sqrt(float((residuals**2).sum()) / max(1, len(x) - 2))
-    predicted = y.mean() + slope * (pruned.to_numpy() - x.mean())
-    if sd == 0:
-        return (predicted < target).astype(float)
-    z = (target - predicted) / sd / math.sqrt(2)
-    return np.array([0.5 * (1 + math.erf(value)) for value in z])
+
+    def expected(share: float) -> float:
+        hidden = share * n_pruned
+        return N_BEST * hidden / (N_BEST + hidden)
+
+    return Interval(expected(rate.estimate), expected(rate.low), expected(rate.high))
+
+
+def _verdict(n_pruned: int, n_complete: int, lost: Interval | None) -> str:
+    if not n_pruned:
+        return "none"
+    if n_complete < MIN_COMPLETE or lost is None:
+        return "unknown"
+    if lost.low >= HARMFUL:
+        return "harmful"
+    return "fair" if lost.high < FAIR else "unknown"

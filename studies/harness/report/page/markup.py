@@ -29,7 +29,7 @@ KINDS = {
     "sufficient": "fine",
     "continue": "act",
     "stop": "fine",
-    "too eager": "act",
+    "harmful": "act",
     "fair": "fine",
 }
 

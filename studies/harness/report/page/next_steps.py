@@ -7,10 +7,12 @@ from typing import Any
 
 from studies.harness.cli.commands import shell_command
 from studies.harness.report.judge.findings import Findings
+from studies.harness.report.judge.pruning import AUDIT_MORE
 from studies.harness.report.judge.ranges import MIN_MEASURED
 from studies.harness.store.text import without_password
 
 MIN_TRIALS = 32  # suggested to a study with too few trials for a verdict
+REPLACED = ("--steps", "--repeats", "--audit-pruning")  # flags that a proposed command may change
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,16 @@ def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix
     Args:
         findings: the verdicts on the study.
         context: see `next_steps`.
-        arguments: added to the flags; --steps replaces the --steps among them.
+        arguments: added to the flags; those in REPLACED take the place of the same flag.
         suffix: added to the study's name, for a new study.
     """
     if "script" not in context:
         return ""
     flags = list(context.get("flags", []))
-    if "--steps" in arguments and "--steps" in flags:
-        start = flags.index("--steps")
-        del flags[start : start + 2]
+    for name in REPLACED:
+        if name in arguments and name in flags:
+            start = flags.index(name)
+            del flags[start : start + 2]
     study = findings.results.name + suffix
     return _command(context["script"], ["--study", study, *flags, *arguments])
 
@@ -153,10 +156,16 @@ def _change_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
 
 
 def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
-    if findings.pruning.verdict != "too eager":
+    """Search without a harmful pruner, or measure one that may hide the best trials."""
+    pruning = findings.pruning
+    if pruning.verdict == "harmful":
+        command = _launch(findings, context, "--no-prune", suffix="-unpruned")
+        return [Step("Search without pruning.", command, pruning.sentence)]
+    if not pruning.may_hide_best:
         return []
-    command = _launch(findings, context, "--no-prune", suffix="-unpruned")
-    return [Step("Search without pruning.", command, findings.pruning.sentence)]
+    n = 2 * _n_trials(findings)
+    command = _launch(findings, context, "--trials", str(n), "--audit-pruning", str(AUDIT_MORE))
+    return [Step(f"Measure the pruner: add trials up to {n}.", command, pruning.sentence)]
 
 
 def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:

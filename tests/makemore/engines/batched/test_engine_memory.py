@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from makemore.data import Corpus
-from makemore.engines import EngineFailed, Envelope, EvalPoint, Outcome, TrainResult
+from makemore.engines import Envelope, EvalPoint, Outcome, OutOfMemory, TrainResult
 from makemore.engines.batched.engine import BatchedEngine
 from tests.makemore.engines.batched.runs import CPU, TINY, engine_for, run_all
 
@@ -30,7 +30,7 @@ def undisturbed(small_corpus: Corpus) -> list[TrainResult]:
     return run_all(engine_for(small_corpus, 4, *CROWD), CROWD)
 
 
-class OutOfMemory(TorchDispatchMode):
+class FullMemory(TorchDispatchMode):
     """Fails the allocations with these numbers, like a full device.
 
     Operations that write into a tensor or return a view allocate nothing. `clone` never fails,
@@ -55,7 +55,7 @@ class OutOfMemory(TorchDispatchMode):
 class FullDevice(BatchedEngine):
     """An engine for CROWD on a device that is full at times; the host is never full."""
 
-    def __init__(self, corpus: Corpus, capacity: int, failures: OutOfMemory) -> None:
+    def __init__(self, corpus: Corpus, capacity: int, failures: FullMemory) -> None:
         super().__init__(corpus, capacity, Envelope.around(*CROWD), device=CPU)
         self.failures = failures
 
@@ -72,7 +72,7 @@ class FullDevice(BatchedEngine):
 def test_out_of_memory_halves_capacity(
     small_corpus: Corpus, undisturbed: list[TrainResult], first: int, again: int
 ) -> None:
-    failures = OutOfMemory(first, first + again)
+    failures = FullMemory(first, first + again)
     engine = FullDevice(small_corpus, 4, failures)
     results = run_all(engine, CROWD)
     failed = sum(number <= failures.count for number in failures.numbers)
@@ -87,7 +87,7 @@ def test_out_of_memory_halves_capacity(
 
 # Models without a row have steps left, so `advance` returns no empty list before they are trained.
 def test_waiting_models_train_without_removal(small_corpus: Corpus) -> None:
-    engine = FullDevice(small_corpus, 4, OutOfMemory(300, 600))
+    engine = FullDevice(small_corpus, 4, FullMemory(300, 600))
     for seed in range(4):
         engine.admit(TINY.replace(seed=seed))
     seen: list[tuple[int, Outcome]] = []
@@ -117,7 +117,7 @@ def test_best_weights_survive_out_of_memory(small_corpus: Corpus, share: float) 
     config = CROWD[0].replace(lr=2.0, schedule="constant")
     truth = run_all(engine_for(small_corpus, 4, *CROWD), [config])[0]
     assert truth.best.step == 4 < truth.history[-1].step
-    engine = FullDevice(small_corpus, 4, OutOfMemory())
+    engine = FullDevice(small_corpus, 4, FullMemory())
     slot = engine.admit(config)
     for _ in range(2):
         begun = engine.failures.count
@@ -137,12 +137,12 @@ def test_best_weights_survive_out_of_memory(small_corpus: Corpus, share: float) 
 def test_too_large_model_fails_with_envelope(
     small_corpus: Corpus,
 ) -> None:
-    engine = FullDevice(small_corpus, 2, OutOfMemory(1, 2))
+    engine = FullDevice(small_corpus, 2, FullMemory(1, 2))
     slots = [engine.admit(TINY), engine.admit(TINY)]
     outcomes = engine.advance()
     assert [slot for slot, _ in outcomes] == slots
     for _, outcome in outcomes:
-        assert isinstance(outcome, EngineFailed)
+        assert isinstance(outcome, OutOfMemory)
         assert "cpu has too little memory for one model of Envelope(block_size=2," in str(outcome)
     assert engine.advance() == []
     for slot in slots:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines import EngineFailed, EvalPoint, Outcome, TrainResult
+from makemore.engines import EvalPoint, Outcome, OutOfMemory, TrainResult
 from makemore.engines.cpu.engine import CpuEngine
 from makemore.engines.cpu.slot import Slot
 from makemore.model import MLP
@@ -238,7 +238,7 @@ def test_out_of_memory_fails_one_model(small_corpus: Corpus) -> None:
         outcomes += reported
 
     ((_, failure),) = [(slot, outcome) for slot, outcome in outcomes if slot == bad]
-    assert isinstance(failure, EngineFailed) and "3 GiB" in str(failure)
+    assert isinstance(failure, OutOfMemory) and "3 GiB" in str(failure)
     assert [
         outcome.step
         for slot, outcome in outcomes

@@ -9,10 +9,12 @@ from dataclasses import fields
 import pytest
 
 from makemore.cli import parse_args
+from makemore.errors import UserError
 from studies.harness.cli.args import (
     NOT_PROPOSED,
     StudyArgs,
     announcement,
+    check_args,
     launched_with,
     running_script,
     script_name,
@@ -60,3 +62,9 @@ def test_notebook_and_command_line_program_are_no_script(
 )
 def test_first_line_of_output_states_the_budget(flags: dict[str, float], line: str) -> None:
     assert announcement(StudyArgs(study="mlp", **flags)) == line  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_share_of_audits_is_from_0_to_1(share: float) -> None:
+    with pytest.raises(UserError, match=r"--audit-pruning must be from 0 to 1, but got"):
+        check_args(StudyArgs(study="mlp", audit_pruning=share))

@@ -1,4 +1,4 @@
-"""The loop of a study: pruned, diverged and failed trials, kept checkpoints, seed repeats."""
+"""The loop of a study: outcomes of trials, audits, kept checkpoints, seed repeats."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
 from makemore.data import Corpus
+from makemore.engines import EngineFailed, Outcome
 from makemore.engines.cpu.engine import CpuEngine, Slot
+from makemore.errors import ModelTooLarge, UserError
+from studies.harness.report.results import trials_frame
 from studies.harness.search import session as launch_module
-from studies.harness.store.trials import dev_loss, ranked
+from studies.harness.store.study import load_study
+from studies.harness.store.trials import dev_loss, has_diverged, ranked, was_pruned_early
 from tests.studies.conftest import (
     Launcher,
     artifacts_of,
@@ -77,15 +81,55 @@ class PrunesEarly(BasePruner):
 
 
 def test_pruning_at_last_reported_step_is_repeated(launch: Launcher) -> None:
-    launch(study="whole", trials=3, workers=1, pruner=PrunesEarly())
+    launch(study="whole", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly())
     with pytest.raises(OSError, match="No space left"):
-        launch(study="cut", trials=3, workers=1, pruner=PrunesEarly(fails=True))
+        launch(study="cut", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly(fails=True))
     cut = trials_of("cut")[1]
     assert (cut.state, len(cut.intermediate_values)) == (TrialState.WAITING, 2)
 
-    launch(study="cut", trials=3, workers=1, pruner=PrunesEarly())
+    launch(study="cut", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly())
 
     assert outcomes_of("cut") == outcomes_of("whole")
+
+
+def test_real_study_moves_away_from_divergence(launch: Launcher) -> None:
+    def space(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(lr=trial.suggest_float("lr", 1e-3, 1e6, log=True))
+
+    base = Config(init="lecture")
+    assert launch(space=space, base=base, first=None, trials=40, workers=1, prune=False) == 0
+
+    diverged = [has_diverged(trial) for trial in trials_of("small")]
+    # The first ten are random; later proposals diverge less often.
+    assert sum(diverged[:10]) >= 3
+    assert sum(diverged[-20:]) < 2 * sum(diverged[:10])
+    for trial in trials_of("small"):
+        assert bool(trial.constraints) == has_diverged(trial)
+
+
+# ---- audited trials
+
+
+def test_audited_trial_trains_to_its_end(launch: Launcher) -> None:
+    launch(study="pruned", trials=14, workers=1, audit_pruning=0.0)
+    launch(trials=14, workers=1, audit_pruning=1.0)
+
+    trials = trials_of("small")
+    audited = [t for t in trials if "audited" in t.user_attrs]
+    assert audited and not any(was_pruned_early(t) for t in trials)
+    # The first trial that was pruned without audits is the first audited one, at the same step.
+    first = next(t for t in trials_of("pruned") if was_pruned_early(t))
+    assert audited[0].number == first.number
+    assert audited[0].user_attrs["audited"] == max(first.intermediate_values)
+    runs = runs_by_trial("small")
+    table = trials_frame(load_study("small", None)).set_index("trial")
+    for trial in audited:
+        assert trial.state == TrialState.COMPLETE
+        assert max(trial.intermediate_values) == 40
+        assert runs[trial.number].data.tags["audited"] == str(trial.user_attrs["audited"])
+        assert table.audited[trial.number] == trial.user_attrs["audited"]
+    assert int(table.audited.notna().sum()) == len(audited)
+    assert violations("small") == []
 
 
 # ---- checkpoints
@@ -137,8 +181,11 @@ def test_best_trials_get_seed_repeats(launch: Launcher, capsys: pytest.CaptureFi
 # ---- engines that fail
 
 
-def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> None:
-    """Let every slot's thread call `fail` before it trains up to the next evaluation."""
+def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], Outcome | None]) -> None:
+    """Let every slot's thread call `fail` before it trains up to the next evaluation.
+
+    An outcome that `fail` returns takes the place of the training.
+    """
 
     class Faulty(CpuEngine):
         def admit(self, config: Config) -> int:
@@ -147,8 +194,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> Non
             train = slot.train
 
             def faulty() -> Any:
-                fail(slot)
-                return train()
+                return fail(slot) or train()
 
             slot.train = faulty  # type: ignore[method-assign]
             return number
@@ -162,10 +208,11 @@ def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], None]) -> Non
 def test_failed_trials_are_trained_again(launch: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[int] = []
 
-    def fail(slot: Slot) -> None:
-        if slot.history and len(failures) < 2:
-            failures.append(slot.config.seed)
-            raise MemoryError("injected")
+    def fail(slot: Slot) -> Outcome | None:
+        if not slot.history or len(failures) == 2:
+            return None
+        failures.append(slot.config.seed)
+        return EngineFailed("injected")
 
     inject(monkeypatch, fail)
     assert launch(trials=5, prune=False) == 0
@@ -189,10 +236,7 @@ def test_failed_trials_are_trained_again(launch: Launcher, monkeypatch: pytest.M
 def test_failing_parameters_are_tried_three_times(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(slot: Slot) -> None:
-        raise MemoryError("injected")
-
-    inject(monkeypatch, fail)
+    inject(monkeypatch, lambda slot: EngineFailed("injected"))
     assert launch(trials=2) == 0
 
     trials = trials_of("small")
@@ -201,16 +245,94 @@ def test_failing_parameters_are_tried_three_times(
     assert violations("small") == []
 
 
+def assert_out_of_memory(trial: FrozenTrial, run: Any) -> None:
+    assert (trial.state, trial.user_attrs["summary"]["reason"]) == (
+        TrialState.PRUNED,
+        "out of memory",
+    )
+    assert trial.constraints and not was_pruned_early(trial)
+    assert (run.info.status, run.data.tags["reason"]) == ("KILLED", "out of memory")
+
+
+def test_trial_out_of_memory_is_not_trained_again(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(slot: Slot) -> Outcome | None:
+        if slot.config.n_hidden > 200 and slot.history:
+            raise MemoryError("injected")
+        return None
+
+    inject(monkeypatch, fail)
+    assert launch(trials=12, prune=False) == 0
+
+    trials = trials_of("small")
+    too_large = [t for t in trials if t.params["n_hidden"] > 200]
+    assert too_large and len(trials) == 12
+    runs = runs_by_trial("small")
+    for trial in trials:
+        if trial in too_large:
+            assert_out_of_memory(trial, runs[trial.number])
+        else:
+            assert trial.state == TrialState.COMPLETE
+    assert violations("small") == []
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, width: int, error: Exception) -> None:
+    """Let the engine refuse models with at least this n_hidden."""
+
+    class Small(CpuEngine):
+        def admit(self, config: Config) -> int:
+            if config.n_hidden >= width:
+                raise error
+            return super().admit(config)
+
+    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
+        return Small(corpus, capacity)
+
+    monkeypatch.setattr(launch_module, "make_engine", make)
+
+
+@pytest.mark.parametrize("error", [ModelTooLarge("128 GiB"), MemoryError()], ids=["check", "numpy"])
+def test_refused_model_ends_only_its_trial(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    refuse(monkeypatch, 250, error)
+    assert launch(trials=8, prune=False) == 0
+
+    trials = trials_of("small")
+    refused = [t for t in trials if t.params["n_hidden"] >= 250]
+    assert refused and len(trials) == 8
+    runs = runs_by_trial("small")
+    for trial in trials:
+        if trial in refused:
+            assert_out_of_memory(trial, runs[trial.number])
+        else:
+            assert trial.state == TrialState.COMPLETE
+    assert violations("small") == []
+
+
+def test_search_without_a_model_that_fits_gives_up(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, 1, MemoryError())
+    with pytest.raises(UserError, match="the last 10 models did not fit into memory; lower"):
+        launch(trials=100)
+
+    states = [t.state for t in trials_of("small")]
+    assert states.count(TrialState.PRUNED) == 10 and TrialState.RUNNING not in states
+
+
 def test_bug_in_trainer_keeps_finished_trials(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
 
-    def fail(slot: Slot) -> None:
+    def fail(slot: Slot) -> Outcome | None:
         if slot.config.seed not in seen:
             seen.append(slot.config.seed)
         if len(seen) == 3:
             raise ZeroDivisionError("a bug")
+        return None
 
     inject(monkeypatch, fail)
     with pytest.raises(ZeroDivisionError, match="a bug"):

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.pruners import BasePruner
 
-from studies.harness.search.pruners import default_pruner, halving_pruner
+from studies.harness.search.pruners import default_pruner, halving_pruner, is_audited
 
 STEPS = 1000
 EVALUATIONS = range(50, STEPS + 1, 50)
@@ -47,3 +47,15 @@ def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:
 @pytest.mark.parametrize("steps", [1, 9])
 def test_halving_takes_the_shortest_trials(steps: int) -> None:
     assert isinstance(halving_pruner(steps), BasePruner)
+
+
+def test_study_seed_and_trial_number_decide_the_audit() -> None:
+    one, other = ([is_audited(seed, n, 0.2) for n in range(1000)] for seed in (0, 1))
+
+    assert one == [is_audited(0, n, 0.2) for n in range(1000)] != other
+    for audited in (one, other):
+        assert 150 < sum(audited) < 250  # 200, with a standard deviation of 13
+    # A larger share keeps the audits of a smaller one.
+    assert all(is_audited(0, n, 0.5) for n in range(1000) if one[n])
+    assert not any(is_audited(0, n, 0.0) for n in range(1000))
+    assert all(is_audited(0, n, 1.0) for n in range(1000))

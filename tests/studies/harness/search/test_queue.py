@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,7 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from makemore.config import Config
-from studies.harness.search.queue import _IgnoresFollowUps
+from makemore.data import Corpus
+from makemore.engines import EvalPoint
+from studies.harness.search.queue import TrialQueue, _IgnoresFollowUps
+from studies.harness.search.samplers import default_sampler
+from studies.harness.search.spaces import describe
+from studies.harness.store.launches import Launch
+from studies.harness.store.study import open_study
 from tests.studies.conftest import Launcher, outcomes_of, trials_of
 
 LR: dict[str, optuna.distributions.BaseDistribution] = {
@@ -58,6 +65,21 @@ def test_resumed_study_equals_uninterrupted_one(launch: Launcher) -> None:
     assert outcomes_of("whole") == outcomes_of("parts")
 
 
+def test_resumed_study_audits_the_same_trials(launch: Launcher) -> None:
+    flags = {"workers": 1, "audit_pruning": 0.5}
+    launch(study="whole", trials=16, **flags)
+    launch(study="parts", trials=9, **flags)
+    launch(study="parts", trials=16, **flags)
+
+    audited = [
+        [(t.number, t.user_attrs.get("audited")) for t in trials_of(study)]
+        for study in ("whole", "parts")
+    ]
+    assert audited[0] == audited[1]
+    assert any(step is not None for _, step in audited[0])
+    assert outcomes_of("whole") == outcomes_of("parts")
+
+
 def test_workers_do_not_change_trials(launch: Launcher) -> None:
     launch(study="one", trials=6, workers=1, prune=False)
     launch(study="two", trials=6, workers=2, prune=False)
@@ -98,3 +120,56 @@ def proposal_after(n_repeats: int) -> dict[str, Any]:
 
 def test_sampler_does_not_see_repeats() -> None:
     assert proposal_after(n_repeats=8) == proposal_after(n_repeats=0)
+
+
+# ---- trials whose config cannot train
+
+
+class Counted(TrialQueue):
+    """A queue whose trials are told without training."""
+
+    def end(self, lr: float, state: TrialState, reason: str, *losses: float) -> None:
+        """End a trial after one dev loss per 100 steps."""
+        self.study.enqueue_trial({"lr": lr})
+        active = self.next()
+        assert active is not None
+        for i, loss in enumerate(losses):
+            active.trial.report(loss, 100 * (i + 1))
+            active.record.points.append(EvalPoint(100 * (i + 1), loss, loss, lr))
+            active.record.times.append(0.0)
+        active.record.state, active.record.reason = state.name, reason
+        self.tell(active, state)
+
+
+@pytest.mark.parametrize("reason", ["diverged at step 950", "out of memory"])
+@pytest.mark.parametrize("n_losses", [0, 9])
+def test_proposals_move_away_from_configs_that_cannot_train(
+    workdir: Path, small_corpus: Corpus, reason: str, n_losses: int
+) -> None:
+    def space(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(lr=trial.suggest_float("lr", 1e-3, 1e3, log=True))
+
+    study = open_study(
+        "one",
+        None,
+        space=describe(space, Config()),
+        base=Config(),
+        corpus=small_corpus,
+        seed=0,
+        pruner=optuna.pruners.NopPruner(),
+        launched_with={},
+        first=None,
+    )
+    launched = Launch.begin(study)
+    queue = Counted(study, space, Config(), launched, 100, 0, default_sampler)
+    # The pruner stopped every trial with a low lr at once. Those with a high lr trained for longer,
+    # with lower losses, before they ended.
+    for i in range(12):
+        queue.end(0.01 * 1.1**i, TrialState.PRUNED, "pruned", 2.9)
+        queue.end(100 * 1.1**i, TrialState.PRUNED, reason, *[2.5] * n_losses)
+
+    proposed = [queue.next() for _ in range(12)]
+    launched.end()
+
+    # Random proposals would have a low lr in one case of two.
+    assert sum(active is not None and active.config.lr < 1 for active in proposed) >= 9

@@ -6,7 +6,7 @@ import math
 from functools import partial
 
 from studies.harness.report.best_so_far import AXES, best_at
-from studies.harness.report.figures.history import draw_best_so_far, draw_expected_best
+from studies.harness.report.figures.history import draw_best_by_trial, draw_best_so_far
 from studies.harness.report.figures.training import draw_training
 from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.markup import WIDE, Html, paragraph, picture, text, verdict_tag
@@ -49,17 +49,11 @@ def _more_trials(findings: Findings) -> str:
     verdict = Html(verdict_tag(stopping.verdict) + f"<b>{text(stopping.advice)}</b>")
 
     caption = (
-        "Orange: this study. Blue: the expected best of random draws from its trials, with "
-        "replacement; so it is never below the best trial."
-    )
-    if findings.results.trials.origin.notna().any():
-        caption += " The enqueued trial comes first in both."
-    caption += (
-        " If the orange line is above the band, the later trials are better than the earlier ones: "
-        "the sampler improves, and more trials may gain more than random draws predict."
+        "Best final dev loss of the complete trials so far. On this page, trials are in the order "
+        "in which they started. Pruned trials have no final loss."
     )
     noise_sd = findings.noise.sd if findings.noise else None
-    draw = partial(draw_expected_best, results=findings.results, noise_sd=noise_sd)
+    draw = partial(draw_best_by_trial, results=findings.results, noise_sd=noise_sd)
     return (
         "<h3>Would more trials help?</h3>"
         + paragraph(verdict, stopping.reason)

@@ -29,7 +29,7 @@ def steps(findings: Findings) -> str:
         "<h2>5. Steps and pruning</h2>",
         paragraph(Html(verdict_tag(budget.verdict) + text(budget.sentence))),
         paragraph(Html(_pruning_tag(findings.pruning) + text(findings.pruning.sentence))),
-        paragraph(_rank_correlations(findings.rank_correlations)),
+        paragraph(_rank_correlations(findings.rank_correlations, findings.pruning.n_pruned)),
         '<div class="grid three">',
     ]
     draw = partial(draw_best_steps, results=results, max_steps=findings.max_steps)
@@ -45,12 +45,15 @@ def _pruning_tag(pruning: Pruning) -> Html:
     return tag(f"pruning: {pruning.verdict}", KINDS.get(pruning.verdict, "unknown"))
 
 
-def _rank_correlations(ranks: list[RankCorrelation]) -> str:
+def _rank_correlations(ranks: list[RankCorrelation], n_pruned: int) -> str:
     known = [rank for rank in ranks if not math.isnan(rank.correlation)]
     if not known:
         return "Too few complete trials to tell whether early losses predict the final ranking."
     values = [f"{rank.correlation:.2f} at step {rank.step:,}" for rank in known]
+    missing = ""
+    if n_pruned:
+        missing = f" It says nothing about the {n_pruned} pruned trials, which are missing."
     return (
         f"Rank correlation of an early dev loss with the final one: {' and '.join(values)}, over "
-        f"{known[0].n} complete trials. 1 predicts the final ranking, 0 predicts nothing."
+        f"{known[0].n} complete trials. 1 predicts the final ranking, 0 predicts nothing.{missing}"
     )

@@ -1,4 +1,4 @@
-"""Best dev loss so far: by trial, by steps or seconds, and compared with random draws."""
+"""Best dev loss so far: by trial, and by steps or seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from studies.harness.report.best_so_far import best_so_far
 from studies.harness.report.figures.history import (
+    draw_best_by_trial,
     draw_best_so_far,
-    draw_expected_best,
     draw_history,
 )
 from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
@@ -46,20 +46,15 @@ def test_axis_of_seconds_names_its_start(ax: Axes) -> None:
     assert ax.get_xlabel() == "seconds of search, from the first training step"
 
 
-def test_expected_best_covers_twice_the_trials(ax: Axes) -> None:
-    draw_expected_best(ax, results_of(*FOUR), noise_sd=0.01)
+def test_best_by_trial_is_that_of_complete_trials(ax: Axes) -> None:
+    draw_best_by_trial(ax, results_of(*FOUR), noise_sd=0.01)
 
     lines = {line.get_label(): np.asarray(line.get_xydata()) for line in ax.lines}
-    study = lines["this study, best so far"]
-    expected = lines["random draws, expected best"]
-    assert np.array_equal(study, [[1, 2.4], [2, 2.4], [3, 2.2], [4, 2.2]])
-    assert expected[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    # The mean of the four losses.
-    assert expected[0, 1] == pytest.approx(2.35)
+    assert np.array_equal(lines["best so far"], [[1, 2.4], [2, 2.4], [3, 2.2], [4, 2.2]])
     assert lines["best + noise (1 sd)"][0, 1] == pytest.approx(2.21)
 
 
-def test_expected_best_needs_two_losses(ax: Axes) -> None:
-    draw_expected_best(ax, results_of(FOUR[0]))
+def test_best_by_trial_needs_two_losses(ax: Axes) -> None:
+    draw_best_by_trial(ax, results_of(FOUR[0]))
 
-    assert not ax.lines and ax.texts[0].get_text() == "Fewer than two trials have a dev loss."
+    assert not ax.lines and ax.texts[0].get_text() == "Fewer than two trials are complete."

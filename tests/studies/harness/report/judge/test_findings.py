@@ -51,7 +51,8 @@ def test_random_study_has_every_verdict() -> None:
     assert findings.budget.verdict == "lengthen"
     assert findings.pruning.n_pruned == findings.outcomes["pruned"] > 10
     assert [found.share for found in findings.rank_correlations] == [0.25, 0.5]
-    assert findings.stopping.verdict in ("continue", "stop")
+    assert findings.pruning.n_audited == 0 and findings.pruning.verdict == "unknown"
+    assert findings.stopping.verdict in ("continue", "stop")  # fewer than half were pruned
     assert findings.curve.best.iloc[-1] == findings.best.dev_loss
 
 
@@ -62,11 +63,18 @@ def test_outcomes_count_diverged_trials_apart() -> None:
             make_trial(PARAMS, falling(2.3)),
             make_trial(PARAMS, [2.9], state="PRUNED"),
             make_trial(PARAMS, [], state="PRUNED", reason="diverged at step 9"),
+            make_trial(PARAMS, [], state="PRUNED", reason="out of memory"),
             make_trial(PARAMS, [], state="FAIL"),
         )
     )
 
-    assert findings.outcomes == {"complete": 2, "pruned": 1, "diverged": 1, "fail": 1}
+    assert findings.outcomes == {
+        "complete": 2,
+        "pruned": 1,
+        "diverged": 1,
+        "out of memory": 1,
+        "fail": 1,
+    }
 
 
 def test_config_joins_base_and_best_parameters() -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from optuna.trial import FrozenTrial
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
 from studies.harness.report.judge.pruning import (
     judge_pruning,
     losses_at,
     rank_correlations,
+    share_interval,
     spearman,
+)
+from studies.harness.report.judge.ranges import N_BEST
+from tests.studies.harness.report.judge.replay import (
+    FIVE,
+    WIDE,
+    lost_of_best,
+    read_curves,
+    replay,
 )
 from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
 
@@ -64,47 +74,135 @@ def test_two_trials_have_no_rank_correlation() -> None:
     assert math.isnan(quarter.correlation) and quarter.n == 2
 
 
-def test_pruner_that_stops_likely_winners_is_too_eager() -> None:
-    # From half-way to the end each trial falls by 0.1, with a scatter of 0.001.
-    rng = np.random.default_rng(1)
+# ---- verdicts on pruners that were replayed over real curves
 
-    def trial(half_way: float, **more: Any) -> FrozenTrial:
-        curve = [3.0, 2.8, 2.6, 2.5, half_way]
-        if not more:
-            curve += [half_way] * 4 + [half_way - 0.1 + rng.normal(0, 0.001)]
-        return make_trial(PARAMS, curve, **more)
+MEDIAN = MedianPruner(n_startup_trials=5, n_warmup_steps=0)
+HALVING = SuccessiveHalvingPruner(min_resource=4, reduction_factor=4)  # from 20% of the steps
 
-    complete = [trial(2.30 + 0.01 * i) for i in range(12)]
-    good = [trial(2.28, state="PRUNED")] * 3
-    bad = [trial(2.60, state="PRUNED")] * 4
-    diverged = make_trial(PARAMS, [], state="PRUNED", reason="diverged at step 3")
-    results = results_of(*complete, *good, *bad, diverged)
 
-    pruning = judge_pruning(results.trials, results.points)
+@pytest.mark.parametrize(("share", "seed"), [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)])
+def test_pruner_that_loses_the_best_is_harmful(share: float, seed: int) -> None:
+    trials = replay(read_curves(FIVE), MEDIAN, share, seed)
+    assert lost_of_best(trials, 20) >= 14
 
-    assert pruning.verdict == "too eager"
-    assert pruning.n_pruned == 7
-    assert pruning.n_wrong == pytest.approx(3, abs=0.01)
-    assert pruning.likely_wrong == [12, 13, 14]
+    pruning = judge_pruning(trials)
+
+    assert pruning.verdict == "harmful" and pruning.may_hide_best
+    assert pruning.sentence.endswith("The pruner is harmful; search with --no-prune.")
+    assert pruning.lost is not None
+    assert pruning.lost.low <= lost_of_best(trials, 5) <= 5
+    assert pruning.lost.high <= 5
+
+
+def test_no_pruning_gives_no_verdict() -> None:
+    pruning = judge_pruning(replay(read_curves(FIVE), NopPruner(), 0.1))
+
+    assert (pruning.verdict, pruning.sentence) == ("none", "No trial was pruned.")
+    assert not pruning.may_hide_best
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_halving_on_averaged_weights_is_not_harmful(seed: int) -> None:
+    curves = read_curves(FIVE, "average")
+    few, many = (judge_pruning(replay(curves, HALVING, share, seed)) for share in (0.1, 0.6))
+
+    assert (few.verdict, many.verdict) == ("unknown", "fair")
+    assert few.sentence.endswith(
+        "These are too few audits to judge the pruner; audit more trials with --audit-pruning 0.5, "
+        "or search with --no-prune."
+    )
+    assert many.sentence.endswith("The pruner is fair.")
+
+
+@pytest.mark.parametrize("path", [FIVE, WIDE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("pruner", [MEDIAN, HALVING], ids=["median", "halving"])
+@pytest.mark.parametrize("kind", ["dev", "average"])
+def test_verdict_never_contradicts_the_whole_curves(
+    path: Path, pruner: BasePruner, kind: str
+) -> None:
+    for share in (0.05, 0.2, 0.5):
+        trials = replay(read_curves(path, kind), pruner, share)
+        pruning = judge_pruning(trials)
+        lost = lost_of_best(trials, N_BEST)
+        if pruning.verdict == "harmful":
+            assert lost >= 1
+        if pruning.verdict == "fair":
+            assert lost < N_BEST / 2
+
+
+# ---- the numbers of a verdict
+
+
+def trials_with(audited: list[float], others: list[float], n_pruned: int) -> pd.DataFrame:
+    """Return the trials of a study: final losses of audited and of other complete trials."""
+    trials = [make_trial(PARAMS, falling(loss), audited=200) for loss in audited]
+    trials += [make_trial(PARAMS, falling(loss)) for loss in others]
+    trials += [make_trial(PARAMS, [2.0], state="PRUNED")] * n_pruned
+    return results_of(*trials).trials
+
+
+def test_only_audited_trials_decide() -> None:
+    others = [2.2 + 0.01 * i for i in range(12)]
+
+    # Pruned trials had the lowest losses when they were stopped. That says nothing about their end.
+    pruning = judge_pruning(trials_with([2.1, 2.15, 2.5, 2.6], others, n_pruned=36))
+
+    assert (pruning.n_pruned, pruning.n_audited, pruning.n_best) == (36, 4, 2)
+    assert pruning.rate is not None and pruning.rate.estimate == 0.5
+    # 18 hidden trials and the best five: each of the 23 is equally likely to be among the best.
+    assert pruning.lost is not None and pruning.lost.estimate == pytest.approx(5 * 18 / 23)
     assert pruning.sentence == (
-        "About 3 of 7 pruned trials would have ended among the best 5 (estimated from 12 complete "
-        "trials): the pruner is too eager; prune later, or search with --no-prune."
+        "2 of 4 audited trials ended among the best 5 (95% interval 7% to 93%): of the best 5, "
+        "pruning 36 trials lost about 4 (2 to 4). The pruner is harmful; search with --no-prune."
     )
 
-    rest = results.trials[~results.trials.trial.isin(pruning.likely_wrong)]
-    fair = judge_pruning(rest, results.points)
-    assert fair.verdict == "fair"
-    assert fair.n_wrong == pytest.approx(0, abs=0.01)
-    assert fair.sentence.startswith("Fewer than one of 4 pruned trials")
-    assert fair.sentence.endswith("the pruner is fair.")
+
+def test_interval_is_that_of_clopper_and_pearson() -> None:
+    interval = share_interval(2, 10)
+
+    # A rate at an end of the interval gives as many, or as few, in 2.5% of the cases.
+    at_least = 1 - (1 - interval.low) ** 10 - 10 * interval.low * (1 - interval.low) ** 9
+    at_most = sum(
+        math.comb(10, k) * interval.high**k * (1 - interval.high) ** (10 - k) for k in range(3)
+    )
+    assert (at_least, at_most) == (pytest.approx(0.025), pytest.approx(0.025))
+    assert (share_interval(0, 3).low, share_interval(3, 3).high) == (0, 1)
 
 
-def test_pruner_is_not_judged_without_complete_trials() -> None:
-    results = results_of(
-        make_trial(PARAMS, falling(2.1)), make_trial(PARAMS, [2.9], state="PRUNED")
+def test_without_audits_nothing_is_known() -> None:
+    pruning = judge_pruning(trials_with([], [2.2 + 0.01 * i for i in range(12)], n_pruned=20))
+
+    assert pruning.verdict == "unknown" and pruning.may_hide_best
+    assert pruning.rate is pruning.lost is None
+    assert pruning.sentence.startswith(
+        "It is unknown whether the pruner stops good trials: none of the 20 that it stopped was "
+        "audited; audit more trials with --audit-pruning 0.5"
     )
 
-    unknown = judge_pruning(results.trials, results.points)
-    assert unknown.verdict == "unknown" and math.isnan(unknown.n_wrong)
-    none = judge_pruning(results.trials[:1], results.points)
-    assert (none.verdict, none.sentence) == ("none", "No trial was pruned.")
+
+def test_best_five_of_few_trials_are_nothing_special() -> None:
+    pruning = judge_pruning(trials_with([2.1, 2.1], [2.2] * 4, n_pruned=20))
+
+    assert pruning.verdict == "unknown"
+    assert "6 trials are complete, and at least 10 are needed (audited: 2)" in pruning.sentence
+
+
+def test_trials_that_could_not_train_were_not_pruned() -> None:
+    others = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    diverged = make_trial(PARAMS, [2.4], state="PRUNED", reason="diverged at step 150", audited=100)
+    too_large = make_trial(PARAMS, [], state="PRUNED", reason="out of memory")
+
+    pruning = judge_pruning(results_of(*others, diverged, too_large).trials)
+
+    # The pruner wanted to stop the diverged trial, which did not end among the best.
+    assert (pruning.n_pruned, pruning.n_audited, pruning.n_best) == (0, 1, 0)
+
+
+def test_finished_trial_is_no_survivor() -> None:
+    trials = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    trials.append(make_trial(PARAMS, [2.1], state="PRUNED"))
+    trials.append(make_trial(PARAMS, falling(2.0), finishes=12))
+
+    pruning = judge_pruning(results_of(*trials).trials)
+
+    assert (pruning.n_trials, pruning.n_complete, pruning.n_pruned) == (13, 12, 1)

@@ -57,7 +57,7 @@ def test_stopped_study_says_what_the_last_half_gained() -> None:
         judge_study(results_of(*trials, *repeats_of(1, 2.10, 2.11, 2.12))), None, {}
     )
 
-    assert "more trials are unlikely to help" in screen
+    assert "Stop the search here." in screen
     assert "The last half of the trials did not lower the best dev loss." in screen
 
 

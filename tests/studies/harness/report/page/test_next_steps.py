@@ -90,14 +90,25 @@ def test_overtrained_study_is_shortened() -> None:
     assert step.command.endswith("--study made-up-shorter --steps 250")
 
 
-def test_eager_pruner_is_switched_off() -> None:
-    # At step 200 the pruned trials were better than the best complete trial.
+def test_harmful_pruner_is_switched_off() -> None:
     trials = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    trials += [make_trial(PARAMS, falling(2.0), audited=200)] * 4
     trials += [make_trial(PARAMS, falling(2.0)[:2], state="PRUNED")] * 6
 
     step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Search without pruning.")
 
     assert step.command.endswith("--study made-up-unpruned --no-prune")
+
+
+def test_unknown_pruner_is_measured() -> None:
+    trials = [make_trial(PARAMS, falling(2.2 + 0.01 * i)) for i in range(12)]
+    trials += [make_trial(PARAMS, falling(3.0)[:2], state="PRUNED")] * 13
+    context = {**CONTEXT, "flags": ["--audit-pruning", "0.1"]}
+
+    step = find(next_steps(judge_study(results_of(*trials)), context), "Measure the pruner")
+
+    assert step.command.endswith("--study made-up --trials 50 --audit-pruning 0.5")
+    assert "none of the 13 that it stopped was audited" in step.reason
 
 
 def test_smallest_tied_model_is_exported() -> None:
