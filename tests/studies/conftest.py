@@ -27,6 +27,7 @@ from studies.harness.tracking.doctor import check
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
 from tests.conftest import free_port, start, write_small_names
+from tests.servers import MlflowServer
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -147,6 +148,18 @@ def storage(request: pytest.FixtureRequest) -> str | None:
         return None
     url: str = request.getfixturevalue("postgres_storage")
     return url
+
+
+# ---- MLflow servers
+
+
+@pytest.fixture
+def server(workdir: Path, mlflow_template: Path) -> Iterator[MlflowServer]:
+    """A real MLflow server on an empty store."""
+    server = MlflowServer(workdir / "server", mlflow_template)
+    server.start()
+    yield server
+    server.kill()
 
 
 # ---- studies in other processes
