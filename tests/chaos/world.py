@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.chaos.stores import Study
 from tests.servers import MlflowServer, Proxy
 

@@ -22,7 +22,8 @@ from studies.harness.search.launch import run_study
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.doctor import check
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
