@@ -19,7 +19,7 @@ from makemore.errors import UserError
 from studies.harness.cli.script import run_script
 from studies.harness.report.results import read_results
 from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect, default_tracking_uri
+from studies.harness.tracking.connection.connect import connect, default_tracking_uri
 from studies.harness.tracking.server import HOST, free_port, serve
 from studies.harness.tracking.views import TRIALS, experiment_tags, view_link
 

@@ -116,7 +116,7 @@ def _choose_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
 def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """Return the [origin] table: where the config comes from."""
     from studies.harness.store.trials import counts
-    from studies.harness.tracking.client import versions
+    from studies.harness.tracking.runs import versions
 
     summary = trial.user_attrs["summary"]
     trials = study.get_trials(deepcopy=False)

@@ -17,7 +17,7 @@ from makemore.checkpoint import Checkpoint, load_checkpoint
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason
-from studies.harness.tracking.client import connect, is_default
+from studies.harness.tracking.connection.connect import connect, is_default
 
 CHECKPOINTS = MLRUNS / "checkpoints"
 REGISTERED = "models:/"

@@ -20,7 +20,7 @@ from experiments.export import find_commit
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
 from studies.harness.store.text import reason
-from studies.harness.tracking.client import versions
+from studies.harness.tracking.runs import versions
 
 if TYPE_CHECKING:
     from experiments.retraining.results import Retraining

@@ -94,7 +94,8 @@ def main(args: Args) -> int:
     from experiments.retraining.tracking import EXPERIMENT
     from makemore.data import load_corpus
     from makemore.engines import Diverged, EngineFailed
-    from studies.harness.tracking.client import connect, get_experiment
+    from studies.harness.tracking.connection.connect import connect
+    from studies.harness.tracking.connection.find import get_experiment
 
     configs = []
     for file in files:

@@ -17,6 +17,10 @@ class UserError(ValueError):
     """
 
 
+class Outage(Exception):
+    """A server that failed while a script ran; scripts print one sentence and exit with code 1."""
+
+
 class ModelTooLarge(UserError):
     """A model takes more memory than the machine has; found before the memory is allocated."""
 

@@ -39,7 +39,8 @@ def main(args: Args) -> int:
     # These load torch, optuna and mlflow, which --help does not need.
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.store.study import load_study
-    from studies.harness.tracking.client import connect, get_experiment
+    from studies.harness.tracking.connection.connect import connect
+    from studies.harness.tracking.connection.find import get_experiment
     from studies.harness.tracking.doctor import check, repair_and_send
 
     study = load_study(args.study, args.storage)

@@ -47,7 +47,7 @@ def main(args: Args) -> int:
     from studies.harness.store.paths import report_path
     from studies.harness.store.study import load_study
     from studies.harness.store.text import check_study_name
-    from studies.harness.tracking.client import connect
+    from studies.harness.tracking.connection.connect import connect
 
     check_study_name(args.study)
     path = check_output(args.out or report_path(args.study), "--out")

@@ -14,12 +14,8 @@ from makemore.errors import UserError
 from studies.harness.cli.script import run_script
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import check_study_name, without_password
-from studies.harness.tracking.client import (
-    connect,
-    experiments_with_runs,
-    find_experiment,
-    resolve_uri,
-)
+from studies.harness.tracking.connection.connect import connect, resolve_uri
+from studies.harness.tracking.connection.find import experiments_with_runs, find_experiment
 from studies.harness.tracking.server import (
     HOST,
     free_port,

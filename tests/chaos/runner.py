@@ -15,10 +15,11 @@ from pathlib import Path
 from tests.chaos.checker import Finding, Place, changed_files, check, compare, fingerprint
 from tests.chaos.processes import Script, start, wait_until
 from tests.chaos.schedules import BEFORE, DURING, HTTP, Fault, Schedule, Step
-from tests.chaos.servers import WrongAnswer
 from tests.chaos.stores import Study, count_ended, read_study
 from tests.chaos.world import World, mount
+from tests.chaos.wrong_answers import WrongAnswer, choose_from
 from tests.conftest import write_small_names
+from tests.servers import forward
 
 LAUNCHES = 3  # at the end of a schedule, without faults; the first one should complete the study
 REFERENCE = 30  # trials of a study without faults; no schedule has more
@@ -158,7 +159,7 @@ class Session:
         elif fault.kind in HTTP:
             skip = int(fault.size * (40 if fault.where == "/api/2.0/" else 4))
             self._wrong.append(WrongAnswer(fault.kind, fault.where, skip, 1 + fault.after % 4))
-            self.world.server()[1].arm(*self._wrong)
+            self.world.server()[1].choose = choose_from(self._wrong)
         else:
             self._limit_files(fault)
 
@@ -221,7 +222,7 @@ class Session:
         for wrong in self._wrong:
             self.result.hit[wrong.kind] += wrong.done > 0
         if self.schedule.on_server:
-            self.world.server()[1].arm()
+            self.world.server()[1].choose = forward
         self._others, self._wrong, self._max_file = [], [], None
         (self.place.folder / "mlruns" / "ballast").unlink(missing_ok=True)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from studies.harness.tracking.client import connect
-from tests.chaos.servers import MlflowServer, Proxy
+from studies.harness.tracking.connection.connect import connect
 from tests.chaos.stores import Study
+from tests.servers import MlflowServer, Proxy
 
 
 class World:
@@ -32,8 +32,7 @@ class World:
 
     def close(self) -> None:
         if self._proxy is not None:
-            self._proxy.shutdown()
-            self._proxy.server_close()
+            self._proxy.close()
         if self._server is not None:
             self._server.kill()
 

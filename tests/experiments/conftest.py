@@ -13,7 +13,7 @@ import pytest
 from makemore.config import Config
 from studies.harness.cli.args import StudyArgs
 from studies.harness.search.launch import run_study
-from studies.harness.tracking.client import default_tracking_uri
+from studies.harness.tracking.connection.connect import default_tracking_uri
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
 

@@ -15,7 +15,7 @@ from makemore.config import Config
 from makemore.errors import UserError
 from makemore.model import MLP
 from makemore.words import Vocab
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 
 VOCAB = Vocab("abcdefghijklmnopqrstuvwxyz")
 CHECKPOINTS = Path("mlruns", "checkpoints")

@@ -20,7 +20,7 @@ from makemore.data import Corpus, load_corpus
 from makemore.errors import UserError
 from makemore.sampling import sample_words
 from makemore.trainer import train
-from studies.harness.tracking.client import connect, default_tracking_uri
+from studies.harness.tracking.connection.connect import connect, default_tracking_uri
 from tests.conftest import Ran
 
 Retrain = Callable[..., Any]

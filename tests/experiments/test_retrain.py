@@ -20,7 +20,8 @@ from makemore.model import MLP
 from makemore.words import read_words, split_words
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, ranked
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 
 RETRAIN = "experiments/retrain.py"
 TINY = "[config]\nmax_steps = 20\neval_interval = 10\nn_hidden = 8\n"

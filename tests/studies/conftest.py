@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
@@ -21,11 +22,13 @@ from studies.harness.search.launch import run_study
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.doctor import check
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
 from tests.conftest import free_port, start, write_small_names
+from tests.servers import MlflowServer
 
 BASE = Config(optimizer="sgd", schedule="step", init="kaiming")
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -64,7 +67,11 @@ def launch(names: Path) -> Launcher:
     """Launch a small study in this process; returns the exit code."""
 
     def launch(
-        space: Any = five_parameters, base: Config = BASE, first: Any = LECTURE, **flags: Any
+        space: Any = five_parameters,
+        base: Config = BASE,
+        first: Any = LECTURE,
+        pruner: BasePruner | None = None,
+        **flags: Any,
     ) -> int:
         defaults = {
             "study": "small",
@@ -75,7 +82,7 @@ def launch(names: Path) -> Launcher:
             "repeats": 0,
         }
         args = StudyArgs(**{"names": names, **defaults, **flags})
-        return run_study(args, space, base, first=first)
+        return run_study(args, space, base, first=first, pruner=pruner)
 
     return launch
 
@@ -142,6 +149,18 @@ def storage(request: pytest.FixtureRequest) -> str | None:
         return None
     url: str = request.getfixturevalue("postgres_storage")
     return url
+
+
+# ---- MLflow servers
+
+
+@pytest.fixture
+def server(workdir: Path, mlflow_template: Path) -> Iterator[MlflowServer]:
+    """A real MLflow server on an empty store."""
+    server = MlflowServer(workdir / "server", mlflow_template)
+    server.start()
+    yield server
+    server.kill()
 
 
 # ---- studies in other processes

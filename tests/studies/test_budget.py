@@ -18,7 +18,8 @@ from studies.harness.search.queue import TrialQueue
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import ranked, was_pruned_early
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.doctor import check
 
 Launcher = Callable[..., int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.studies.conftest import Launcher, artifacts_of, runs_by_trial
 
 DOCTOR = "studies/doctor.py"

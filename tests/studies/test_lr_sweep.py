@@ -17,7 +17,8 @@ from makemore.lr_sweep import DEFAULT_RULE, MIN_POINTS, RULES, lr_range_test
 from studies.harness.search.learning_rate.audit import N_SEEDS
 from studies.harness.search.learning_rate.checks import MIN_RANGE_STEPS
 from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.lr_sweep import Args
 
 SWEEP = "studies/lr_sweep.py"

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS, report_path
 from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.conftest import ROOT
 from tests.studies.conftest import Launcher, assert_whole, outcomes_of, runs_of, trials_of
 

@@ -19,12 +19,8 @@ from typing import Any
 import pytest
 
 from studies.harness.tracking import server
-from studies.harness.tracking.client import (
-    connect,
-    default_tracking_uri,
-    find_runs,
-    get_experiment,
-)
+from studies.harness.tracking.connection.connect import connect, default_tracking_uri
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.views import experiment_links, experiment_tags, view_link
 from studies.ui import choose_experiment
 from tests.conftest import ROOT

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from makemore.cli import FAILED, stop
+from makemore.errors import Outage
 from studies.harness.store.text import reason, without_password
 
 CONTINUE = "Nothing stored is lost; run the same command again to continue."
@@ -61,6 +62,8 @@ def _is_storage(error: BaseException) -> bool:
 
 def _is_mlflow(error: BaseException) -> bool:
     """Return whether MLflow or its server failed, and not because of what was written."""
+    if isinstance(error, Outage):
+        return True
     if _library(error) == "mlflow":
         return getattr(error, "error_code", "") in MLFLOW_CODES
     return _library(error) in HTTP_LIBRARIES

@@ -235,9 +235,10 @@ class Coordinator:
         """Return whether to stop a trial early. This is the only place that asks the pruner.
 
         Follow-up trials are never pruned, and neither are audited ones, which the pruner wanted to
-        stop before. Steps that an earlier launch reported were judged then.
+        stop before. An earlier launch judged all steps that it reported, but perhaps not the last
+        one: it may have ended before it could store the decision.
         """
-        if not self.prune or _is_follow_up(active) or point.step <= active.reported_step:
+        if not self.prune or _is_follow_up(active) or point.step < active.reported_step:
             return False
         if "audited" in active.record.tags or not active.trial.should_prune():
             return False

@@ -19,8 +19,8 @@ from studies.harness.cli.commands import shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
 from studies.harness.store.trials import dev_loss, ranked
-from studies.harness.tracking.client import find_runs, versions
-from studies.harness.tracking.runs import BEST_FILE, NOTE_FILE
+from studies.harness.tracking.connection.find import find_runs
+from studies.harness.tracking.runs import BEST_FILE, NOTE_FILE, versions
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs

@@ -37,7 +37,8 @@ from studies.harness.store.paths import MLRUNS, check_folders, report_path
 from studies.harness.store.study import format_range, open_study
 from studies.harness.store.text import without_password
 from studies.harness.store.winner.follow_ups import summarize
-from studies.harness.tracking.client import check_default_store, connect, get_experiment, is_default
+from studies.harness.tracking.connection.connect import check_default_store, connect, is_default
+from studies.harness.tracking.connection.find import get_experiment
 from studies.harness.tracking.recovery import recover
 from studies.harness.tracking.runs import describe_data
 from studies.harness.tracking.tracker import Tracker

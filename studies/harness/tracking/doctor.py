@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.harness.store.launches import Launch, is_alive, lease_of, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import counts, dev_loss, trial_config
-from studies.harness.tracking.client import find_runs
+from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import STATUS
 from studies.harness.tracking.recovery import (
     any_folder,

@@ -23,7 +23,8 @@ from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.trials import dev_loss, restore_record
-from studies.harness.tracking.client import connect, find_runs, is_default
+from studies.harness.tracking.connection.connect import connect, is_default
+from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import end_run
 from studies.harness.tracking.tracker import Tracker, read_folder_name, trial_folders
 

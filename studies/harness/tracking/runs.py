@@ -6,18 +6,21 @@ Functions import mlflow themselves, because its import takes about a second.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from makemore.errors import UserError
+from makemore.errors import Outage
 from studies.harness.store.text import reason
-from studies.harness.tracking.client import versions
+from studies.harness.tracking.connection.answers import repeat
+from studies.harness.tracking.connection.connect import PAUSES, STARTS_WITHIN, is_server
+from studies.harness.tracking.connection.find import find_runs
 
 if TYPE_CHECKING:
     from makemore.data import Corpus
@@ -26,6 +29,7 @@ NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of 
 # Files of a parent run that become tags; a kill cannot lose what is in the outbox.
 NOTE_FILE = "note.md"
 BEST_FILE = "best.json"  # the parameters of the best trial: name -> value
+VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
 
@@ -79,7 +83,7 @@ def log_run(
         parent_id: id of the run to nest it under.
 
     Raises:
-        UserError: MLflow refused the run or did not answer.
+        Outage: MLflow refused the run or did not answer.
     """
     tags = {**context_tags(), **run.tags}
     if parent_id:
@@ -89,18 +93,34 @@ def log_run(
     rows = [
         (key, value, step, first + i / 1000) for i, (key, value, step) in enumerate(run.metrics)
     ]
-    try:
-        created = client.create_run(experiment_id, int(run.started * 1000), tags, run_name=run.name)
+
+    def write() -> str:
+        found = _find(client, experiment_id, run)
+        started = int(run.started * 1000)
+        created = found[0] if found else client.create_run(experiment_id, started, tags, run.name)
         run_id = str(created.info.run_id)
         log_batch(client, run_id, rows, params=run.params)
         log_inputs(client, run_id, dataset)
         for path in run.files:
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, "FINISHED")
+        if is_server(client):
+            check_stored(client, run_id, "FINISHED", metrics=rows, params=run.params)
+            remove_doubles(client, run_id, _find(client, experiment_id, run), lambda other: False)
+        return run_id
+
+    try:
+        return repeat(write, PAUSES if is_server(client) else (), STARTS_WITHIN)
     # SQLAlchemy, requests and mlflow each raise their own exceptions, some with the password.
     except Exception as error:
-        raise UserError(f"MLflow did not take run {run.name!r}: {reason(error)}") from None
-    return run_id
+        raise Outage(f"run {run.name!r} was not written: {reason(error)}") from None
+
+
+def _find(client: Any, experiment_id: str, run: FinishedRun) -> list[Any]:
+    """Return the runs that attempts to write a run have created."""
+    query = f"attributes.start_time = {int(run.started * 1000)}"
+    found = find_runs(client, experiment_id, query)
+    return [other for other in found if other.info.run_name == run.name]
 
 
 def log_batch(
@@ -150,7 +170,7 @@ def log_inputs(client: Any, run_id: str, dataset: dict[str, str]) -> None:
     client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
 
-class NotStored(Exception):
+class NotStored(Outage):
     """A server confirmed a run, but does not have all of it."""
 
 
@@ -203,6 +223,32 @@ def _missing_files(client: Any, run_id: str, folder: Path, path: str = "") -> li
     return missing
 
 
+def remove_doubles(
+    client: Any, run_id: str, runs: Sequence[Any], is_whole: Callable[[str], bool]
+) -> None:
+    """Delete the runs that a server made at calls whose answers were lost.
+
+    Args:
+        client: an MlflowClient.
+        run_id: id of a run that is whole.
+        runs: this run and the others of the same trial and launch.
+        is_whole: whether another run, given by its id, has everything too; it is kept then, because
+            it may have more.
+
+    Raises:
+        NotStored: the server does not list the run, or there were several; ask again.
+    """
+    others = [run.info.run_id for run in runs if run.info.run_id != run_id]
+    if len(others) == len(runs):
+        raise NotStored(f"the server does not list run {run_id}")
+    for other in others:
+        kept, surplus = (other, run_id) if is_whole(other) else (run_id, other)
+        client.delete_run(surplus)
+        run_id = kept
+    if others:
+        raise NotStored(f"the server had run {run_id} {len(runs)} times")
+
+
 def end_run(client: Any, run: Any, folder: Path | None) -> None:
     """End a run that a dead launch left open.
 
@@ -249,3 +295,8 @@ def context_tags() -> dict[str, str]:
 
     shown = ", ".join(f"{name} {version}" for name, version in versions().items())
     return {**resolve_tags(), "versions": shown}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this project and of the libraries that decide its numbers."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}

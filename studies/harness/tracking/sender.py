@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from studies.harness.store.trials import TrialRecord
-from studies.harness.tracking.client import find_runs, is_server
+from studies.harness.tracking.connection.connect import is_server
+from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import (
     STATUS,
     final_metrics,
@@ -26,6 +29,7 @@ from studies.harness.tracking.runs import (
     log_batch,
     log_inputs,
     parent_tags,
+    remove_doubles,
 )
 
 MODEL = "model.safetensors"  # the checkpoint among a run's artifacts
@@ -86,16 +90,21 @@ class Sender:
         run = self._find_parent(self.launch) or self.client.create_run(
             self.experiment_id, run_name=name, tags={**context_tags(), **tags}
         )
-        self.parent_id = _id_of(run)
+        self.parent_id = str(run.info.run_id)
         log_inputs(self.client, self.parent_id, self.dataset)
         log_batch(self.client, self.parent_id, params=params)
         if is_server(self.client):
             check_stored(self.client, self.parent_id, "RUNNING", params=params)
+            parents = self._parents(self.launch)
+            remove_doubles(self.client, self.parent_id, parents, lambda run_id: False)
 
     def _find_parent(self, launch: str) -> Any:
         """Return the parent run of a launch, or None."""
+        return next(iter(self._parents(launch)), None)
+
+    def _parents(self, launch: str) -> list[Any]:
         runs = find_runs(self.client, self.experiment_id, launch=launch)
-        return next((run for run in runs if "trial" not in run.data.tags), None)
+        return [run for run in runs if "trial" not in run.data.tags]
 
     def send_best(self, rows: list[tuple[int, float, float]]) -> None:
         """Send the lowest dev loss after each trial: (trial number, loss, seconds since the epoch).
@@ -150,15 +159,17 @@ class Sender:
         if found is None:
             found = self._create(run.record, tags)
             created = True
-        run.run_id = _id_of(found)
+        run.run_id = str(found.info.run_id)
         run.artifact_uri = found.info.artifact_uri
         return created
 
     def _find(self, record: TrialRecord) -> Any:
         """Return the run that an earlier call or launch created for a trial, or None."""
+        return next(iter(self._runs_of(record)), None)
+
+    def _runs_of(self, record: TrialRecord) -> list[Any]:
         launch = record.tags["launch"]
-        found = find_runs(self.client, self.experiment_id, trial=record.number, launch=launch)
-        return found[0] if found else None
+        return find_runs(self.client, self.experiment_id, trial=record.number, launch=launch)
 
     def _create(self, record: TrialRecord, tags: dict[str, str]) -> Any:
         tags = {
@@ -233,22 +244,27 @@ class Sender:
         metrics = final_metrics(record)
         for point, at in zip(record.points, record.times, strict=True):
             metrics += point_metrics(point, at)
-        params = run_params(record)
-        status = STATUS[record.state]
+        whole = partial(
+            check_stored,
+            self.client,
+            status=STATUS[record.state],
+            metrics=metrics,
+            params=run_params(record),
+            folder=run.folder,
+        )
+
+        def is_whole(other: str) -> bool:
+            with suppress(NotStored):
+                whole(other)
+                return True
+            return False
+
         try:
-            check_stored(
-                self.client, run_id, status, metrics=metrics, params=params, folder=run.folder
-            )
+            whole(run_id)
+            remove_doubles(self.client, run_id, self._runs_of(record), is_whole)
         except NotStored:
             run.run_id, run.points_sent, run.inputs_sent = None, 0, False
             raise
-        # Made by a call that the server obeyed although its answer was lost.
-        launch = record.tags["launch"]
-        for other in find_runs(
-            self.client, self.experiment_id, trial=record.number, launch=launch, state="RUNNING"
-        ):
-            if other.info.run_id != run_id:
-                self.client.delete_run(other.info.run_id)
 
     def drop_models(self, is_pending: Callable[[int], bool]) -> None:
         """Delete the checkpoints that the outbox marks, except those of trials not sent yet.
@@ -265,14 +281,7 @@ class Sender:
             if is_pending(number) or any(self.outbox.glob(f"{text}-*")):
                 continue
             for run in find_runs(self.client, self.experiment_id, trial=number):
-                store = artifact_store(self.client, run.info.artifact_uri)
-                if any(item.path == MODEL for item in store.list_artifacts()):
-                    store.delete_artifacts(MODEL)
+                files = self.client.list_artifacts(run.info.run_id)
+                if any(item.path == MODEL for item in files):
+                    artifact_store(self.client, run.info.artifact_uri).delete_artifacts(MODEL)
             mark.unlink(missing_ok=True)
-
-
-def _id_of(run: Any) -> str:
-    """Return the id of a run; an empty answer of a proxy has none."""
-    if not run.info.run_id:
-        raise NotStored("the server confirmed a run but did not name it")
-    return str(run.info.run_id)

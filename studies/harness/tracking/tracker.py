@@ -8,6 +8,7 @@ remaining folders show which trials are not sent yet.
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import threading
@@ -18,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from makemore.errors import UserError
-from studies.harness.store.text import reason, without_password
+from makemore.errors import Outage, UserError
+from studies.harness.store.text import reason
 from studies.harness.store.trials import TrialRecord
+from studies.harness.tracking.connection.answers import repeat
 from studies.harness.tracking.sender import PendingRun, Sender
 
 FLUSH = 1.0  # seconds between two rounds; a short trial then costs one call for all its evaluations
@@ -86,7 +88,7 @@ class Tracker:
             background: open the store in the thread; `check` then raises its errors.
 
         Raises:
-            UserError: MLflow stopped answering, or answers wrongly.
+            Outage: MLflow stopped answering, or answers wrongly.
         """
 
         def open_all() -> None:
@@ -98,14 +100,14 @@ class Tracker:
             self._sender.create_parent(name, tags, params)
 
         def open_later() -> None:
-            with _reporting(self):
+            with _reporting():
                 open_all()
 
         if background:
             self._open_later = open_later
         else:
-            with _reporting(self):
-                _repeat(open_all, OPEN_WITHIN)
+            with _reporting():
+                repeat(open_all, itertools.repeat(RETRY), OPEN_WITHIN, UserError)
         self._thread.start()
 
     @property
@@ -308,27 +310,12 @@ def read_folder_name(folder: Path) -> tuple[int, str, str]:
     return int(number), launch, sender or launch
 
 
-def _repeat(call: Callable[[], None], seconds: float) -> None:
-    """Repeat a call that fails, for so many seconds. A UserError is not repeated."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return call()
-        except UserError:
-            raise
-        except Exception:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(RETRY)
-
-
 @contextmanager
-def _reporting(tracker: Tracker) -> Iterator[None]:
-    """Raise an error of MLflow as a UserError that names the store; other errors are bugs."""
+def _reporting() -> Iterator[None]:
+    """Raise an error of MLflow as an Outage; other errors are bugs."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        uri = without_password(tracker.client.tracking_uri)
-        raise UserError(f"MLflow at {uri} does not answer: {reason(error)}") from None
+        raise Outage(reason(error)) from None

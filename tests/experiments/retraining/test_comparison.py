@@ -12,7 +12,8 @@ import pytest
 
 from experiments.retraining.comparison import compare
 from makemore.config import read_config
-from studies.harness.tracking.client import connect, find_runs
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs
 
 Retrain = Callable[..., Any]
 

@@ -11,7 +11,8 @@ import pytest
 from experiments.retraining.results import LOSSES
 from makemore.config import read_config
 from makemore.errors import UserError
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.runs import FinishedRun, log_run
 
 Retrain = Callable[..., Any]

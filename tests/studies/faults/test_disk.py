@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.conftest import finish, free_port
 from tests.studies.conftest import Launcher, assert_whole, start_study, states_of
 

@@ -16,10 +16,11 @@ from urllib.request import url2pathname
 import pytest
 
 from studies.harness.store.launches import is_alive, lease_of
-from studies.harness.store.moved import FOLDER
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import get_experiment
+from studies.harness.tracking.connection.moved import FOLDER
 from tests.conftest import ROOT
 from tests.studies.conftest import (
     Launcher,

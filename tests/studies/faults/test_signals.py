@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from studies.harness.tracking.client import connect, find_runs
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs
 from tests.conftest import finish, wait_for
 from tests.studies.conftest import assert_whole, runs_by_trial, start_study, states_of
 

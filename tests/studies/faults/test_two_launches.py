@@ -9,7 +9,7 @@ import pytest
 
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.trials import ranked
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.conftest import finish
 from tests.studies.conftest import (
     artifacts_of,

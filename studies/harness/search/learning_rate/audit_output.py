@@ -18,7 +18,8 @@ from makemore.lr_sweep import DEFAULT_RULE, STOP
 from studies.harness.cli.args import count_slots
 from studies.harness.cli.terminal import make_console, say
 from studies.harness.search.learning_rate.audit import MODELS, N_LRS, N_SEEDS, LrAudit, audit, rank
-from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import get_experiment
 from studies.harness.tracking.runs import FinishedRun, describe_data, log_run
 
 

@@ -20,7 +20,8 @@ from studies.harness.cli.script import given_flags
 from studies.harness.cli.terminal import make_console, say
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import without_password
-from studies.harness.tracking.client import connect, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import get_experiment
 from studies.harness.tracking.runs import FinishedRun, describe_data, log_run
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from typing import Any
 
 import optuna
 import pytest
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
@@ -22,6 +24,7 @@ from studies.harness.store.trials import dev_loss, has_diverged, ranked, was_pru
 from tests.studies.conftest import (
     Launcher,
     artifacts_of,
+    outcomes_of,
     runs_by_trial,
     runs_of,
     trials_of,
@@ -58,6 +61,35 @@ def test_diverged_trial_is_pruned_with_its_step(launch: Launcher) -> None:
     for run in runs_of("small"):
         assert all(abs(value) < 1e300 for value in run.data.metrics.values())
     assert violations("small") == []
+
+
+class PrunesEarly(BasePruner):
+    """Stops every trial but the first at its second evaluation.
+
+    Args:
+        fails: the disk is full in the moment of the first such decision.
+    """
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        stops = trial.number > 0 and len(trial.intermediate_values) == 2
+        if stops and self.fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return stops
+
+
+def test_pruning_at_last_reported_step_is_repeated(launch: Launcher) -> None:
+    launch(study="whole", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly())
+    with pytest.raises(OSError, match="No space left"):
+        launch(study="cut", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly(fails=True))
+    cut = trials_of("cut")[1]
+    assert (cut.state, len(cut.intermediate_values)) == (TrialState.WAITING, 2)
+
+    launch(study="cut", trials=3, workers=1, audit_pruning=0, pruner=PrunesEarly())
+
+    assert outcomes_of("cut") == outcomes_of("whole")
 
 
 def test_real_study_moves_away_from_divergence(launch: Launcher) -> None:

@@ -6,7 +6,7 @@ import json
 
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.trials import dev_loss, ranked
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.studies.conftest import Launcher, artifacts_of, runs_of, trials_of
 
 

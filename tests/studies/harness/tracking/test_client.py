@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from makemore.errors import UserError
-from studies.harness.tracking.client import (
+from studies.harness.tracking.connection.connect import (
     check_default_store,
     connect,
     default_tracking_uri,
+    is_default,
+    resolve_uri,
+)
+from studies.harness.tracking.connection.find import (
     experiments_with_runs,
     find_experiment,
     find_runs,
     get_experiment,
-    is_default,
-    resolve_uri,
 )
 
 

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.doctor import Violation, check
 from tests.studies.conftest import artifacts_of
 

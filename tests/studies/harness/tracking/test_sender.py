@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from studies.harness.tracking.client import connect, find_runs, get_experiment
+from studies.harness.tracking.connection.connect import connect
+from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.sender import PendingRun, Sender
 from tests.studies.harness.tracking.records import make_record
 

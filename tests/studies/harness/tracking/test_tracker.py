@@ -6,7 +6,7 @@ from makemore.config import read_config
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, trial_config
-from studies.harness.tracking.client import connect
+from studies.harness.tracking.connection.connect import connect
 from tests.studies.conftest import Launcher, artifacts_of, runs_by_trial, runs_of, violations
 
 

@@ -1,4 +1,7 @@
-"""A real MLflow server, and a proxy in front of it that answers some requests wrongly."""
+"""A real MLflow server, and a proxy in front of it that answers some requests wrongly.
+
+The fault tests and the chaos runs use both.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,25 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.conftest import free_port, wait_for
 
-HTML = b"<html><body>Please log in to the network.</body></html>"
+# How the proxy answers a request.
+FORWARD = "forward"  # to the server, and its answer back
+LOSE = "lose"  # the server obeys, but its answer is lost
+LOSE_504 = "lose 504"  # the server obeys, but the proxy reports a timeout
+HTML = "html"  # 200 with a page, and the server hears nothing
+EMPTY = "empty"  # 200 with {}, and the server hears nothing
+DROP = "drop"  # the connection is closed, and the server hears nothing
+ERRORS = ("500", "502", "503", "504")  # this status, and the server hears nothing
+
+PAGE = b"<html><body>Please log in to the network.</body></html>"
+FALSE = {HTML: ("text/html", PAGE), EMPTY: ("application/json", b"{}")}
 HOP_HEADERS = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
 
@@ -31,6 +46,7 @@ class MlflowServer:
     def __init__(self, folder: Path, template: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         shutil.copy(template, folder / "mlflow.db")
@@ -74,68 +90,57 @@ class MlflowServer:
             self._process = None
 
 
-@dataclass
-class WrongAnswer:
-    """What the proxy does to some requests.
+Choose = Callable[[str, str, int], str]  # method, path, how often it was asked -> what to do
 
-    Attributes:
-        kind: "5xx", "lost reply" or "false 200".
-        where: part of the paths of these requests.
-        skip: how many of them are answered correctly before.
-        count: how many are answered wrongly.
-        done: how many were answered wrongly so far.
-    """
 
-    kind: str
-    where: str
-    skip: int
-    count: int
-    done: int = 0
-
-    @property
-    def details(self) -> list[str]:
-        """The wrong answers of this kind, in turn."""
-        return {
-            "5xx": ["500", "502", "503", "504"],
-            "lost reply": ["lost", "lost 504"],
-            "false 200": ["html", "{}"],
-        }[self.kind]
+def forward(method: str, path: str, times: int) -> str:
+    """Answer every request correctly."""
+    return FORWARD
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes each request to the MLflow server, except those that a WrongAnswer names."""
+    """Passes each request to a port of 127.0.0.1, with the faults that `choose` names.
+
+    `choose` may be replaced at any time. All files of the artifact store count as one path.
+    """
 
     daemon_threads = True
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, choose: Choose = forward) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.server = port
-        self._wrong: tuple[WrongAnswer, ...] = ()
+        self.port = port
+        self.choose = choose
+        self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://127.0.0.1:{self.server_port}"
 
-    def arm(self, *wrong: WrongAnswer) -> None:
-        """Answer wrongly from now on as these say; without arguments, always correctly."""
+    def fault_of(self, method: str, path: str) -> str:
+        """Return how to answer a request."""
+        path = path.split("?")[0].split("/artifacts/")[0]
         with self._lock:
-            self._wrong = wrong
+            self._asked[method, path] += 1
+            return self.choose(method, path, self._asked[method, path])
 
-    def fault_of(self, path: str) -> str:
-        """Return how to answer a request: "", a status, "lost", "lost 504", "html" or "{}"."""
-        with self._lock:
-            for wrong in self._wrong:
-                if wrong.done < wrong.count and wrong.where in path:
-                    if not wrong.skip:
-                        wrong.done += 1
-                        return wrong.details[wrong.done % len(wrong.details)]
-                    wrong.skip -= 1
-        return ""
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Print nothing: killed launches close their connections."""
+
+
+@contextmanager
+def proxy(port: int, choose: Choose) -> Iterator[str]:
+    """Run a proxy in front of a server while the block runs; yields its URI."""
+    running = Proxy(port, choose)
+    try:
+        yield running.uri
+    finally:
+        running.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,34 +148,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.server.fault_of(self.path)
-        if fault in ("html", "{}"):
-            kind = "text/html" if fault == "html" else "application/json"
-            self._reply(200, HTML if fault == "html" else b"{}", {"Content-Type": kind})
-        elif fault.isdigit():
-            self._reply(int(fault), HTML, {"Content-Type": "text/html"})
+        fault = self.server.fault_of(self.command, self.path)
+        if fault in FALSE:
+            kind, content = FALSE[fault]
+            self._reply(200, content, {"Content-Type": kind})
+        elif fault in ERRORS:
+            self._reply(int(fault), PAGE, {"Content-Type": "text/html"})
+        elif fault == DROP:
+            self._hang_up()
         else:
             self._pass_on(body, fault)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
     def _pass_on(self, body: bytes, fault: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP_HEADERS | {"host"}}
         try:
             connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
             content = answer.read()
         except OSError:
-            fault = "lost"  # the server is down: so is the address
+            fault = LOSE  # the server is down: so is the address
         finally:
             connection.close()
-        if fault == "lost 504":
-            self._reply(504, HTML, {"Content-Type": "text/html"})
-        elif fault == "lost":
-            self.connection.shutdown(socket.SHUT_RDWR)
+        if fault == LOSE_504:
+            self._reply(504, PAGE, {"Content-Type": "text/html"})
+        elif fault == LOSE:
+            self._hang_up()
         else:
             self._reply(answer.status, content, dict(answer.getheaders()))
+
+    def _hang_up(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def _reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
