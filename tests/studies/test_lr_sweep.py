@@ -191,6 +191,10 @@ BAD_FLAGS = {
     "--steps 0": "--steps must be at least 1, but got 0.",
     "--workers 0": "--workers must be at least 1, but got 0.",
     "--trials -1": "--trials must be at least 0, but got -1.",
+    "--range lr=0.1:1": (
+        "--range needs --trials: the range test takes its learning rates from --lo and --hi; leave "
+        "out --range lr=0.1:1."
+    ),
     "--seed -1": "--seed must be at least 0, but got -1.",
     "--n-hidden 0": "Parameter --n-hidden specified multiple times.",
     "--audit --lo 0.01": (

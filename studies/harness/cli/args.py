@@ -71,6 +71,8 @@ class StudyArgs:
     0.05 adds at most 5% of the steps of a study without pruning; 0 turns it off."""
     repeats: Annotated[int, Parameter(group=STUDY)] = 3
     """Extra seeds for each of the 3 best trials, to measure noise and confirm the winner."""
+    range: Annotated[tuple[str, ...], Parameter(group=STUDY, negative=(), show_default=False)] = ()
+    """NAME=LOW:HIGH, or NAME=A,B,C for choices: replaces a range of the script. Repeatable."""
     finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False
     """If the best trial was pruned, train it to its last step after the search."""
     trials: Annotated[int, Parameter(group=BUDGET)] = 32
@@ -117,6 +119,26 @@ def check_args(args: StudyArgs) -> None:
         raise UserError(f"--patience must be at least 0 seconds, but got {args.patience}.")
     if args.seed is not None and args.seed < 0:
         raise UserError(f"--seed must be at least 0, but got {args.seed}.")
+    given_ranges(args)
+
+
+def given_ranges(args: StudyArgs) -> dict[str, str]:
+    """Return the ranges of --range: LOW:HIGH or A,B,C by the name of the parameter.
+
+    Raises:
+        UserError: a range has no name or no value, or a parameter has two ranges.
+    """
+    ranges: dict[str, str] = {}
+    for given in args.range:
+        name, equals, text = given.partition("=")
+        if not (name and equals and text):
+            raise UserError(
+                f"--range must be NAME=LOW:HIGH, or NAME=A,B,C for choices, but got {given!r}."
+            )
+        if name in ranges:
+            raise UserError(f"--range names {name} twice; give one range for each parameter.")
+        ranges[name] = text
+    return ranges
 
 
 def count_slots(device: str, workers: int | None, models: int) -> int:

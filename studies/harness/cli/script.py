@@ -52,6 +52,8 @@ def given_flags(args: Any, *, exclude: Container[str]) -> list[str]:
             flags.append(f"--{flag}")
         elif value is False:
             flags.append(f"--no-{flag}")
+        elif isinstance(value, tuple):
+            flags += [word for item in value for word in (f"--{flag}", str(item))]
         else:
             flags += [f"--{flag}", str(value)]
     return flags

@@ -34,9 +34,9 @@ from studies.harness.search.queue import Active, TrialQueue
 from studies.harness.search.trial_files import TrialFiles
 from studies.harness.store.launches import requeue
 from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
+from studies.harness.store.winner.follow_ups import REPEATED
 from studies.harness.tracking.tracker import Tracker
 
-REPEATED = 3  # number of best trials that get seed repeats
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
@@ -102,6 +102,8 @@ class Coordinator:
         best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
         self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
         self._files.trim()
+        # A later launch with the same number need not look for models to drop.
+        self.queue.study.set_user_attr("keep_models", self.keep_models)
         try:
             self._train_all()
             if self.finish_best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
 from studies.harness.store.trials import dev_loss, ranked
 from studies.harness.tracking.connection.find import find_runs
-from studies.harness.tracking.runs import NOTE_FILE, versions
+from studies.harness.tracking.runs import BEST_FILE, NOTE_FILE, versions
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
@@ -58,6 +59,9 @@ def finish_study(
         (folder / "report.html").write_text(page, encoding="utf-8")
         note = write_note(findings, context, tracker.experiment_id)
         (folder / NOTE_FILE).write_text(note, encoding="utf-8")
+        best = ranked(study.get_trials(deepcopy=False))[:1]
+        values = {name: str(value) for trial in best for name, value in trial.params.items()}
+        (folder / BEST_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
 def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:

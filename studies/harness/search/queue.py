@@ -23,12 +23,10 @@ from studies.harness.store.trials import (
     counts,
     is_follow_up,
     is_infeasible,
-    ranked,
-    repeats_trial,
     trial_seed,
     trial_tags,
-    was_pruned_early,
 )
+from studies.harness.store.winner.follow_ups import missing_repeats, unfinished_best
 
 MAX_RETRIES = 2  # retries of a trial whose engine failed
 ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
@@ -198,28 +196,18 @@ class TrialQueue:
         """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            complete = [trial for trial in ranked(trials) if trial.state == TrialState.COMPLETE]
-            for trial in complete[:best]:
-                done = sum(repeats_trial(other, trial.number) for other in trials)
-                for _ in range(done, repeats):
-                    self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
+            for trial in missing_repeats(trials, best, repeats):
+                self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
 
     def enqueue_finish(self) -> None:
         """If the best trial was pruned, enqueue it again with its seed, to train to its end."""
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            best = next(iter(ranked(trials)), None)
-            if best is None or not was_pruned_early(best):
-                return
-            if any(_finishes(trial, best.number) for trial in trials):
+            best = unfinished_best(trials)
+            if best is None:
                 return
             attrs = {"finishes": best.number, "seed": best.user_attrs["seed"]}
             self.study.enqueue_trial(best.params, user_attrs=attrs)
-
-
-def _finishes(trial: FrozenTrial, number: int) -> bool:
-    """Return whether a trial trains the pruned trial `number` to its end."""
-    return trial.user_attrs.get("finishes") == number and "replaced" not in trial.user_attrs
 
 
 class _IgnoresFollowUps(BaseSampler):

@@ -18,7 +18,6 @@ import optuna
 import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
 
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
@@ -31,13 +30,13 @@ from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
 from studies.harness.search.samplers import default_sampler
-from studies.harness.search.spaces import Space, describe, envelope, largest_config
+from studies.harness.search.spaces import Space, contains, describe, envelope, largest_config
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS, check_folders, report_path
 from studies.harness.store.study import format_range, open_study
 from studies.harness.store.text import without_password
-from studies.harness.store.trials import counts, dev_loss, ranked
+from studies.harness.store.winner.follow_ups import summarize
 from studies.harness.tracking.connection.connect import check_default_store, connect, is_default
 from studies.harness.tracking.connection.find import get_experiment
 from studies.harness.tracking.recovery import recover
@@ -67,18 +66,30 @@ class Stores:
 
 
 def open_stores(
-    args: StudyArgs, space: Space, base: Config, first: dict[str, Any] | None, pruner: BasePruner
+    args: StudyArgs,
+    space: Space,
+    base: Config,
+    first: dict[str, Any] | None,
+    pruner: BasePruner,
+    ranges: dict[str, str],
 ) -> Stores:
     """Check everything, and only then open the study.
 
     A bad setting must not create a study, because the study would refuse the corrected setting.
+
+    Args:
+        space: the space with the ranges of --range.
+        first: parameters of the first trial; left out if the space excludes them.
+        ranges: --range by the name of the parameter, to be stored with a new study.
     """
     # The slots are the parallelism. On small tensors, more threads of torch wait for each other.
     torch.set_num_threads(1)
     check_folders(args.study)
     corpus = load_corpus(args.names)
     slots = count_slots(args.device, args.workers, args.trials)
-    ranges = describe(space, base, first)
+    described = describe(space, base, first)
+    if first is not None and not contains(space, base, first):
+        first = None
     check_memory(n_params(largest_config(space, base), len(corpus.vocab)))
     client = _reach_mlflow(args)
     engine = make_engine(args.device, corpus, slots, envelope(space, base))
@@ -86,13 +97,14 @@ def open_stores(
         study = open_study(
             args.study,
             args.storage,
-            space=ranges,
+            space=described,
             base=base,
             corpus=corpus,
             seed=args.seed,
             pruner=pruner,
             launched_with=launched_with(args),
             first=first,
+            ranges=ranges,
         )
         launch = Launch.begin(study)
     except BaseException:
@@ -167,8 +179,10 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
             # here, in the tracker's thread.
             import studies.harness.report.page.page  # noqa: F401
 
-    ranges = {f"space.{name}": format_range(text) for name, text in attrs["space"].items()}
-    params = {**attrs["base"], **ranges, "study_seed": attrs["seed"]}
+    # A searched field of the base is no result; it would look like the best value.
+    fixed = {name: value for name, value in attrs["base"].items() if name not in attrs["space"]}
+    ranges = {f"range.{name}": format_range(text) for name, text in attrs["space"].items()}
+    params = {**fixed, **ranges, "study_seed": attrs["seed"]}
     storage = without_password(args.storage or "journal")
     tags = {"study": args.study, "launch": launch.id, "storage": storage}
     tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, background=client is None)
@@ -241,20 +255,12 @@ def print_end(args: StudyArgs, coordinator: Coordinator, unsent: int, wall_s: fl
 
 def _outcome(args: StudyArgs, coordinator: Coordinator, wall_s: float) -> dict[str, Any]:
     trials = coordinator.queue.study.get_trials(deepcopy=False)
-    states = [trial.state for trial in trials if counts(trial)]
-    best = next(iter(ranked(trials)), None)
     # An interrupted launch writes no report.
     report = None if coordinator.interrupted else str(report_path(args.study))
     return {
         "study": args.study,
-        "trials": len(states),
-        "complete": states.count(TrialState.COMPLETE),
-        "pruned": states.count(TrialState.PRUNED),
-        "failed": states.count(TrialState.FAIL),
+        **summarize(trials),
         "ended_now": coordinator.n_ended,
-        "best_trial": best.number if best else None,
-        "best_dev_loss": dev_loss(best) if best else None,
-        "best_params": best.params if best else None,
         "timed_out": coordinator.timed_out,
         "wall_s": round(wall_s, 3),
         "train_s": round(coordinator.train_s, 3),

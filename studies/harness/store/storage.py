@@ -19,6 +19,10 @@ RECONNECT = 10.0  # seconds in which a server that restarts must come back
 CONNECT_TIMEOUT = 5  # seconds
 
 
+class NoStudy(UserError):
+    """The study or its storage does not exist."""
+
+
 def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseStorage:
     """Open the Optuna storage of a study.
 
@@ -27,7 +31,8 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
         create: create a missing store; otherwise a missing store is an error.
 
     Raises:
-        UserError: the store is missing, or cannot be reached, created or read; passwords are
+        NoStudy: the store is missing.
+        UserError: the store cannot be reached, created or read; passwords are
             masked.
     """
     if spec is not None and "://" in spec:
@@ -35,7 +40,7 @@ def open_storage(spec: str | None, study: str, *, create: bool = True) -> BaseSt
     path = Path(spec) if spec else MLRUNS / "optuna" / f"{check_study_name(study)}.journal"
     try:
         if not create and not path.exists():
-            raise UserError(_missing_journal(path, None if spec else study))
+            raise NoStudy(_missing_journal(path, None if spec else study))
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise UserError(
@@ -109,7 +114,7 @@ def _check_sqlite(url: str, *, create: bool) -> None:
     if file.exists() and not file.is_file():
         raise UserError(f"{file}: is not a regular file; give --storage another path.")
     if not create and not file.is_file():
-        raise UserError(f"{file.absolute()}: no such SQLite file; give --storage one that exists.")
+        raise NoStudy(f"{file.absolute()}: no such SQLite file; give --storage one that exists.")
     file.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
-from studies.harness.store.storage import open_storage
+from studies.harness.store.storage import NoStudy, open_storage
 from studies.harness.store.text import check_study_name
 
 
@@ -24,16 +25,36 @@ def load_study(name: str, storage: str | None) -> optuna.Study:
         storage: as in `open_storage`.
 
     Raises:
-        UserError: the storage or the study does not exist; names the studies that do.
+        NoStudy: the storage or the study does not exist; names the studies that do.
     """
     store = open_storage(storage, check_study_name(name), create=False)
     try:
         return optuna.load_study(study_name=name, storage=store)
     except KeyError:
         known = sorted(study.study_name for study in store.get_all_studies())
-        raise UserError(
+        raise NoStudy(
             f"no study {name!r} in this storage; it holds {', '.join(known) or 'none'}."
         ) from None
+
+
+def find_study(name: str, storage: str | None) -> optuna.Study | None:
+    """Load a study for reading if it exists; creates neither the study nor its storage.
+
+    Args:
+        name: name of the study.
+        storage: as in `open_storage`.
+    """
+    try:
+        study = load_study(name, storage)
+    except NoStudy:
+        return None
+    return study if "base" in study.user_attrs else None
+
+
+def unused_name(name: str, storage: str | None) -> str:
+    """Return the first of NAME-2, NAME-3 and so on that no study has."""
+    numbered = (f"{name[:95]}-{n}" for n in itertools.count(2))
+    return next(new for new in numbered if find_study(new, storage) is None)
 
 
 def open_study(
@@ -47,6 +68,7 @@ def open_study(
     pruner: BasePruner,
     launched_with: dict[str, Any],
     first: dict[str, Any] | None,
+    ranges: dict[str, str] | None = None,
 ) -> optuna.Study:
     """Create a study, or resume it if it exists.
 
@@ -60,27 +82,25 @@ def open_study(
         pruner: Optuna's pruner for this launch.
         launched_with: how the script was called (script, flags, names); stored with a new study.
         first: parameters to try before the sampler proposes any; enqueued in a new study.
+        ranges: --range as given, by the name of the parameter; stored with a new study.
 
     Raises:
-        UserError: the study exists with another base config, space, data or seed; names the
+        OtherSettings: the study exists with another base config, space, data or seed; names the
             differences.
     """
     store = open_storage(storage, check_study_name(name))
-    settings = {
-        "base": base.model_dump(exclude={"seed"}),
-        "space": space,
-        "data_sha256": corpus.sha256,
-    }
+    settings = study_settings(space, base, corpus)
     with exclusive(f"ask-{name}"):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name=name, storage=store, direction="minimize", pruner=pruner, load_if_exists=True
         )
         if "base" in study.user_attrs:
-            _check_same(study, settings, seed)
+            check_same(study, settings, seed)
             return study
 
         attrs = {**settings, "seed": seed or 0, "data": corpus.source, **launched_with}
+        attrs["ranges"] = ranges or {}
         for key, value in attrs.items():
             study.set_user_attr(key, value)
         if first is not None:
@@ -88,8 +108,41 @@ def open_study(
     return study
 
 
-def _check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) -> None:
-    """Refuse settings that differ from those the study was created with."""
+def study_settings(space: dict[str, str], base: Config, corpus: Corpus) -> dict[str, Any]:
+    """Return what a study keeps for all its launches; for the arguments see `open_study`."""
+    return {
+        "base": base.model_dump(exclude={"seed"}),
+        "space": space,
+        "data_sha256": corpus.sha256,
+    }
+
+
+class OtherSettings(UserError):
+    """A study exists with other settings.
+
+    Attributes:
+        reason: the message without its advice.
+    """
+
+    def __init__(self, study: str, differences: list[str]) -> None:
+        self.reason = f"study {study!r} was begun with other settings: {'; '.join(differences)}"
+        super().__init__(
+            f"{self.reason}. Use the old settings to resume it, or another --study to start a new "
+            "one."
+        )
+
+
+def check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) -> None:
+    """Refuse settings that differ from those the study was created with.
+
+    Args:
+        study: the study.
+        settings: from `study_settings`.
+        seed: as in `open_study`.
+
+    Raises:
+        OtherSettings: names the differences.
+    """
     stored = dict(study.user_attrs)
     # A field that was added after the study was created had its default.
     stored["base"] = Config().model_dump(exclude={"seed"}) | stored["base"]
@@ -107,10 +160,7 @@ def _check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None)
         differences.append(f"seed was {stored['seed']} and now is {seed}")
 
     if differences:
-        raise UserError(
-            f"study {study.study_name!r} was begun with other settings: {'; '.join(differences)}. "
-            "Use the old settings to resume it, or another --study to start a new one."
-        )
+        raise OtherSettings(study.study_name, differences)
 
 
 def format_range(value: Any) -> str:

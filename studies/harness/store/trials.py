@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config, parse_config
-from makemore.engines import EvalPoint
 from makemore.errors import UserError
+
+if TYPE_CHECKING:
+    from makemore.engines import EvalPoint
 
 # Trials in these states have a dev loss.
 MEASURED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -101,6 +103,8 @@ def trial_config(study: optuna.Study, trial: FrozenTrial) -> Config:
 
 def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
     """Return the record of a finished trial, from what Optuna stores."""
+    from makemore.engines import EvalPoint  # loads torch, which takes seconds
+
     summary = trial.user_attrs.get("summary", {})
     history = summary.get("history", [])
     started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0

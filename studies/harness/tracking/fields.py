@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from makemore.engines import EvalPoint
 from studies.harness.store.trials import TrialRecord
+
+if TYPE_CHECKING:
+    from makemore.engines import EvalPoint
 
 # MLflow's status of a run for each state of a trial.
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}

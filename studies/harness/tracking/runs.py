@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from makemore.data import Corpus
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
-NOTE_FILE = "note.md"  # the note among a parent run's files; a kill cannot lose it
+# Files of a parent run that become tags; a kill cannot lose what is in the outbox.
+NOTE_FILE = "note.md"
+BEST_FILE = "best.json"  # the parameters of the best trial: name -> value
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
@@ -255,7 +257,7 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
     run_id = run.info.run_id
     if folder is not None and folder.exists():
         client.log_artifacts(run_id, str(folder))
-        log_batch(client, run_id, tags=note_tag(folder))
+        log_batch(client, run_id, tags=parent_tags(folder))
         client.set_terminated(run_id, "FINISHED")
         shutil.rmtree(folder)
         return
@@ -266,10 +268,13 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
     client.set_terminated(run_id, "KILLED")
 
 
-def note_tag(folder: Path) -> dict[str, str]:
-    """Return the tag with a parent run's note; none if the folder has no note."""
-    path = folder / NOTE_FILE
-    return {NOTE: path.read_text(encoding="utf-8")} if path.exists() else {}
+def parent_tags(folder: Path) -> dict[str, str]:
+    """Return the tags of a parent run that its files hold: the note, and `best.NAME`."""
+    note = folder / NOTE_FILE
+    best = folder / BEST_FILE
+    tags = {NOTE: note.read_text(encoding="utf-8")} if note.exists() else {}
+    values = json.loads(best.read_text(encoding="utf-8")) if best.exists() else {}
+    return tags | {f"best.{name}": str(value) for name, value in values.items()}
 
 
 def artifact_store(client: Any, artifact_uri: str) -> Any:

@@ -28,7 +28,7 @@ from studies.harness.tracking.runs import (
     context_tags,
     log_batch,
     log_inputs,
-    note_tag,
+    parent_tags,
     remove_doubles,
 )
 
@@ -119,7 +119,7 @@ class Sender:
         folder = self.outbox / f"parent-{self.launch}"
         if folder.exists():
             self.client.log_artifacts(self.parent_id, str(folder))
-            log_batch(self.client, self.parent_id, tags=note_tag(folder))
+            log_batch(self.client, self.parent_id, tags=parent_tags(folder))
         self.client.set_terminated(self.parent_id, status)
         if is_server(self.client):
             check_stored(self.client, self.parent_id, status, folder=folder)

@@ -18,6 +18,7 @@ N_BEST = 5  # trials from which a range is judged
 QUARTER = 0.25
 EDGE = 0.05  # share of a range, in the scale of the search, that counts as its edge
 MAX_CHANCE = 0.05  # a verdict needs a smaller probability to arise by chance
+STEP_ERROR = 1e-9  # steps; allows for the rounding of floats
 MIN_MEASURED = 10  # trials with a dev loss needed for a verdict
 
 
@@ -32,6 +33,7 @@ class Range:
         side: "lower" or "upper" with "widen" and "limit"; otherwise empty.
         n_at_edge: how many of the best five are at the edge.
         sentence: the verdict for a reader.
+        wider: with "widen", the range to search next, as --range takes it: 50:600, or 32,64,128.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Range:
     side: str
     n_at_edge: int
     sentence: str
+    wider: str = ""
 
 
 def judge_range(name: str, distribution: BaseDistribution, trials: pd.DataFrame) -> Range:
@@ -112,15 +115,17 @@ def _at_edge(name: str, scale: Scale, side: str, n_at_edge: int, values: str = "
         who = who if n_at_edge == N_BEST else f"{n_at_edge} of the best {N_BEST} trials"
         where = f"{who} are within {EDGE:.0%} of the {side} edge of {name}"
 
-    limit = _config_limit(name, side)
     shown = tick_label(edge)
-    if limit is not None and (edge <= limit if side == "lower" else edge >= limit):
+    wider = _widened(scale, side, _config_limit(name, side))
+    if wider is None:
         smaller = "smaller" if side == "lower" else "larger"
         sentence = f"{where}; {name} cannot be {smaller} than {shown}, so fix it at {shown}."
         return Range(name, "limit", side, n_at_edge, sentence)
-    new_edge = tick_label(_widened_edge(scale, side, limit))
+    new_edge = tick_label(wider[0] if side == "lower" else wider[-1])
     sentence = f"{where}: widen {name} beyond {shown}, for example to {new_edge}."
-    return Range(name, "widen", side, n_at_edge, sentence)
+    separator = "," if scale.choices else ":"
+    text = separator.join(_exact(value) for value in wider)
+    return Range(name, "widen", side, n_at_edge, sentence, text)
 
 
 def _edges(scale: Scale) -> tuple[Any, Any]:
@@ -129,32 +134,92 @@ def _edges(scale: Scale) -> tuple[Any, Any]:
     return scale.distribution.low, scale.distribution.high
 
 
-def _widened_edge(scale: Scale, side: str, limit: float | None) -> float:
-    """Return a suggestion for the new edge, at most `limit`.
+def _exact(value: Any) -> str:
+    """Return a number as the shortest text that is equal to it: 0.001, 1, 3e-05."""
+    if isinstance(value, int):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+# ---- wider ranges
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """The bound that Config sets on one side of a field; infinite if it sets none."""
+
+    side: str
+    value: float
+    is_inclusive: bool = True
+
+    def allows(self, value: float) -> bool:
+        if value == self.value:
+            return self.is_inclusive
+        return (value > self.value) == (self.side == "lower")
+
+
+def _config_limit(name: str, side: str) -> _Limit:
+    field = Config.model_fields.get(name)
+    inclusive, exclusive = ("ge", "gt") if side == "lower" else ("le", "lt")
+    for rule in field.metadata if field else []:
+        for attribute in (inclusive, exclusive):
+            if hasattr(rule, attribute):
+                return _Limit(side, float(getattr(rule, attribute)), attribute == inclusive)
+    return _Limit(side, -math.inf if side == "lower" else math.inf)
+
+
+def _widened(scale: Scale, side: str, limit: _Limit) -> list[Any] | None:
+    """Return the edges of a wider range, or one more choice; None if Config allows nothing more."""
+    low, high = _edges(scale)
+    is_lower = side == "lower"
+    edge = low if is_lower else high
+    beyond = _beyond(scale, edge, limit)
+    if beyond == edge:
+        return None
+    if scale.choices:
+        return [beyond, *scale.choices] if is_lower else [*scale.choices, beyond]
+    step = scale.distribution.step
+    if step is None:
+        return [beyond, high] if is_lower else [low, beyond]
+
+    # The edges must be a whole number of steps apart.
+    moved = max(1, math.floor(abs(beyond - edge) / step + STEP_ERROR)) * step
+    new_edge = _clean(edge - moved if is_lower else edge + moved)
+    if limit.allows(new_edge):
+        return [new_edge, high] if is_lower else [low, new_edge]
+    if not is_lower:
+        return None
+    return [beyond, _clean(beyond + math.ceil((high - beyond) / step - STEP_ERROR) * step)]
+
+
+def _beyond(scale: Scale, edge: Any, limit: _Limit) -> Any:
+    """Return a suggestion for the new edge; it equals `edge` if the limit allows nothing beyond.
 
     An edge moves by a factor of 3 (2 for integers) if the range is searched in log, is a list of
-    choices, or spans a factor of 4; otherwise by half of the range.
+    choices, or spans a factor of 4; otherwise by half of the range. A limit that Config excludes is
+    approached by half of the distance.
     """
     low, high = _edges(scale)
-    edge = low if side == "lower" else high
-    by_factor = scale.log or bool(scale.choices) or low * 4 <= high
-    factor = 2 if isinstance(edge, int) else 3
-    half = (high - low) / 2
-    if side == "lower":
-        beyond = edge / factor if by_factor else edge - half
-        beyond = beyond if limit is None else max(beyond, limit)
+    sign = -1 if limit.side == "lower" else 1
+    if scale.log or scale.choices or low * 4 <= high:
+        beyond = edge * (2 if isinstance(edge, int) else 3) ** sign
     else:
-        beyond = edge * factor if by_factor else edge + half
-        beyond = beyond if limit is None else min(beyond, limit)
-    return round(beyond) if isinstance(edge, int) else float(f"{beyond:.2g}")
+        beyond = edge + sign * (high - low) / 2
+    rounded = float(f"{beyond:.2g}")
+    if isinstance(edge, float) and (rounded - edge) * sign > 0:
+        beyond = rounded
+    if not limit.allows(beyond):
+        beyond = limit.value if limit.is_inclusive else (edge + limit.value) / 2
+    return round(beyond) if isinstance(edge, int) else beyond
 
 
-def _config_limit(name: str, side: str) -> float | None:
-    """Return the least or greatest value that Config allows; None if it sets no such limit."""
-    field = Config.model_fields.get(name)
-    rules = field.metadata if field else []
-    values = [getattr(rule, "ge" if side == "lower" else "le", None) for rule in rules]
-    return next((float(value) for value in values if value is not None), None)
+def _clean(value: Any) -> Any:
+    """Return a float without the rounding error of a sum, and an integer unchanged."""
+    return round(value, 12)
+
+
+# ---- chance
 
 
 def _is_ordered(choices: tuple[Any, ...]) -> bool:

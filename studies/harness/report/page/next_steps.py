@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from studies.harness.cli.commands import shell_command
@@ -67,18 +69,31 @@ def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix
     Args:
         findings: the verdicts on the study.
         context: see `next_steps`.
-        arguments: added to the flags; those in REPLACED take the place of the same flag.
+        arguments: added to the flags; those in REPLACED, and a --range of the same parameter, take
+            the place of the same flag.
         suffix: added to the study's name, for a new study.
     """
     if "script" not in context:
         return ""
-    flags = list(context.get("flags", []))
-    for name in REPLACED:
-        if name in arguments and name in flags:
-            start = flags.index(name)
-            del flags[start : start + 2]
+    flags = _without_replaced(context.get("flags", []), arguments)
     study = findings.results.name + suffix
     return _command(context["script"], ["--study", study, *flags, *arguments])
+
+
+def _without_replaced(flags: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the flags without those that the arguments replace, see `_launch`."""
+    given = {value.partition("=")[0] for flag, value in pairwise(arguments) if flag == "--range"}
+    kept: list[str] = []
+    words = iter(flags)
+    for word in words:
+        if word in REPLACED and word in arguments:
+            next(words, None)
+        elif word == "--range":
+            value = next(words, "")
+            kept += [] if value.partition("=")[0] in given else [word, value]
+        else:
+            kept.append(word)
+    return kept
 
 
 def _n_trials(findings: Findings) -> int:
@@ -127,9 +142,12 @@ def _widen_ranges(findings: Findings, context: dict[str, Any]) -> list[Step]:
         return []
     names = _join([verdict.name for verdict in wider])
     ranges = "range" if len(wider) == 1 else "ranges"
-    sentence = f"Widen the {ranges} of {names} in the script, then start a new study."
+    sentence = f"Widen the {ranges} of {names} in a new study."
     reason = " ".join(verdict.sentence for verdict in wider)
-    return [Step(sentence, _launch(findings, context, suffix="-wider"), reason)]
+    arguments = ["--trials", str(_n_trials(findings))]
+    for verdict in wider:
+        arguments += ["--range", f"{verdict.name}={verdict.wider}"]
+    return [Step(sentence, _launch(findings, context, *arguments, suffix="-wide"), reason)]
 
 
 def _join(names: list[str]) -> str:

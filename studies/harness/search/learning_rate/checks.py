@@ -37,6 +37,11 @@ def check_sweep_args(args: Any) -> None:
     ):
         if value < least:
             raise UserError(f"{flag} must be at least {least}, but got {value}.")
+    if args.range and args.trials == 0 and not args.audit:
+        raise UserError(
+            "--range needs --trials: the range test takes its learning rates from --lo and --hi; "
+            f"leave out --range {args.range[0]}."
+        )
     unused = given_flags(args, exclude=AUDIT_FLAGS) if args.audit else []
     if unused:
         raise UserError(

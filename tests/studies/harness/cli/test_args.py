@@ -15,6 +15,7 @@ from studies.harness.cli.args import (
     StudyArgs,
     announcement,
     check_args,
+    given_ranges,
     launched_with,
     running_script,
     script_name,
@@ -29,6 +30,28 @@ def test_study_keeps_the_flags_that_a_proposed_command_needs(launch: Callable[..
     kept = load_study("small", None).user_attrs["flags"]
     expected = StudyArgs(steps=20, seed=5, prune=False, keep_models=3, repeats=0)
     assert parse_args(StudyArgs, kept) == expected
+
+
+def test_ranges_are_named_by_parameter() -> None:
+    assert given_ranges(StudyArgs(range=("lr=0.1:1", "batch_size=32,64"))) == {
+        "lr": "0.1:1",
+        "batch_size": "32,64",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        (("lr",), "--range must be NAME=LOW:HIGH, or NAME=A,B,C for choices, but got 'lr'."),
+        (("=1:2",), "--range must be NAME=LOW:HIGH, or NAME=A,B,C for choices, but got '=1:2'."),
+        (("lr=",), "--range must be NAME=LOW:HIGH, or NAME=A,B,C for choices, but got 'lr='."),
+        (("lr=1:2", "lr=1:3"), "--range names lr twice; give one range for each parameter."),
+    ],
+)
+def test_range_without_a_name_or_value_is_refused(ranges: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_args(StudyArgs(range=ranges))
+    assert str(caught.value) == sentence
 
 
 def test_each_name_that_is_not_proposed_is_a_flag() -> None:

@@ -82,6 +82,7 @@ def test_flags_reproduce_the_arguments() -> None:
         seed=0,
         steps=9,
         json=True,
+        range=("lr=0.1:1", "batch_size=32,64"),
     )
     flags = given_flags(args, exclude={"json"})
 

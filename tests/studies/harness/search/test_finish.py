@@ -23,10 +23,20 @@ def test_parent_run_has_history_and_report(launch: Launcher) -> None:
     assert best == sorted(best, reverse=True)
     assert min(best) == dev_loss(ranked(trials_of("small"))[0])
     pictures = {"history.png", "importances.png", "parallel.png", "slices.png"}
-    assert artifacts_of(parent) == {"trials.csv", "report.html", "note.md", *pictures}
+    assert artifacts_of(parent) == {"trials.csv", "report.html", "note.md", "best.json", *pictures}
     report = (MLRUNS / "reports" / "small.html").read_text(encoding="utf-8")
     assert report.startswith("<!doctype html>")
     assert parent.data.tags["mlflow.note.content"].startswith("## small: dev loss")
+
+    # Searched fields of the base config are no results; the best values are tags.
+    params, tags = parent.data.params, parent.data.tags
+    searched = trials_of("small")[0].params.keys()
+    assert not searched & params.keys() and params["optimizer"] == "sgd"
+    assert params["range.n_hidden"] == "50 to 300" and params["range.lr"] == "0.001 to 1.0 (log)"
+    winner = ranked(trials_of("small"))[0].params
+    assert {name: tags[f"best.{name}"] for name in searched} == {
+        name: str(value) for name, value in winner.items()
+    }
 
     # The experiment carries the views that studies/ui.py opens.
     tags = client.get_experiment(parent.info.experiment_id).tags

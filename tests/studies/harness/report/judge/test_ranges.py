@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from optuna.distributions import (
@@ -14,8 +15,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from makemore.config import Config
 from studies.harness.report.judge.ranges import judge_range
 from studies.harness.report.results import read_results
+from studies.harness.search.spaces import distributions, with_ranges
 from tests.studies.synthetic import make_study, random_trials, results_of
 
 
@@ -136,6 +139,50 @@ def test_widen_verdict_suggests_a_new_edge() -> None:
 def test_suggested_edge_stays_within_config_limits() -> None:
     # Config refuses 48, twice the edge.
     assert "beyond 24, for example to 32." in judge_blocks(4, 24, [24] * 5, [5] * 5)
+
+
+def suggests(name: str, distribution: Any) -> Any:
+    """Return a space that suggests one parameter, by the public methods of a trial."""
+
+    def space(trial: optuna.Trial, base: Config) -> Config:
+        d = distribution
+        if isinstance(d, CategoricalDistribution):
+            return base.replace(**{name: trial.suggest_categorical(name, d.choices)})
+        suggest: Any = trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float
+        return base.replace(**{name: suggest(name, d.low, d.high, step=d.step, log=d.log)})
+
+    return space
+
+
+WIDER: list[tuple[str, BaseDistribution, Any, Any, str]] = [
+    # name, range, value of the best five, value of the rest, wider range
+    ("lr", FloatDistribution(1e-3, 1.0, log=True), 1.0, 0.01, "0.001:3"),
+    ("lr", FloatDistribution(1e-3, 1.0, log=True), 1e-3, 0.1, "0.00033:1"),
+    ("lr", FloatDistribution(0.3, 1.0), 0.3, 0.8, "0.15:1"),
+    ("n_hidden", IntDistribution(50, 300, step=50), 300, 100, "50:600"),
+    ("n_hidden", IntDistribution(50, 300, step=50), 50, 200, "25:325"),
+    ("n_hidden", IntDistribution(128, 1024, step=128), 1024, 256, "128:2048"),
+    ("n_embd", IntDistribution(8, 32, step=4), 8, 20, "4:32"),
+    ("block_size", IntDistribution(4, 30), 30, 10, "4:32"),
+    ("batch_size", CategoricalDistribution([32, 64, 128, 256]), 256, 64, "32,64,128,256,512"),
+    ("batch_size", CategoricalDistribution([32, 64, 128, 256]), 32, 64, "16,32,64,128,256"),
+    ("dropout", FloatDistribution(0.0, 0.5), 0.5, 0.1, "0:0.75"),
+    ("dropout", FloatDistribution(0.0, 0.5, step=0.1), 0.5, 0.1, "0:0.7"),
+    ("weight_decay", FloatDistribution(1e-4, 1.0, log=True), 1e-4, 0.1, "3.3e-05:1"),
+]
+
+
+@pytest.mark.parametrize(("name", "distribution", "best", "rest", "wider"), WIDER)
+def test_wider_range_can_be_searched(
+    name: str, distribution: BaseDistribution, best: Any, rest: Any, wider: str
+) -> None:
+    found = judge_range(name, distribution, ranked(name, [best] * 5, [rest] * 9))
+
+    assert (found.verdict, found.wider) == ("widen", wider), found.sentence
+
+    # A study that searches the old range takes the new one.
+    searched = with_ranges(suggests(name, distribution), Config(), {name: found.wider})
+    assert distributions(searched, Config())[name] != distribution
 
 
 def test_limit_verdict_fixes_the_parameter() -> None:

@@ -65,10 +65,30 @@ def test_narrow_ranges_are_widened_in_a_new_study() -> None:
 
     step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Widen")
 
-    assert "block_size and n_hidden in the script" in step.sentence
+    assert step.sentence == "Widen the ranges of block_size and n_hidden in a new study."
     assert "widen block_size beyond 8" in step.reason
     assert "widen n_hidden beyond 300" in step.reason
-    assert step.command.endswith("--study made-up-wider")
+    assert step.command.endswith(
+        "--study made-up-wide --trials 15 --range block_size=2:16 --range n_hidden=50:600"
+    )
+
+
+def test_wider_ranges_replace_earlier_ones() -> None:
+    at_edge = {"lr": 0.03, "block_size": 8, "n_hidden": 150, "batch_size": 64}
+    middle = {**at_edge, "block_size": 4}
+    trials = [make_trial(at_edge, falling(2.1 + 0.01 * i)) for i in range(5)]
+    trials += [make_trial(middle, falling(2.3 + 0.01 * i)) for i in range(10)]
+    flags = ["--steps", "1000", "--range", "block_size=2:8", "--range", "n_hidden=50:300"]
+
+    steps = next_steps(judge_study(results_of(*trials)), {**CONTEXT, "flags": flags})
+
+    assert find(steps, "Widen").command.endswith(
+        "--study made-up-wide --steps 1000 --range n_hidden=50:300 --trials 15 "
+        "--range block_size=2:16"
+    )
+    # Other new studies keep the ranges.
+    longer = find(steps, "Train longer").command
+    assert "--range block_size=2:8 --range n_hidden=50:300 --steps 2000" in longer
 
 
 def test_longer_training_replaces_the_steps_flag() -> None:
