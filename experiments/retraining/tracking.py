@@ -24,7 +24,8 @@ def log_outcome(
         The id of the parent run, and the registered version or None.
 
     Raises:
-        UserError: MLflow refused a run or the model.
+        Outage: MLflow refused a run.
+        UserError: MLflow refused the model.
     """
     retraining = outcome.retraining
     dataset = retraining.dataset

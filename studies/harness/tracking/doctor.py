@@ -26,6 +26,7 @@ from studies.harness.tracking.recovery import (
 from studies.harness.tracking.tracker import Tracker, read_folder_name, trial_folders
 
 FINAL = ("COMPLETE", "PRUNED", "FAIL")  # the tag `state` of a run whose trial has finished
+PARENT = "mlflow.parentRunId"  # MLflow's tag with the id of the run to nest a run under
 PATIENCE = 30.0  # seconds without progress after which a repair gives up
 
 
@@ -61,7 +62,8 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
     sending = _numbers_being_sent(study, outbox)
     runs_of: dict[int, list[Any]] = defaultdict(list)
     other_runs = []
-    for run in find_runs(client, experiment_id):
+    every_run = find_runs(client, experiment_id)
+    for run in every_run:
         number = run.data.tags.get("trial")
         if number is None:
             other_runs += _check_parent_run(study, run)
@@ -76,7 +78,13 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
     for trial in trials:
         if trial.number in sending:
             continue
-        found += _check_trial(study, client, trial, runs_of[trial.number])
+        runs = runs_of[trial.number]
+        surplus = _check_launches(study, runs)
+        gone = {run_id for violation in surplus for run_id in violation.runs}
+        left = [run for run in runs if run.info.run_id not in gone]
+        found += [*surplus, *_check_trial(study, client, trial, left)]
+    deleted = {run_id for violation in [*found, *other_runs] for run_id in violation.runs}
+    found += _check_parents(study, every_run, deleted)
     return [*found, *other_runs, *_check_duplicates(trials), *_check_outbox(study, outbox)]
 
 
@@ -121,8 +129,19 @@ def repair_and_send(
         tracker.begin(f"repair {launch.id}", {"study": study.study_name, "launch": launch.id}, {})
         tracker.finish_parent("FINISHED")
         tracker.close(PATIENCE)
+        _nest_orphans(client, experiment_id, tracker.parent_id)
     finally:
         launch.end()
+
+
+def _nest_orphans(client: Any, experiment_id: str, parent_id: str) -> None:
+    """Nest each run whose parent was deleted under the run it repeats, or under `parent_id`."""
+    runs = find_runs(client, experiment_id)
+    final = {run.data.tags.get("trial"): run.info.run_id for run in runs if _is_final(run)}
+    for run in orphans(runs):
+        repeated = run.data.tags.get("repeat_of")
+        nested_under = final.get(repeated, parent_id) if repeated else parent_id
+        client.set_tag(run.info.run_id, PARENT, nested_under)
 
 
 def _check_trial(
@@ -138,7 +157,7 @@ def _check_trial(
         detail = f"{name} is RUNNING, but no process trains it"
         return [Violation("running trial of a dead launch", detail)]
 
-    final = [r for r in runs if r.data.tags.get("state") in FINAL and r.info.status != "RUNNING"]
+    final = [run for run in runs if _is_final(run)]
     if not final:
         if _is_alive(study, launch):
             return []  # the launch will send it
@@ -162,6 +181,49 @@ def _check_trial(
     return found
 
 
+def _check_launches(study: optuna.Study, runs: list[Any]) -> list[Violation]:
+    """Find unfinished runs of a launch that has a finished run of the same trial, or a newer one.
+
+    Several finished runs are compared by their content, in `_check_trial`.
+    """
+    found = []
+    kept: dict[str, Any] = {}
+    # Finished runs first; of the others, the newest first.
+    for run in sorted(runs, key=lambda run: not _is_final(run)):
+        launch = run.data.tags.get("launch", "")
+        if launch not in kept or _is_final(run):
+            kept.setdefault(launch, run)
+        elif _is_final(kept[launch]) or not _is_alive(study, launch):
+            run_id, trial = run.info.run_id, run.data.tags["trial"]
+            detail = f"trial {trial} has run {run_id} ({run.info.status}) next to another one"
+            found.append(Violation("two runs of one launch", detail, runs=(run_id,)))
+    return found
+
+
+def _is_final(run: Any) -> bool:
+    return run.data.tags.get("state") in FINAL and run.info.status != "RUNNING"
+
+
+def _check_parents(study: optuna.Study, runs: list[Any], deleted: set[str]) -> list[Violation]:
+    """Find runs of trials whose parent run was deleted, except those that the repair deletes."""
+    return [
+        Violation(
+            "deleted parent run",
+            f"the parent of run {run.info.run_name} ({run.info.run_id}) was deleted",
+        )
+        for run in orphans(runs)
+        if run.info.run_id not in deleted and not _is_alive(study, run.data.tags.get("launch"))
+    ]
+
+
+def orphans(runs: list[Any]) -> list[Any]:
+    """Return the runs of trials whose parent run is not among these runs."""
+    ids = {run.info.run_id for run in runs}
+    return [
+        run for run in runs if "trial" in run.data.tags and run.data.tags.get(PARENT) not in ids
+    ]
+
+
 def _completeness(
     study: optuna.Study, client: Any, trial: FrozenTrial, run: Any
 ) -> tuple[int, int, bool]:
@@ -178,10 +240,7 @@ def _check_open(study: optuna.Study, trial: FrozenTrial, runs: list[Any]) -> lis
         if run.info.status != "RUNNING":
             continue
         run_id, launch = run.info.run_id, run.data.tags.get("launch")
-        if launch == trial.user_attrs.get("launch"):
-            detail = f"trial {trial.number} has a finished run, but its run {run_id} is RUNNING"
-            found.append(Violation("surplus running run", detail, runs=(run_id,)))
-        elif not _is_alive(study, launch):
+        if not _is_alive(study, launch):
             detail = f"run {run_id} of trial {trial.number} is RUNNING, but its launch has ended"
             found.append(Violation("open run of a dead launch", detail))
     return found

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,8 @@ def log_run(
     Raises:
         Outage: MLflow refused the run or did not answer.
     """
-    tags = {**context_tags(), **run.tags}
+    log_id = uuid.uuid4().hex  # finds the run of an attempt whose answer was lost
+    tags = {**context_tags(), **run.tags, "log_id": log_id}
     if parent_id:
         tags["mlflow.parentRunId"] = parent_id
     # One millisecond apart: tables show the latest value of a key.
@@ -95,7 +97,7 @@ def log_run(
     ]
 
     def write() -> str:
-        found = _find(client, experiment_id, run)
+        found = find_runs(client, experiment_id, log_id=log_id)
         started = int(run.started * 1000)
         created = found[0] if found else client.create_run(experiment_id, started, tags, run.name)
         run_id = str(created.info.run_id)
@@ -106,7 +108,8 @@ def log_run(
         client.set_terminated(run_id, "FINISHED")
         if is_server(client):
             check_stored(client, run_id, "FINISHED", metrics=rows, params=run.params)
-            remove_doubles(client, run_id, _find(client, experiment_id, run), lambda other: False)
+            runs = find_runs(client, experiment_id, log_id=log_id)
+            remove_doubles(client, run_id, runs, lambda other: False)
         return run_id
 
     try:
@@ -114,13 +117,6 @@ def log_run(
     # SQLAlchemy, requests and mlflow each raise their own exceptions, some with the password.
     except Exception as error:
         raise Outage(f"run {run.name!r} was not written: {reason(error)}") from None
-
-
-def _find(client: Any, experiment_id: str, run: FinishedRun) -> list[Any]:
-    """Return the runs that attempts to write a run have created."""
-    query = f"attributes.start_time = {int(run.started * 1000)}"
-    found = find_runs(client, experiment_id, query)
-    return [other for other in found if other.info.run_name == run.name]
 
 
 def log_batch(

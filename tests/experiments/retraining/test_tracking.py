@@ -10,7 +10,7 @@ import pytest
 
 from experiments.retraining.results import LOSSES
 from makemore.config import read_config
-from makemore.errors import UserError
+from makemore.errors import Outage
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.runs import FinishedRun, log_run
@@ -50,12 +50,12 @@ def test_parent_run_has_a_child_per_seed(exported: Path, retrain: Retrain) -> No
     assert children[config.seed].data.params["lr"] == str(config.lr)
 
 
-def test_refused_run_is_a_user_error(workdir: Path) -> None:
+def test_refused_run_is_one_sentence(workdir: Path) -> None:
     run = FinishedRun("x", {}, [])
     dataset = {"name": "", "sha256": "", "source": ""}
 
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(Outage) as refused:
         log_run(connect(None), "999", run, dataset)
 
     message = str(refused.value)
-    assert message == "MLflow did not take run 'x': No Experiment with id=999 exists"
+    assert message == "run 'x' was not written: No Experiment with id=999 exists"

@@ -149,13 +149,46 @@ def test_run_that_has_the_files_is_kept(study: Any, run_file: Any) -> None:
 def test_running_run_next_to_a_finished_one_is_deleted(study: Any, run_file: Any) -> None:
     run = run_of(1)
     copy_run(run, state="RUNNING")
-    assert kinds() == ["surplus running run"]
+    assert kinds() == ["two runs of one launch"]
 
     assert run_file(DOCTOR, "small", "--repair").code == 0
 
     client = connect(None)
     runs = find_runs(client, get_experiment(client, "small"), trial=1)
     assert [run.info.run_id for run in runs] == [run.info.run_id]
+
+
+def test_interrupted_run_of_the_same_launch_is_deleted(study: Any, run_file: Any) -> None:
+    run = run_of(1)
+    connect(None).set_terminated(copy_run(run, state="INTERRUPTED"), "KILLED")
+    assert kinds() == ["two runs of one launch"]
+
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+
+    client = connect(None)
+    [kept] = find_runs(client, get_experiment(client, "small"), trial=1)
+    assert kept.info.run_id == run.info.run_id
+
+
+def test_seed_repeats_follow_their_restored_run(launch: Callable[..., int], run_file: Any) -> None:
+    launch(trials=2, prune=False, repeats=1)
+    client = connect(None)
+    [repeat] = find_runs(client, get_experiment(client, "small"), repeat_of=1)
+    client.delete_run(run_of(1).info.run_id)
+    assert kinds() == ["trial without run", "deleted parent run"]
+
+    assert run_file(DOCTOR, "small", "--repair").code == 0
+
+    repeat = client.get_run(repeat.info.run_id)
+    assert repeat.data.tags["mlflow.parentRunId"] == run_of(1).info.run_id
+
+
+def test_trials_of_a_deleted_launch_get_a_parent(study: Any, run_file: Any) -> None:
+    client = connect(None)
+    client.delete_run(run_of(1).data.tags["mlflow.parentRunId"])
+    assert kinds() == ["deleted parent run", "deleted parent run"]
+
+    assert run_file(DOCTOR, "small", "--repair").code == 0
 
 
 def test_leftovers_of_a_dead_launch_are_found_and_repaired(study: Any, run_file: Any) -> None:
