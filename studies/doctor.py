@@ -14,7 +14,7 @@ from studies.harness.store.paths import MLRUNS
 if TYPE_CHECKING:
     import optuna
 
-    from studies.harness.tracking.doctor import Violation
+    from studies.harness.tracking.repairs.doctor import Violation
 
 
 @dataclass
@@ -41,7 +41,8 @@ def main(args: Args) -> int:
     from studies.harness.store.study import load_study
     from studies.harness.tracking.connection.connect import connect
     from studies.harness.tracking.connection.find import get_experiment
-    from studies.harness.tracking.doctor import check, repair_and_send
+    from studies.harness.tracking.repairs.doctor import check
+    from studies.harness.tracking.repairs.repair import repair_and_send
 
     study = load_study(args.study, args.storage)
     client = connect(args.tracking_uri)

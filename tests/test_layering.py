@@ -20,6 +20,13 @@ FORBIDDEN = {
 
 # Each floor may import the floors before it. Rooms on one floor may not import each other.
 HARNESS_FLOORS = [["store"], ["cli", "tracking"], ["report"], ["search"]]
+TRACKING = f"{HARNESS}.tracking"
+TRACKING_FLOORS = [
+    ["connection", "fields", "server", "views"],
+    ["runs", "stored"],
+    ["sending", "whole_runs"],
+    ["repairs"],
+]
 REPORT_FLOORS = [
     ["best_so_far", "importance", "scales"],
     ["results"],
@@ -81,8 +88,18 @@ def test_report_rooms_import_downward() -> None:
     assert upward_imports(ROOT / "studies" / "harness" / "report", REPORT, REPORT_FLOORS) == []
 
 
+def test_tracking_rooms_import_downward() -> None:
+    folder = ROOT / "studies" / "harness" / "tracking"
+    assert upward_imports(folder, TRACKING, TRACKING_FLOORS) == []
+
+
 @pytest.mark.parametrize(
-    ("package", "floors"), [("harness", HARNESS_FLOORS), ("harness/report", REPORT_FLOORS)]
+    ("package", "floors"),
+    [
+        ("harness", HARNESS_FLOORS),
+        ("harness/report", REPORT_FLOORS),
+        ("harness/tracking", TRACKING_FLOORS),
+    ],
 )
 def test_every_room_has_a_floor(package: str, floors: list[list[str]]) -> None:
     folder = ROOT / "studies" / package

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.registry import Registered, register
 from experiments.retraining.results import Outcome, SeedResult
-from studies.harness.tracking.runs import FinishedRun, log_run
+from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
 TEST_SPLIT = "read once, after all training; nothing was chosen by it"

@@ -26,7 +26,7 @@ from makemore.engines import Envelope, EvalPoint, Outcome, TrainResult
 from makemore.model import MLP
 from studies import mlp
 from studies.harness.search import launch, queue, session
-from studies.harness.tracking import tracker
+from studies.harness.tracking.sending import thread
 
 
 class NoEngine:
@@ -104,7 +104,7 @@ def measure(trials: int, folder: Path) -> Measured:
 
     restore = [
         timed(queue.TrialQueue, "next", "ask"),
-        timed(tracker.Tracker, "_send_all", "mlflow"),
+        timed(thread.SendingThread, "_send_all", "mlflow"),
     ]
     begun = time.perf_counter()
     begun_cpu = time.process_time()

@@ -28,7 +28,7 @@ from typing import Any
 
 from makemore.engines.cpu import slot
 from studies.harness.search import queue
-from studies.harness.tracking import tracker
+from studies.harness.tracking.sending import thread, tracker
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parents[1] / "studies" / "mlp.py"
@@ -106,7 +106,7 @@ def time_one_study(trials: int, steps: int) -> None:
         (slot.Slot, "evaluate", "evaluation"),
         (session, "connect", "MLflow: import, and its database"),
         (session, "recover", "MLflow: what earlier launches left"),
-        (theirs, "_send_all", "MLflow: sending"),
+        (thread.SendingThread, "_send_all", "MLflow: sending"),
     ):
         clock.time_calls(owner, name, label)
     args = mlp.Args(trials=trials, steps=steps, prune=False, repeats=0, study="timed", device="cpu")

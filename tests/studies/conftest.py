@@ -24,7 +24,7 @@ from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
-from studies.harness.tracking.doctor import check
+from studies.harness.tracking.repairs.doctor import check
 from studies.mlp import LECTURE
 from studies.mlp import space as five_parameters
 from tests.conftest import free_port, start, write_small_names

@@ -20,7 +20,7 @@ from studies.harness.store.study import load_study
 from studies.harness.store.trials import ranked, was_pruned_early
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
-from studies.harness.tracking.doctor import check
+from studies.harness.tracking.repairs.doctor import check
 
 Launcher = Callable[..., int]
 

@@ -35,7 +35,7 @@ from studies.harness.search.trial_files import TrialFiles
 from studies.harness.store.launches import requeue
 from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
 from studies.harness.store.winner.follow_ups import REPEATED
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler

@@ -35,7 +35,7 @@ from studies.harness.store.study import (
 )
 from studies.harness.store.text import check_study_name, without_password
 from studies.harness.store.winner.follow_ups import is_complete, summarize
-from studies.harness.tracking.recovery import find_sent
+from studies.harness.tracking.repairs.sent import find_sent
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -39,9 +39,9 @@ from studies.harness.store.text import without_password
 from studies.harness.store.winner.follow_ups import summarize
 from studies.harness.tracking.connection.connect import check_default_store, connect, is_default
 from studies.harness.tracking.connection.find import get_experiment
-from studies.harness.tracking.recovery import recover
+from studies.harness.tracking.repairs.recovery import recover
 from studies.harness.tracking.runs import describe_data
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.sending.tracker import Tracker
 from studies.harness.tracking.views import experiment_tags
 
 INTERRUPTED_WAIT = 2.0  # seconds; an interrupted launch waits no longer for MLflow

@@ -13,7 +13,7 @@ from makemore.data import Corpus
 from makemore.engines import TrainResult
 from makemore.sampling import sample_words
 from studies.harness.store.trials import TrialRecord, dev_loss, ranked
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.sending.tracker import Tracker
 
 N_SAMPLES = 20  # generated words in samples.txt
 SAMPLE_LENGTH = 24  # characters; an untrained model would seldom end a word

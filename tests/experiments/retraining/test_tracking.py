@@ -13,7 +13,7 @@ from makemore.config import read_config
 from makemore.errors import Outage
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
-from studies.harness.tracking.runs import FinishedRun, log_run
+from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 Retrain = Callable[..., Any]
 

@@ -20,7 +20,8 @@ from studies.harness.cli.terminal import make_console, say
 from studies.harness.search.learning_rate.audit import MODELS, N_LRS, N_SEEDS, LrAudit, audit, rank
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import get_experiment
-from studies.harness.tracking.runs import FinishedRun, describe_data, log_run
+from studies.harness.tracking.runs import describe_data
+from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 
 def run_audit(args: Any) -> int:

@@ -22,7 +22,8 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import without_password
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import get_experiment
-from studies.harness.tracking.runs import FinishedRun, describe_data, log_run
+from studies.harness.tracking.runs import describe_data
+from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 
 def decade_around_suggestion(config: Config, corpus: Corpus) -> tuple[float, float]:

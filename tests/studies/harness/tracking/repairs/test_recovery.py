@@ -16,8 +16,8 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import get_experiment
-from studies.harness.tracking.recovery import recover
-from studies.harness.tracking.tracker import Tracker
+from studies.harness.tracking.repairs.recovery import recover
+from studies.harness.tracking.sending.tracker import Tracker
 from tests.studies.conftest import Launcher, artifacts_of, assert_whole, runs_by_trial, runs_of
 
 DATASET = {"name": "words", "sha256": "0" * 64, "source": "words.txt"}

@@ -9,7 +9,8 @@ import pytest
 
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
-from studies.harness.tracking.sender import PendingRun, Sender
+from studies.harness.tracking.sending.pending import PendingRun
+from studies.harness.tracking.sending.sender import Sender
 from tests.studies.harness.tracking.records import make_record
 
 DATASET = {"name": "words", "sha256": "0" * 64, "source": "words.txt"}

@@ -11,11 +11,9 @@ from __future__ import annotations
 import itertools
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,17 @@ from makemore.errors import Outage, UserError
 from studies.harness.store.text import reason
 from studies.harness.store.trials import TrialRecord
 from studies.harness.tracking.connection.answers import repeat
-from studies.harness.tracking.sender import PendingRun, Sender
+from studies.harness.tracking.sending.pending import PendingRun
+from studies.harness.tracking.sending.sender import Sender
+from studies.harness.tracking.sending.thread import RETRY, SendingThread
 
-FLUSH = 1.0  # seconds between two rounds; a short trial then costs one call for all its evaluations
-GIVE_UP = 3  # failed runs after which a round ends
 OPEN_WITHIN = 30.0  # seconds in which a server's lost answers are asked for again at the start
-RETRY = 0.5  # seconds between two rounds while the tracker closes
 
 
 class Tracker:
     """Sends the trials of one launch to MLflow in its own thread.
+
+    While the coordinator trains, no method waits for MLflow.
 
     Args:
         client: an MlflowClient, or None if `begin` gets a function that opens the store.
@@ -50,24 +49,10 @@ class Tracker:
         self.outbox = outbox
         self.launch = launch
         self.dataset = dataset
-        self.last_error = ""
         outbox.mkdir(parents=True, exist_ok=True)
-
         self._sender: Sender | None = None
-        self._open_later: Callable[[], None] | None = None  # the thread's first task
-        self._failure: Exception | None = None
-        self._opened = threading.Event()
-
-        # Shared with the thread: runs by (trial number, launch), and the losses for `send_best`.
-        self._lock = threading.Lock()
-        self._runs: dict[tuple[int, str], PendingRun] = {}
-        self._best: list[tuple[int, float, float]] = []
-        self._parent_status: str | None = None
-        self._closing = False
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._send_loop, name="mlflow", daemon=True)
-
-    # ---- called by the coordinator; while it trains, none of these waits for MLflow
+        self._open_all: Callable[[], None] = lambda: None
+        self._thread = SendingThread(self._open)
 
     def begin(
         self,
@@ -99,16 +84,18 @@ class Tracker:
             )
             self._sender.create_parent(name, tags, params)
 
-        def open_later() -> None:
-            with _reporting():
-                open_all()
-
         if background:
-            self._open_later = open_later
+            self._open_all = open_all
         else:
             with _reporting():
                 repeat(open_all, itertools.repeat(RETRY), OPEN_WITHIN, UserError)
         self._thread.start()
+
+    def _open(self) -> Sender:
+        with _reporting():
+            self._open_all()
+        assert self._sender is not None
+        return self._sender
 
     @property
     def parent_id(self) -> str:
@@ -117,23 +104,20 @@ class Tracker:
 
     def check(self) -> None:
         """Raise the error that prevented the store from opening, if it is known by now."""
-        if self._failure is not None:
-            raise self._failure
+        if self._thread.failure is not None:
+            raise self._thread.failure
 
     def wait_until_open(self, at_most: float | None = None) -> None:
         """Wait until the store is open or has failed to open, or for `at_most` seconds."""
-        self._opened.wait(at_most)
+        self._thread.opened.wait(at_most)
 
     def start(self, record: TrialRecord) -> None:
         """Follow a trial: about once a second, its new evaluations are sent."""
-        with self._lock:
-            self._runs[record.number, record.tags["launch"]] = PendingRun(record)
+        self._thread.add(PendingRun(record))
 
     def adopt(self, record: TrialRecord, folder: Path) -> None:
         """Send a trial that an earlier launch finished; call this before the parent run exists."""
-        run = PendingRun(record, ended=True, folder=folder, uncertain=True)
-        with self._lock:
-            self._runs[record.number, record.tags["launch"]] = run
+        self._thread.add(PendingRun(record, ended=True, folder=folder, uncertain=True))
 
     def folder(self, record: TrialRecord) -> Path:
         """Create the outbox folder of a trial; its files become the run's artifacts."""
@@ -154,13 +138,12 @@ class Tracker:
             folder: its outbox folder, or None if the trial was requeued.
             best: the study's lowest dev loss, this trial included; None if there is none.
         """
-        with self._lock:
-            run = self._runs.get((record.number, record.tags["launch"]))
-            if run is not None:
-                run.folder = folder
-                run.ended = True
-            if best is not None:
-                self._best.append((record.number, best, record.ended or time.time()))
+        run = self._thread.get(record.number, record.tags["launch"])
+        if run is not None:
+            run.folder = folder
+            run.ended = True
+        if best is not None:
+            self._thread.add_best(record.number, best, record.ended or time.time())
 
     @contextmanager
     def parent_folder(self) -> Iterator[Path]:
@@ -177,7 +160,7 @@ class Tracker:
 
     def finish_parent(self, status: str) -> None:
         """End the parent run with an MLflow status, after all trials are sent."""
-        self._parent_status = status
+        self._thread.parent_status = status
 
     def drop_model(self, number: int) -> None:
         """Delete a trial's checkpoint from MLflow, now or at a later launch."""
@@ -190,8 +173,8 @@ class Tracker:
             patience: give up after so many seconds without progress.
             at_most: give up after so many seconds, even with progress.
         """
-        self._closing = True
-        self._wake.set()
+        self._thread.closing = True
+        self._thread.wake.set()
         begun = time.monotonic()
         progressed = begun
         left = self.unsent
@@ -207,107 +190,17 @@ class Tracker:
     @property
     def unsent(self) -> int:
         """How many runs MLflow does not have completely, the parent run included."""
-        return len(self._runs) + (self._parent_status is not None)
+        return self._thread.unsent
+
+    @property
+    def last_error(self) -> str:
+        """Message of the last error of MLflow, or ""."""
+        return self._thread.last_error
 
     @property
     def n_folders(self) -> int:
         """How many finished trials have files in the outbox."""
         return sum(1 for _ in self.outbox.glob("[0-9]*-*"))
-
-    # ---- the thread
-
-    def _send_loop(self) -> None:
-        try:
-            if self._open_later is not None:
-                self._open_later()
-        except Exception as error:
-            self._failure = error
-            self.last_error = str(error)
-            return
-        finally:
-            self._opened.set()
-
-        while True:
-            closing = self._closing
-            done = self._send_all()
-            if closing and done:
-                return
-            if closing:
-                time.sleep(RETRY)
-            else:
-                self._wake.wait(FLUSH)
-
-    def _send_all(self) -> bool:
-        """Send one round; return whether MLflow has everything that was there at its start."""
-        sender = self._sender
-        assert sender is not None
-        with self._lock:
-            # Failed runs come last: one run that MLflow refuses must not delay the rest.
-            runs = sorted(self._runs.items(), key=lambda item: (item[1].uncertain, item[0]))
-
-        failures = 0
-        for key, run in runs:
-            if failures == GIVE_UP:
-                return False
-            if not self._try(partial(sender.send, run)):
-                failures += 1
-            elif run.sent:
-                with self._lock:
-                    # A trial that was requeued may have started again under the same key.
-                    if self._runs.get(key) is run:
-                        del self._runs[key]
-
-        done = self._try(partial(self._send_best, sender))
-        done = done and self._try(partial(sender.drop_models, self._is_pending))
-        done = done and failures == 0
-        if done and self._closing and self._parent_status:
-            done = self._try(partial(self._end_parent, sender))
-        return done
-
-    def _try(self, send: Callable[[], None]) -> bool:
-        """Return whether a call succeeded; after an error, the next round tries again."""
-        try:
-            send()
-            return True
-        except Exception as error:
-            self.last_error = reason(error, 300)
-            return False
-
-    def _send_best(self, sender: Sender) -> None:
-        with self._lock:
-            best = list(self._best)
-        if best:
-            sender.send_best(best)
-            with self._lock:
-                del self._best[: len(best)]
-
-    def _is_pending(self, number: int) -> bool:
-        with self._lock:
-            return any(key[0] == number for key in self._runs)
-
-    def _end_parent(self, sender: Sender) -> None:
-        assert self._parent_status is not None
-        sender.end_parent(self._parent_status)
-        self._parent_status = None
-
-
-def trial_folders(outbox: Path) -> list[Path]:
-    """Return the folders of trials in an outbox; entries that are not of this project are not."""
-    return sorted(
-        path
-        for path in outbox.glob("[0-9]*-*")
-        if path.name.split("-", 1)[0].isdecimal() and path.is_dir()
-    )
-
-
-def read_folder_name(folder: Path) -> tuple[int, str, str]:
-    """Return the trial number of an outbox folder, the launch that trained, and that which sends.
-
-    The name is NUMBER-LAUNCH, or NUMBER-LAUNCH@SENDER after another launch has adopted the trial.
-    """
-    number, name = folder.name.split("-", 1)
-    launch, _, sender = name.partition("@")
-    return int(number), launch, sender or launch
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,44 +21,16 @@ from studies.harness.tracking.fields import (
     run_params,
 )
 from studies.harness.tracking.runs import (
-    NotStored,
     artifact_store,
-    check_stored,
     context_tags,
     log_batch,
     log_inputs,
     parent_tags,
-    remove_doubles,
 )
+from studies.harness.tracking.sending.pending import PendingRun
+from studies.harness.tracking.stored import NotStored, check_stored, remove_doubles
 
 MODEL = "model.safetensors"  # the checkpoint among a run's artifacts
-
-
-@dataclass
-class PendingRun:
-    """A trial, and how much of it MLflow has.
-
-    Attributes:
-        record: the trial; the coordinator adds to it while it trains.
-        ended: the record is complete.
-        folder: outbox folder with the artifacts of an ended trial; None for a requeued trial.
-        run_id: id of the MLflow run, once it is known.
-        artifact_uri: where the run's artifacts are stored.
-        points_sent: how many evaluations MLflow has.
-        inputs_sent: MLflow has the params and the dataset.
-        sent: MLflow has everything of an ended trial.
-        uncertain: the last call failed, and MLflow may have stored some of it.
-    """
-
-    record: TrialRecord
-    ended: bool = False
-    folder: Path | None = None
-    run_id: str | None = None
-    artifact_uri: str = ""
-    points_sent: int = 0
-    inputs_sent: bool = False
-    sent: bool = False
-    uncertain: bool = False
 
 
 class Sender:

@@ -14,7 +14,7 @@ from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
-from studies.harness.tracking.doctor import Violation, check
+from studies.harness.tracking.repairs.doctor import Violation, check
 from tests.studies.conftest import artifacts_of
 
 DOCTOR = "studies/doctor.py"

@@ -1,4 +1,4 @@
-"""Compares Optuna's trials with MLflow's runs, and repairs what differs."""
+"""Compares Optuna's trials with MLflow's runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.harness.store.launches import Launch, is_alive, lease_of, requeue_dead
-from studies.harness.store.locks import exclusive
+from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.trials import counts, dev_loss, trial_config
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import STATUS
-from studies.harness.tracking.recovery import (
-    any_folder,
+from studies.harness.tracking.repairs.restore import (
     expected_files,
-    files_on_disk,
-    recover,
-    restore,
 )
-from studies.harness.tracking.tracker import Tracker, read_folder_name, trial_folders
+from studies.harness.tracking.sending.outbox import read_folder_name, trial_folders
 
 FINAL = ("COMPLETE", "PRUNED", "FAIL")  # the tag `state` of a run whose trial has finished
 PARENT = "mlflow.parentRunId"  # MLflow's tag with the id of the run to nest a run under
-PATIENCE = 30.0  # seconds without progress after which a repair gives up
 
 
 @dataclass(frozen=True)
@@ -88,62 +82,6 @@ def check(study: optuna.Study, client: Any, experiment_id: str, outbox: Path) ->
     return [*found, *other_runs, *_check_duplicates(trials), *_check_outbox(study, outbox)]
 
 
-def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -> None:
-    """Requeue dead trials, write missing or different runs again, and delete surplus runs.
-
-    Args:
-        study: the study.
-        tracker: a tracker that has not begun; it gets the runs that must be sent.
-        violations: from `check`.
-    """
-    with exclusive(f"ask-{study.study_name}"):
-        requeue_dead(study)
-    recover(tracker, study)
-    files = files_on_disk(tracker, study)
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    for violation in violations:
-        if violation.trial is not None and not any_folder(tracker, violation.trial):
-            # The new run keeps the files of the run that it replaces.
-            restore(tracker, study, trials[violation.trial], files, violation.runs)
-        for run_id in violation.runs:
-            tracker.client.delete_run(run_id)
-
-
-def repair_and_send(
-    study: optuna.Study,
-    client: Any,
-    experiment_id: str,
-    outbox: Path,
-    violations: list[Violation],
-) -> None:
-    """Repair the stores as a launch of the study, and send the result to MLflow."""
-    launch = Launch.begin(study)
-    dataset = {
-        "name": study.user_attrs["data"],
-        "sha256": study.user_attrs["data_sha256"],
-        "source": "unknown",
-    }
-    tracker = Tracker(client, experiment_id, outbox, launch.id, dataset)
-    try:
-        repair(study, tracker, violations)
-        tracker.begin(f"repair {launch.id}", {"study": study.study_name, "launch": launch.id}, {})
-        tracker.finish_parent("FINISHED")
-        tracker.close(PATIENCE)
-        _nest_orphans(client, experiment_id, tracker.parent_id)
-    finally:
-        launch.end()
-
-
-def _nest_orphans(client: Any, experiment_id: str, parent_id: str) -> None:
-    """Nest each run whose parent was deleted under the run it repeats, or under `parent_id`."""
-    runs = find_runs(client, experiment_id)
-    final = {run.data.tags.get("trial"): run.info.run_id for run in runs if _is_final(run)}
-    for run in orphans(runs):
-        repeated = run.data.tags.get("repeat_of")
-        nested_under = final.get(repeated, parent_id) if repeated else parent_id
-        client.set_tag(run.info.run_id, PARENT, nested_under)
-
-
 def _check_trial(
     study: optuna.Study, client: Any, trial: FrozenTrial, runs: list[Any]
 ) -> list[Violation]:
@@ -157,7 +95,7 @@ def _check_trial(
         detail = f"{name} is RUNNING, but no process trains it"
         return [Violation("running trial of a dead launch", detail)]
 
-    final = [run for run in runs if _is_final(run)]
+    final = [run for run in runs if is_final(run)]
     if not final:
         if _is_alive(study, launch):
             return []  # the launch will send it
@@ -189,18 +127,18 @@ def _check_launches(study: optuna.Study, runs: list[Any]) -> list[Violation]:
     found = []
     kept: dict[str, Any] = {}
     # Finished runs first; of the others, the newest first.
-    for run in sorted(runs, key=lambda run: not _is_final(run)):
+    for run in sorted(runs, key=lambda run: not is_final(run)):
         launch = run.data.tags.get("launch", "")
-        if launch not in kept or _is_final(run):
+        if launch not in kept or is_final(run):
             kept.setdefault(launch, run)
-        elif _is_final(kept[launch]) or not _is_alive(study, launch):
+        elif is_final(kept[launch]) or not _is_alive(study, launch):
             run_id, trial = run.info.run_id, run.data.tags["trial"]
             detail = f"trial {trial} has run {run_id} ({run.info.status}) next to another one"
             found.append(Violation("two runs of one launch", detail, runs=(run_id,)))
     return found
 
 
-def _is_final(run: Any) -> bool:
+def is_final(run: Any) -> bool:
     return run.data.tags.get("state") in FINAL and run.info.status != "RUNNING"
 
 

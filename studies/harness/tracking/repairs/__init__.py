@@ -1,0 +1,1 @@
+"""Compares MLflow with Optuna's storage, and repairs what differs."""

@@ -1,0 +1,1 @@
+"""Sends the trials of a launch to MLflow while it trains."""
