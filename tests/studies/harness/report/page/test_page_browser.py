@@ -73,7 +73,7 @@ def test_first_screen_says_what_to_do_next(
 
     box = browser.find_element("css selector", ".next")
     assert box.rect["y"] + box.rect["height"] < 850
-    assert "studies/mlp.py --study made-up-wider" in box.text
+    assert "studies/mlp.py --study made-up-wide --trials 60 --range" in box.text
     answer = browser.find_element("css selector", ".answer").text
     assert "Best dev loss, trial" in answer and "noise is unknown" in answer
 
