@@ -158,7 +158,7 @@ def _train(args: Args, corpus: Corpus, configs: list[Config]) -> list[TrainResul
     from makemore.engines import Envelope, make_engine
 
     slots = count_slots(args.device, args.workers, len(configs))
-    watch = "dev_loss" if args.on == "train" else "train_loss"
+    watch = "dev_loss" if args.on == "train" else "minibatch_loss"
     with closing(make_engine(args.device, corpus, slots, Envelope.around(*configs))) as engine:
         return train_all(engine, configs, watch=watch)
 

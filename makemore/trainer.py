@@ -186,7 +186,7 @@ def _progress(config: Config) -> Iterator[Callable[[EvalPoint], None]]:
 
     def print_line(point: EvalPoint) -> None:
         print(
-            f"step {point.step:,} of {config.max_steps:,}: train {point.train_loss:.4f}, "
+            f"step {point.step:,} of {config.max_steps:,}: minibatch {point.minibatch_loss:.4f}, "
             f"dev {point.dev_loss:.4f}, lr {point.lr:.3g}, {speed(point)}",
             file=sys.stderr,
         )

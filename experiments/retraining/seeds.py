@@ -48,7 +48,7 @@ def train_all(
     """Train configs in the slots of an engine; returns their results in the same order.
 
     Args:
-        watch: the loss that the progress shows, dev_loss or train_loss.
+        watch: the loss that the progress shows, dev_loss or minibatch_loss.
 
     Raises:
         UserError: a config does not fit the engine.

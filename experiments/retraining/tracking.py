@@ -101,24 +101,26 @@ def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
 
 
 def _seed_run(seed: SeedResult, tags: dict[str, str], began: float) -> FinishedRun:
-    """Return the run of one seed: its curve, then its exact losses."""
+    """Return the run of one seed: its curve, then the exact losses of its kept weights."""
     result = seed.result
-    curves = ["train_loss", "lr"]
-    if "dev_loss" in seed.losses:
-        curves.insert(0, "dev_loss")
-    rows = [
-        (key, float(getattr(point, key)), point.step) for point in result.history for key in curves
-    ]
+    rows = []
+    for point in result.history:
+        curve = {"minibatch_loss": point.minibatch_loss, "current_lr": point.lr}
+        # Trained on train and dev together, a model has no dev loss.
+        if "dev_loss" in seed.losses:
+            curve["current_dev_loss"] = point.dev_loss
+        rows += [(key, float(value), point.step) for key, value in curve.items()]
 
-    # MLflow's tables show the last value, so the exact losses of the kept weights come last.
+    # The first metric is the one that MLflow's compare page preselects.
+    score = "dev_loss" if "dev_loss" in seed.losses else "train_loss"
     final = {
+        score: seed.losses[score],
         **seed.losses,
         "best_step": result.best.step,
         "seconds": result.seconds,
         "n_params": result.n_params,
     }
-    rows += [(key, float(value), seed.config.max_steps) for key, value in final.items()]
+    rows = [(key, float(value), seed.config.max_steps) for key, value in final.items()] + rows
 
-    score = seed.losses.get("dev_loss", seed.losses["train_loss"])
-    name = f"{score:.4f} · seed {seed.config.seed}"
+    name = f"{seed.losses[score]:.4f} · seed {seed.config.seed}"
     return FinishedRun(name, seed.config.model_dump(), rows, tags, started=began)

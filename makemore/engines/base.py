@@ -20,13 +20,14 @@ class EvalPoint:
 
     Attributes:
         step: optimizer steps done.
-        train_loss: mean over the minibatches since the previous evaluation.
+        minibatch_loss: mean over the minibatches since the previous evaluation, with dropout. The
+            weights change meanwhile, so it is not the train loss of the weights at this step.
         dev_loss: exact mean over the whole dev split.
         lr: learning rate of the last step.
     """
 
     step: int
-    train_loss: float
+    minibatch_loss: float
     dev_loss: float
     lr: float
 
@@ -164,7 +165,7 @@ def next_stop(config: Config, step: int) -> int:
     return min(config.max_steps, (step // config.eval_interval + 1) * config.eval_interval)
 
 
-def check_finite(step: int, train_loss: float, dev_loss: float) -> None:
+def check_finite(step: int, minibatch_loss: float, dev_loss: float) -> None:
     """Raise Diverged if a loss is inf or nan, or if the dev loss is above DIVERGED_LOSS.
 
     The limit is needed because tanh saturates: a learning rate that is far too high rarely gives
@@ -172,8 +173,8 @@ def check_finite(step: int, train_loss: float, dev_loss: float) -> None:
 
     Args:
         step: optimizer steps done.
-        train_loss, dev_loss: in nats per character.
+        minibatch_loss, dev_loss: in nats per character.
     """
-    for loss in (train_loss, dev_loss):
+    for loss in (minibatch_loss, dev_loss):
         if not math.isfinite(loss) or dev_loss > DIVERGED_LOSS:
-            raise Diverged(step, dev_loss if math.isfinite(train_loss) else train_loss)
+            raise Diverged(step, dev_loss if math.isfinite(minibatch_loss) else minibatch_loss)

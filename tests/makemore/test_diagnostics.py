@@ -12,7 +12,7 @@ from makemore.diagnostics import diagnose
 from makemore.engines import EvalPoint
 from makemore.model import MLP
 
-POINT = EvalPoint(step=1, train_loss=3.0, dev_loss=3.0, lr=0.1)
+POINT = EvalPoint(step=1, minibatch_loss=3.0, dev_loss=3.0, lr=0.1)
 
 
 def test_lectures_weights_saturate_and_start_high(corpus: Corpus) -> None:

@@ -93,7 +93,15 @@ def _check_trials(browser: Any, link: str, study: Results) -> None:
     ranked = [f"{row.dev_loss:.4f} · t{row.trial:03d}" for row in study.measured.itertuples()]
     assert names[: len(ranked)] == ranked
     text = page_text(browser)
-    headings = ("dev_loss", "train_loss", "n_params", "seconds", *study.space, "state", "reason")
+    headings = (
+        "dev_loss",
+        "minibatch_loss",
+        "n_params",
+        "seconds",
+        *study.space,
+        "state",
+        "reason",
+    )
     assert all(heading in text for heading in headings)
     assert "Trials by dev loss" in text and "complete" in text.lower()
 

@@ -48,6 +48,22 @@ def test_complete_study_ends_at_once(launch: Launcher, capsys: pytest.CaptureFix
         assert again[key] == first[key]
 
 
+def test_study_that_a_time_limit_ended_is_complete_at_its_own_number(
+    launch: Launcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(trials=2, repeats=1)
+    launch(trials=500, repeats=1, minutes=0.03, json=True)
+    ended = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert ended["timed_out"] and 2 <= ended["trials"] < 500
+    before = (outcomes_of("small"), len(runs_of("small")), launches_of("small"))
+
+    assert launch(trials=ended["trials"], repeats=1, minutes=0.03) == 0
+
+    # The trials that the limit interrupted wait for a larger total; they need no launch.
+    assert f"Study small already has {ended['trials']} trials" in capsys.readouterr().out
+    assert (outcomes_of("small"), len(runs_of("small")), launches_of("small")) == before
+
+
 def test_complete_study_loads_neither_torch_nor_mlflow(names: Path, workdir: Path) -> None:
     flags = "--names names.txt --trials 2 --steps 20 --repeats 0 --device cpu --study two".split()
     program = f"""

@@ -54,13 +54,13 @@ class Slot:
             loss_sum: sum of the minibatch losses since the previous evaluation, in nats.
             dev_loss: in nats.
         """
-        train_loss = loss_sum / (self.step - self.evaluated)
+        minibatch_loss = loss_sum / (self.step - self.evaluated)
         try:
-            check_finite(self.step, train_loss, dev_loss)
+            check_finite(self.step, minibatch_loss, dev_loss)
         except Diverged as diverged:
             return diverged.with_traceback(None)
         lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
-        return EvalPoint(self.step, train_loss, dev_loss, lr)
+        return EvalPoint(self.step, minibatch_loss, dev_loss, lr)
 
     def is_best(self, outcome: EvalPoint | Diverged) -> bool:
         """Return whether a new outcome is better than all evaluations in the history."""

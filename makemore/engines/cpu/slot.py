@@ -173,10 +173,10 @@ class Slot:
         dev_loss = self.evaluate()
         if self.stop[0]:
             return None
-        train_loss = losses / (end - start)
-        check_finite(end, train_loss, dev_loss)
+        minibatch_loss = losses / (end - start)
+        check_finite(end, minibatch_loss, dev_loss)
         lr = float(lr_at(self.config, np.array([end - 1]))[0])
-        return EvalPoint(end, train_loss, dev_loss, lr)
+        return EvalPoint(end, minibatch_loss, dev_loss, lr)
 
     def run(self, n_steps: int) -> float:
         """Train n steps, fewer if stopped or diverged; return the sum of their losses in nats."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,10 @@ def examine_study(
     from studies.harness.report.judge.findings import check_model, judge_study
 
     findings = judge_study(read_results(study))
-    return findings, None if corpus is None else check_model(corpus, best_model)
+    if corpus is None:
+        return findings, None
+    check = check_model(corpus, best_model)
+    return dataclasses.replace(findings, gap=check.gap), check
 
 
 def render_report(

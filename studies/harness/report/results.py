@@ -12,7 +12,13 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
 from studies.harness.report.importance import importances
-from studies.harness.store.trials import MEASURED, dev_loss, has_diverged, is_follow_up
+from studies.harness.store.trials import (
+    MEASURED,
+    dev_loss,
+    has_diverged,
+    is_follow_up,
+    minibatch_loss,
+)
 from studies.harness.store.winner.noise import Noise, measure_noise
 from studies.harness.store.winner.winner import Winner, choose_winner, find_winner
 
@@ -20,13 +26,13 @@ if TYPE_CHECKING:
     import pandas as pd  # imported late: a study that starts does not need it
 
 # Columns before and after the searched parameters; measurements come between SUMMARY and MARKS.
-HEAD = ["trial", "state", "reason", "dev_loss", "train_loss"]
-SUMMARY = ["best_step", "gap", "seconds", "n_params"]
+HEAD = ["trial", "state", "reason", "dev_loss", "minibatch_loss"]
+SUMMARY = ["best_step", "seconds", "n_params"]
 MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of", "audited"]
 CLOCK = ["started", "ended"]
-POINTS = ["trial", "step", "train_loss", "dev_loss", "lr", "time"]
+POINTS = ["trial", "step", "minibatch_loss", "dev_loss", "lr", "time"]
 
-FLOATS = ["dev_loss", "train_loss", *SUMMARY, *CLOCK]
+FLOATS = ["dev_loss", "minibatch_loss", *SUMMARY, *CLOCK]
 INTEGERS = ["repeat_of", "finishes", "retry_of", "audited", "best_step", "n_params"]
 
 
@@ -39,8 +45,8 @@ class Results:
         trials: one row for each trial of the search and each trial that finishes a pruned one,
             lowest dev loss first; columns as in `trials_frame`.
         repeats: the seed repeats, with the same columns; `repeat_of` is the repeated trial.
-        points: one row for each evaluation of both, ordered by time: trial, step, train_loss,
-            dev_loss (nats per character), lr, time (seconds since the epoch).
+        points: one row for each evaluation of both, ordered by time: trial, step, minibatch_loss
+            and dev_loss (nats per character), lr, time (seconds since the epoch).
         params: names of the trials' parameters.
         space: distributions of the parameters that can take more than one value, in the order in
             which they were suggested.
@@ -100,10 +106,10 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
 
     The trials and the repeats are each sorted by dev loss, those without a dev loss last.
 
-    Columns: trial, state, reason, dev_loss and train_loss (nats per character, at the best step),
-    the searched parameters, best_step, gap (dev - train), seconds, n_params, further measurements,
-    seed, origin, repeat_of, finishes and retry_of (trial numbers), audited (step at which the
-    pruner would have stopped the trial), started and ended (seconds since the epoch).
+    Columns: trial, state, reason, dev_loss and minibatch_loss (nats per character, at the best
+    step), the searched parameters, best_step, seconds, n_params, further measurements, seed,
+    origin, repeat_of, finishes and retry_of (trial numbers), audited (step at which the pruner
+    would have stopped the trial), started and ended (seconds since the epoch).
     """
     trials = study.get_trials(deepcopy=False)
     frame = _frame(trials)
@@ -149,16 +155,14 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     attrs = trial.user_attrs
     summary = attrs.get("summary", {})
     dev = dev_loss(trial)
-    train = summary.get("train_loss")
     return {
         "trial": trial.number,
         "state": trial.state.name,
         "reason": summary.get("reason", attrs.get("replaced", "")),
         "dev_loss": dev,
-        "train_loss": train,
+        "minibatch_loss": minibatch_loss(trial),
         **trial.params,
         "best_step": summary.get("best_step"),
-        "gap": None if dev is None or train is None else dev - train,
         **summary.get("metrics", {}),
         **{name: attrs.get(name) for name in MARKS},
         **{name: summary.get(name) for name in CLOCK},

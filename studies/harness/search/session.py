@@ -179,8 +179,10 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
             # here, in the tracker's thread.
             import studies.harness.report.page.page  # noqa: F401
 
-    # A searched field of the base is no result; it would look like the best value.
-    fixed = {name: value for name, value in attrs["base"].items() if name not in attrs["space"]}
+    # Without the prefixes, a field of the base would look like a value of the best config, whose
+    # loss is in the same row. Those are the tags best.NAME.
+    base = attrs["base"].items()
+    fixed = {f"base.{name}": value for name, value in base if name not in attrs["space"]}
     ranges = {f"range.{name}": format_range(text) for name, text in attrs["space"].items()}
     params = {**fixed, **ranges, "study_seed": attrs["seed"]}
     storage = without_password(args.storage or "journal")

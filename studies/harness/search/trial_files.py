@@ -87,7 +87,7 @@ class TrialFiles:
     ) -> None:
         assert record.best is not None
         losses = {
-            "train_loss": record.best.train_loss,
+            "minibatch_loss": record.best.minibatch_loss,
             "dev_loss": record.best.dev_loss,
             "best_step": record.best.step,
         }

@@ -68,9 +68,9 @@ class TrialRecord:
             "reason": self.reason,
             "best_step": best.step if best else None,
             "dev_loss": best.dev_loss if best else None,
-            "train_loss": best.train_loss if best else None,
+            "train_loss": best.minibatch_loss if best else None,
             "history": [
-                [p.step, p.train_loss, p.dev_loss, p.lr, at]
+                [p.step, p.minibatch_loss, p.dev_loss, p.lr, at]
                 for p, at in zip(self.points, self.times, strict=True)
             ],
             "metrics": self.metrics,
@@ -137,6 +137,13 @@ def dev_loss(trial: FrozenTrial) -> float | None:
         return None
     value = trial.user_attrs.get("summary", {}).get("dev_loss")
     return None if value is None else float(value)
+
+
+def minibatch_loss(trial: FrozenTrial) -> float | None:
+    """Return the minibatch loss at a trial's best step, or None if it has no evaluation."""
+    summary = trial.user_attrs.get("summary", {})
+    found = (row[1] for row in summary.get("history", []) if row[0] == summary.get("best_step"))
+    return next(found, None)
 
 
 def has_diverged(trial: FrozenTrial) -> bool:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studies.harness.store.trials import TrialRecord
-
-if TYPE_CHECKING:
-    from makemore.engines import EvalPoint
 
 # MLflow's status of a run for each state of a trial.
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "INTERRUPTED": "KILLED", "FAIL": "FAILED"}
@@ -34,29 +31,37 @@ def run_params(record: TrialRecord) -> dict[str, Any]:
     return {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
 
 
-def point_metrics(point: EvalPoint, at: float) -> list[MetricRow]:
-    """Return the metrics of one evaluation, made `at` seconds since the epoch."""
-    # dev_loss comes first: the compare page preselects the metric that was logged first.
-    values = {"dev_loss": point.dev_loss, "train_loss": point.train_loss, "lr": point.lr}
-    return [(key, value, point.step, at) for key, value in values.items()]
+def curve_metrics(record: TrialRecord, first: int = 0, end: int | None = None) -> list[MetricRow]:
+    """Return the metrics of a trial's evaluations, from number `first` to before number `end`.
+
+    dev_loss is the lowest one so far, which is that of the checkpoint. MLflow's tables show the
+    latest value of a metric, so they show the same dev loss as Optuna, also of a trial whose last
+    evaluation is not its best one. The names that begin with "current" are of the evaluation
+    itself; current_lr is not the parameter lr, because the schedule lowers it.
+    """
+    rows = []
+    lowest = math.inf
+    evaluations = list(zip(record.points, record.times, strict=False))[:end]
+    for number, (point, at) in enumerate(evaluations):
+        lowest = min(lowest, point.dev_loss)
+        # dev_loss comes first: the compare page preselects the metric that was logged first.
+        values = {
+            "dev_loss": lowest,
+            "current_dev_loss": point.dev_loss,
+            "minibatch_loss": point.minibatch_loss,
+            "current_lr": point.lr,
+        }
+        if number >= first:
+            rows += [(key, value, point.step, at) for key, value in values.items()]
+    return rows
 
 
 def final_metrics(record: TrialRecord) -> list[MetricRow]:
-    """Return the metrics of an ended trial: its single numbers, and its best losses.
-
-    MLflow's tables show the latest value of a metric. If the last evaluation is not the best one,
-    the best losses are logged again. Tables then show the loss of the checkpoint, as Optuna does.
-    """
+    """Return the metrics of an ended trial that are single numbers, at its last step."""
     best = record.best
     at = record.ended or time.time()
     last = record.points[-1].step if record.points else 0
     rows = [(key, float(value), last, at) for key, value in record.metrics.items()]
-    if best is None:
-        return rows
-
-    rows.append(("best_step", float(best.step), last, at))
-    rows.append(("gap", best.dev_loss - best.train_loss, last, at))
-    if best is not record.points[-1]:
-        rows.append(("dev_loss", best.dev_loss, last, at + 0.001))
-        rows.append(("train_loss", best.train_loss, last, at + 0.001))
+    if best is not None:
+        rows.append(("best_step", float(best.step), last, at))
     return rows

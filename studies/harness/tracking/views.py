@@ -20,7 +20,7 @@ PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Excludes parent runs, seed repeats and requeued trials.
 ONLY_TRIALS = "tags.trial IS NOT NULL and tags.repeat_of IS NULL and tags.state != 'INTERRUPTED'"
-METRICS = ("dev_loss", "train_loss", "n_params", "seconds")
+METRICS = ("dev_loss", "minibatch_loss", "n_params", "seconds")
 MOST_RUNS = 100  # in one chart
 
 
@@ -153,8 +153,8 @@ def _cards(params: Sequence[str]) -> list[dict[str, Any]]:
         },
         {
             "type": "LINE",
-            "metricKey": "dev_loss",
-            "selectedMetricKeys": ["dev_loss"],
+            "metricKey": "current_dev_loss",
+            "selectedMetricKeys": ["current_dev_loss"],
             "xAxisKey": "step",
             "lineSmoothness": 0,
             "useGlobalLineSmoothing": False,

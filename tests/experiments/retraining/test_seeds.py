@@ -67,10 +67,11 @@ def test_progress_is_a_line_per_seed_in_a_pipe(
 ) -> None:
     configs = make_configs(Config(max_steps=20, eval_interval=10, n_hidden=8), 2, None)
     with closing(CpuEngine(small_corpus, 2)) as engine:
-        results = train_all(engine, configs, watch="train_loss")
+        results = train_all(engine, configs, watch="minibatch_loss")
 
     lines = {
-        f"seed {result.model.config.seed}: step 20, train {result.history[-1].train_loss:.4f}"
+        f"seed {result.model.config.seed}: step 20, "
+        f"minibatch {result.history[-1].minibatch_loss:.4f}"
         for result in results
     }
     assert set(capsys.readouterr().err.splitlines()) == lines

@@ -44,8 +44,15 @@ def test_parent_run_has_a_child_per_seed(exported: Path, retrain: Retrain) -> No
         run = children[row["seed"]]
         # Tables show the exact losses; the curve has a point per evaluation.
         assert [run.data.metrics[name] for name in LOSSES] == [row[name] for name in LOSSES]
-        curve = client.get_metric_history(run.info.run_id, "dev_loss")
+        curve = client.get_metric_history(run.info.run_id, "current_dev_loss")
         assert {point.step for point in curve} == set(range(4, 41, 4))
+        # A running mean over minibatches has another name than the exact train loss.
+        history = {
+            name: {point.step for point in client.get_metric_history(run.info.run_id, name)}
+            for name in ("train_loss", "dev_loss", "minibatch_loss", "lr")
+        }
+        assert history["train_loss"] == history["dev_loss"] == {40}
+        assert len(history["minibatch_loss"]) == 10 and history["lr"] == set()
     config = read_config(exported)
     assert children[config.seed].data.params["lr"] == str(config.lr)
 

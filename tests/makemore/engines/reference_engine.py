@@ -104,13 +104,13 @@ class ReferenceModel:
                 dev_loss = self.average.loss(
                     *self.corpus.dev.tensors(self.config.block_size)
                 ).item()
-            train_loss = losses / (self.step - start)
-            check_finite(self.step, train_loss, dev_loss)
+            minibatch_loss = losses / (self.step - start)
+            check_finite(self.step, minibatch_loss, dev_loss)
         except Diverged as diverged:
             self.done = True
             return diverged
         lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
-        point = EvalPoint(self.step, train_loss, dev_loss, lr)
+        point = EvalPoint(self.step, minibatch_loss, dev_loss, lr)
         self.history.append(point)
         if point is min(self.history, key=lambda p: p.dev_loss):
             self.best = copy.deepcopy(self.average.state_dict())

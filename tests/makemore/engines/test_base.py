@@ -27,12 +27,14 @@ def test_next_stop_is_interval_multiple_or_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("train_loss", "dev_loss", "reported"),
+    ("minibatch_loss", "dev_loss", "reported"),
     [(INF, 2.0, INF), (2.0, INF, INF), (2.0, DIVERGED_LOSS + 1, DIVERGED_LOSS + 1)],
 )
-def test_divergence_has_step_and_loss(train_loss: float, dev_loss: float, reported: float) -> None:
+def test_divergence_has_step_and_loss(
+    minibatch_loss: float, dev_loss: float, reported: float
+) -> None:
     with pytest.raises(Diverged, match="at step 7; lower the learning rate") as raised:
-        check_finite(7, train_loss, dev_loss)
+        check_finite(7, minibatch_loss, dev_loss)
     assert (raised.value.step, raised.value.loss) == (7, reported)
 
 

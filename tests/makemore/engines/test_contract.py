@@ -157,7 +157,7 @@ def test_losses_match_reference(make: Make, small_corpus: Corpus, changes: dict[
 
     for point, true in zip(result.history, expected.history, strict=True):
         assert point.step == true.step and point.lr == true.lr
-        assert point.train_loss == pytest.approx(true.train_loss, rel=1e-4)
+        assert point.minibatch_loss == pytest.approx(true.minibatch_loss, rel=1e-4)
         assert point.dev_loss == pytest.approx(true.dev_loss, rel=1e-4)
     torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
 

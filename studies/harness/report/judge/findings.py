@@ -12,6 +12,7 @@ import torch
 
 from makemore.counts import Rung, examples_of, find_words, first_words, ladder, list_words
 from makemore.data import Corpus
+from makemore.engines.cpu.evaluation import evaluate
 from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
 from studies.harness.report.best_so_far import best_so_far
@@ -66,6 +67,8 @@ class Findings:
         pruning: verdict on the pruner.
         curve: best dev loss so far, see `best_so_far`.
         stopping: verdict on the number of trials.
+        gap: dev loss minus train loss of the best model, see `ModelCheck.gap`; None if its model
+            was not checked.
     """
 
     results: Results
@@ -78,6 +81,7 @@ class Findings:
     pruning: Pruning
     curve: pd.DataFrame
     stopping: Stopping
+    gap: float | None = None
 
     @property
     def noise(self) -> Noise | None:
@@ -100,6 +104,12 @@ class Findings:
             if self.best[name] is not None
         }
         return {**self.results.base, **searched}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The fields of the config that are the same in all trials."""
+        params = self.results.params
+        return {name: value for name, value in self.results.base.items() if name not in params}
 
 
 def judge_study(results: Results) -> Findings:
@@ -140,13 +150,15 @@ def _count_outcomes(trials: pd.DataFrame) -> dict[str, int]:
 class ModelCheck:
     """The best model compared with counting models and with the lectures' models.
 
-    All losses are in nats per character. Without a model, the last four attributes are empty.
+    All losses are in nats per character. Without a model, the attributes from dev_loss to
+    share_in_train are empty.
 
     Attributes:
         rungs: the counting baselines, over the measured words.
         lectures: dev losses of the lectures' models by name; empty for other words than theirs.
         n_dev: number of dev words that are measured.
         n_new: how many of them are not in the train split.
+        train_loss: of the model, exact over the whole train split; None for a large file.
         dev_loss: of the model over the measured dev words.
         new_loss: of the model over the measured dev words that are not in the train split.
         words: sampled words that are not in the train split.
@@ -158,11 +170,19 @@ class ModelCheck:
     lectures: dict[str, float]
     n_dev: int
     n_new: int
+    train_loss: float | None = None
     dev_loss: float | None = None
     new_loss: float | None = None
     words: tuple[str, ...] = ()
     share_in_train: float | None = None
     limit: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """Dev loss minus train loss, each exact over its split; None where one is unknown."""
+        if self.train_loss is None or self.dev_loss is None:
+            return None
+        return self.dev_loss - self.train_loss
 
 
 def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
@@ -200,6 +220,7 @@ def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
     fresh = [word for word in dict.fromkeys(words) if word and word not in train]
     return dataclasses.replace(
         check,
+        train_loss=None if check.limit else evaluate(model, corpus.train),
         dev_loss=float(losses.sum() / lengths.sum()),
         new_loss=float(losses[is_new].sum() / lengths[is_new].sum()) if is_new.any() else None,
         words=tuple(fresh[:N_SHOWN]),

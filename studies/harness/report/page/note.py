@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from optuna.distributions import distribution_to_json
@@ -98,9 +97,15 @@ def _best(findings: Findings) -> str:
     names = findings.results.params
     if findings.best is None or not names:
         return ""
-    values = ", ".join(f"`{name}` {tick_label(findings.best[name])}" for name in names)
-    gap = "" if math.isnan(findings.best.gap) else f"; dev − train {findings.best.gap:.4f}"
-    return f"**Best config**: {values}{gap}."
+    searched = {name: findings.best[name] for name in names}
+    gap = "" if findings.gap is None else f"; dev − train {findings.gap:.4f}"
+    best = f"**Best config**: {_values(searched)}{gap}."
+    fixed = f"\n\nFixed in all trials: {_values(findings.fixed)}." if findings.fixed else ""
+    return best + fixed
+
+
+def _values(config: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}` {tick_label(value)}" for name, value in config.items())
 
 
 def _step(step: Step) -> str:

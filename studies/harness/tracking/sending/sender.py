@@ -15,8 +15,8 @@ from studies.harness.tracking.connection.connect import is_server
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import (
     STATUS,
+    curve_metrics,
     final_metrics,
-    point_metrics,
     run_name,
     run_params,
 )
@@ -179,10 +179,8 @@ class Sender:
     def _log_new(self, run: PendingRun, run_id: str, ended: bool, tags: dict[str, str]) -> None:
         """Send the new evaluations of a trial, and its params and dataset at the first call."""
         record = run.record
-        points = list(zip(record.points, record.times, strict=False))
-        metrics = [
-            row for point, at in points[run.points_sent :] for row in point_metrics(point, at)
-        ]
+        n_points = len(record.points)  # read once: the coordinator may add one during this call
+        metrics = curve_metrics(record, run.points_sent, n_points)
         params = None if run.inputs_sent else run_params(record)
         if ended:
             metrics += final_metrics(record)
@@ -190,7 +188,7 @@ class Sender:
             log_batch(self.client, run_id, metrics, params=params, tags=tags)
         if not run.inputs_sent:
             log_inputs(self.client, run_id, self.dataset)
-        run.points_sent = len(points)
+        run.points_sent = n_points
         run.inputs_sent = True
 
     def _close_run(self, run: PendingRun, run_id: str) -> None:
@@ -212,9 +210,7 @@ class Sender:
             NotStored: something is missing.
         """
         record = run.record
-        metrics = final_metrics(record)
-        for point, at in zip(record.points, record.times, strict=True):
-            metrics += point_metrics(point, at)
+        metrics = [*curve_metrics(record), *final_metrics(record)]
         whole = partial(
             check_stored,
             self.client,

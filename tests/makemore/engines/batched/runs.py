@@ -127,8 +127,8 @@ def check_against_alone(config: Config, corpus: Corpus, result: TrainResult) -> 
     alone = Alone(config, corpus)
     best = None
     for point in result.history:
-        train_loss = alone.train(point.step - alone.step)
-        assert point.train_loss == pytest.approx(train_loss, rel=1e-6), point
+        minibatch_loss = alone.train(point.step - alone.step)
+        assert point.minibatch_loss == pytest.approx(minibatch_loss, rel=1e-6), point
         assert point.dev_loss == pytest.approx(alone.dev_loss(), rel=1e-6), point
         if point == result.best:
             best = {name: parameter.clone() for name, parameter in alone.model.named_parameters()}

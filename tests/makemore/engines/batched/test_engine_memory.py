@@ -80,7 +80,7 @@ def test_out_of_memory_halves_capacity(
     for result, truth in zip(results, undisturbed, strict=True):
         assert [point.step for point in result.history] == [point.step for point in truth.history]
         for point, other in zip(result.history, truth.history, strict=True):
-            assert point.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+            assert point.minibatch_loss == pytest.approx(other.minibatch_loss, rel=1e-4)
             assert point.dev_loss == pytest.approx(other.dev_loss, rel=1e-4)
         torch.testing.assert_close(result.model.flat, truth.model.flat, rtol=1e-3, atol=1e-4)
 

@@ -18,12 +18,12 @@ def test_restarted_model_stops_at_last_evaluation() -> None:
     assert slot.stop == 8
 
 
-def test_outcome_has_mean_train_loss() -> None:
+def test_outcome_has_mean_minibatch_loss() -> None:
     slot = Slot(TINY, step=8, evaluated=4)
     point = slot.judge(loss_sum=10.0, dev_loss=2.0)
 
     assert isinstance(point, EvalPoint)
-    assert (point.step, point.train_loss, point.dev_loss) == (8, 2.5, 2.0)
+    assert (point.step, point.minibatch_loss, point.dev_loss) == (8, 2.5, 2.0)
 
 
 @pytest.mark.parametrize("losses", [(float("nan"), 2.0), (1.0, float("inf"))])

@@ -105,7 +105,7 @@ def test_losses_match_autograd_after_200_steps(small_corpus: Corpus, config: Con
 
     for point, true in zip(result.history, reference(config, small_corpus).history, strict=True):
         assert point.dev_loss == pytest.approx(true.dev_loss, rel=1e-4)
-        assert point.train_loss == pytest.approx(true.train_loss, rel=1e-4)
+        assert point.minibatch_loss == pytest.approx(true.minibatch_loss, rel=1e-4)
 
 
 # --- threads

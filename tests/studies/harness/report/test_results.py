@@ -33,16 +33,16 @@ def test_table_ranks_trials_by_dev_loss() -> None:
     # Trials without a dev loss come last.
     assert list(table.trial) == [2, 0, 1]
     assert list(table.dev_loss[:2]) == pytest.approx([2.2, 2.3])
-    assert list(table.gap[:2]) == pytest.approx([0.1, 0.1])
+    assert list(table.minibatch_loss[:2]) == pytest.approx([2.1, 2.2])
     assert table.reason[2] == "diverged at step 9"
 
 
 def test_table_has_every_parameter_and_number() -> None:
     table = trials_frame(make_study([make_trial(PARAMS, falling(2.3), origin="the lecture's")]))
 
-    head = ["trial", "state", "reason", "dev_loss", "train_loss", *PARAMS]
+    head = ["trial", "state", "reason", "dev_loss", "minibatch_loss", *PARAMS]
     assert list(table.columns[: len(head)]) == head
-    rest = {"best_step", "gap", "seconds", "n_params", "seed", "repeat_of", "started", "ended"}
+    rest = {"best_step", "seconds", "n_params", "seed", "repeat_of", "started", "ended"}
     assert rest <= set(table.columns)
     assert list(table.loc[0, list(PARAMS)]) == list(PARAMS.values())
     assert (table.best_step[0], table.seconds[0], table.n_params[0]) == (1000, 10.0, 1000)

@@ -17,6 +17,7 @@ from studies.harness.store.trials import (
     dev_loss,
     has_diverged,
     is_follow_up,
+    minibatch_loss,
     ranked,
     restore_record,
     trial_config,
@@ -117,6 +118,16 @@ def test_trial_of_another_program_is_refused() -> None:
 
 def test_tags_are_the_known_attributes_as_text() -> None:
     assert trial_tags(trial(repeat_of=3, other=1)) == {"launch": "one", "repeat_of": "3"}
+
+
+def test_minibatch_loss_of_an_old_study_is_read() -> None:
+    # Studies stored this mean as train_loss once; the history holds it without a name.
+    history = [[100, 2.2, 2.3, 0.1, 11.0], [200, 2.1, 2.4, 0.1, 12.0]]
+    old = {"best_step": 100, "dev_loss": 2.3, "train_loss": 2.2, "history": history}
+
+    assert minibatch_loss(trial(summary=old)) == 2.2
+    assert minibatch_loss(trial(summary={"best_step": None, "history": []})) is None
+    assert minibatch_loss(trial(summary={})) is None
 
 
 def test_record_is_restored_from_its_summary() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from studies.harness.tracking.fields import (
     STATUS,
+    curve_metrics,
     final_metrics,
-    point_metrics,
     run_name,
     run_params,
 )
@@ -41,30 +41,38 @@ def test_params_are_the_config_and_log10_lr() -> None:
     assert run_params(record) == {**record.config.model_dump(), "log10_lr": -1.0}
 
 
-def test_dev_loss_is_the_first_metric_of_an_evaluation() -> None:
-    point = make_record((2.4,)).points[0]
-
-    rows = point_metrics(point, START)
+def test_evaluation_has_four_metrics_and_dev_loss_is_the_first() -> None:
+    rows = curve_metrics(make_record((2.4,)))
 
     assert rows[0] == ("dev_loss", 2.4, 100, START)
-    assert [row[0] for row in rows] == ["dev_loss", "train_loss", "lr"]
+    # The rate of a step is not the parameter lr, and a mean over minibatches is no train loss.
+    assert [row[0] for row in rows[1:]] == ["current_dev_loss", "minibatch_loss", "current_lr"]
 
 
-def test_best_losses_are_logged_again_after_a_worse_end() -> None:
+@pytest.mark.parametrize("losses", [(2.4, 2.2), (2.2, 2.4), (2.5, 2.2, 2.4, 2.3)])
+def test_latest_dev_loss_is_that_of_the_trial(losses: tuple[float, ...]) -> None:
+    record = make_record(losses)
+
+    rows = [row for row in curve_metrics(record) + final_metrics(record) if row[0] == "dev_loss"]
+
+    assert record.best is not None
+    assert rows[-1][1] == record.best.dev_loss == min(losses)
+    # One point a step: the last step too.
+    assert [row[2] for row in rows] == [point.step for point in record.points]
+
+
+def test_metrics_sent_in_parts_are_those_sent_at_once() -> None:
+    record = make_record((2.5, 2.2, 2.4))
+
+    parts = [*curve_metrics(record, 0, 2), *curve_metrics(record, 2, 3)]
+
+    assert parts == curve_metrics(record)
+
+
+def test_final_metrics_are_at_the_last_step() -> None:
     rows = final_metrics(make_record((2.2, 2.4)))
 
-    values = {key: value for key, value, _, _ in rows}
-    assert values["dev_loss"] == 2.2 and values["best_step"] == 100
-    assert values["n_params"] == 1000 and values["gap"] == pytest.approx(0.1)
-    # All are at the last step; the losses come after the last evaluation.
-    assert {step for _, _, step, _ in rows} == {200}
-    assert max(rows, key=lambda row: row[3])[0] in ("dev_loss", "train_loss")
-
-
-def test_best_losses_are_not_repeated_after_the_best_end() -> None:
-    keys = [row[0] for row in final_metrics(make_record((2.4, 2.2)))]
-
-    assert keys == ["n_params", "best_step", "gap"]
+    assert rows == [("n_params", 1000.0, 200, START + 10), ("best_step", 100.0, 200, START + 10)]
 
 
 def test_trial_without_evaluation_has_its_single_numbers() -> None:

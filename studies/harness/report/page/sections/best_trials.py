@@ -29,7 +29,12 @@ def best_trials(findings: Findings, check: ModelCheck | None) -> str:
     best = findings.best
     if best is None:
         return head + paragraph("No trial has a dev loss.")
-    return head + _best_table(findings, best) + _baseline_table(findings, best, check)
+    return (
+        head
+        + _best_table(findings, best)
+        + paragraph(*_train_loss(check), *_fixed(findings))
+        + _baseline_table(findings, best, check)
+    )
 
 
 def _best_table(findings: Findings, best: pd.Series) -> str:
@@ -44,10 +49,30 @@ def _best_table(findings: Findings, best: pd.Series) -> str:
     if not groups:
         note += " Without seed repeats it is unknown which differences are significant."
 
-    headings = ["trial", "dev loss, one seed", "mean of repeats", "train loss", *names]
+    headings = ["trial", "dev loss, one seed", "mean of repeats", "minibatch loss", *names]
     headings += ["parameters", "best step", "seconds"]
     rows = [_best_row(trial, groups.get(trial["trial"]), names) for trial in trials]
     return f"<h3>Best {len(rows)} trials</h3>" + paragraph(note) + table(headings, rows, here=0)
+
+
+def _train_loss(check: ModelCheck | None) -> list[str]:
+    """Explain the minibatch loss, and give the exact train loss of the best model if known."""
+    sentences = [
+        "Minibatch loss: mean over the minibatches before the best step, with dropout. It is not "
+        "comparable with the dev loss."
+    ]
+    if check is not None and check.train_loss is not None and check.gap is not None:
+        sentences.append(
+            f"The exact train loss of the winner's model is {check.train_loss:.4f}; dev − train is "
+            f"{check.gap:.4f}."
+        )
+    return sentences
+
+
+def _fixed(findings: Findings) -> list[str]:
+    """Return the sentence about the settings that no trial changed."""
+    fixed = ", ".join(f"{name} {tick_label(value)}" for name, value in findings.fixed.items())
+    return [f"Fixed in all trials: {fixed}."] if fixed else []
 
 
 def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> list[Any]:
@@ -56,7 +81,7 @@ def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> l
         trial["trial"],
         trial["dev_loss"],
         confirmed,
-        trial["train_loss"],
+        trial["minibatch_loss"],
         *(Html(text(tick_label(trial[name]))) for name in names),
         trial["n_params"],
         trial["best_step"],
@@ -77,7 +102,7 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     largest = max(abs(loss - best_loss) for _, loss, _ in baselines) or 1.0
     rows: list[list[Any]] = []
     for name, loss, new_loss in baselines:
-        difference = "" if name == best_name else f"{loss - best_loss:+.4f}".replace("-", "−")
+        difference = "" if name == best_name else _relative(loss, best_loss)
         rows.append([name, loss, difference, bar((loss - best_loss) / largest), new_loss])
     here = [row[0] for row in rows].index(best_name)
 
@@ -85,12 +110,17 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     if check and check.lectures:
         note += ", and the lectures' models on their own file of names"
     limit = check.limit if check else ""
-    headings = ["model", "dev loss", "minus the winner's", "", "dev loss, words not in train"]
+    headings = ["model", "dev loss", "against the winner", "", "dev loss, words not in train"]
     return (
         "<h3>Comparison with baselines</h3>"
         + paragraph(f"{note}. {limit}".rstrip())
         + table(headings, rows, texts=(0, 3), here=here)
     )
+
+
+def _relative(loss: float, best: float) -> str:
+    """Say how far a loss is above or below the best one, as the first screen does."""
+    return f"{abs(loss - best):.4f} {'below' if loss < best else 'above'}"
 
 
 def _baselines(check: ModelCheck | None) -> list[Baseline]:

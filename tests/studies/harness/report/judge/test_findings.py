@@ -101,7 +101,12 @@ def test_model_is_measured_on_words_not_in_train(corpus: Corpus) -> None:
     check = check_model(corpus, model)
 
     assert check.n_new == len(unseen_words(corpus)) < check.n_dev
+    assert check.dev_loss is not None
     assert check.dev_loss == pytest.approx(model.loss(*corpus.dev.tensors(3)).item(), rel=1e-5)
+    # The gap is between two exact means.
+    train_loss = model.loss(*corpus.train.tensors(3)).item()
+    assert check.train_loss == pytest.approx(train_loss, rel=1e-5)
+    assert check.gap == pytest.approx(check.dev_loss - train_loss, abs=1e-4)
     assert check.new_loss is not None
     train = set(list_words(corpus.train, corpus.vocab))
     assert len(check.words) == N_SHOWN and not train & set(check.words)
@@ -117,6 +122,7 @@ def test_without_a_finite_model_only_baselines_remain(small_corpus: Corpus) -> N
     for check in (check_model(small_corpus, None), check_model(small_corpus, model)):
         assert check.rungs and check.n_dev == 3
         assert (check.dev_loss, check.new_loss, check.share_in_train) == (None, None, None)
+        assert check.train_loss is None and check.gap is None
         # The lectures' losses are of other words.
         assert check.lectures == {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import optuna
 
 from studies.harness.report.judge.findings import judge_study
@@ -44,6 +46,17 @@ def test_unknown_noise_and_unknown_ranges() -> None:
     assert "not confirmed, because it has no seed repeats" in found[0]
     assert found[1] == "The noise between seeds is unknown: no config has two seed repeats."
     assert not any("The range of" in sentence for sentence in found)
+
+
+def test_note_has_fixed_settings_and_the_exact_gap() -> None:
+    findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
+
+    known = write_note(dataclasses.replace(findings, gap=0.0523), {}, "7")
+
+    assert "Fixed in all trials: `max_steps` 1000, `eval_interval` 100, `n_embd` 10" in known
+    assert "; dev − train 0.0523." in known
+    # Without the model it is not estimated from the minibatch losses.
+    assert "dev − train" not in write_note(findings, {}, "7")
 
 
 def test_empty_study_has_a_note() -> None:

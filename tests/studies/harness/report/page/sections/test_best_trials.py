@@ -6,11 +6,22 @@ import re
 
 import optuna
 
+from makemore.config import Config
 from makemore.data import Corpus
+from makemore.model import MLP
 from studies.harness.report.judge.findings import check_model, judge_study
 from studies.harness.report.page.sections.best_trials import best_trials
 from studies.harness.report.results import read_results
-from tests.studies.synthetic import PARAMS, falling, make_trial, repeats_of, results_of
+from tests.studies.synthetic import (
+    BASE,
+    PARAMS,
+    SPACE,
+    falling,
+    make_study,
+    make_trial,
+    repeats_of,
+    results_of,
+)
 
 
 def test_baselines_are_sorted_with_the_best_among_them(
@@ -38,7 +49,33 @@ def test_enqueued_trial_is_a_baseline() -> None:
     section = best_trials(judge_study(results_of(*trials)), None)
 
     assert "here, trial 0: the lecture&#x27;s configuration</td><td>2.4000</td>" in section
-    assert "<td>+0.2000</td>" in section
+    # In words, as on the first screen, so that no reader has to guess the sign.
+    assert "<td>0.2000 above</td>" in section
+
+
+def test_fixed_settings_of_a_copied_study_are_shown() -> None:
+    study = make_study(
+        [make_trial({"n_hidden": 100}, falling(2.2))], {"n_hidden": SPACE["n_hidden"]}
+    )
+    study.set_user_attr("base", {**BASE, "lr": 0.3, "block_size": 3, "batch_size": 64})
+
+    section = best_trials(judge_study(read_results(study)), None)
+
+    fixed = re.findall(r"Fixed in all trials: ([^<]+)\.</p>", section)
+    assert len(fixed) == 1
+    for setting in ("lr 0.3", "block_size 3", "n_embd 10", "batch_size 64", "optimizer sgd"):
+        assert setting in fixed[0].split(", ")
+    assert "n_hidden" not in fixed[0]
+
+
+def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
+    model = MLP(Config(block_size=3, n_embd=4, n_hidden=16, init="kaiming"), len(corpus.vocab))
+    check = check_model(corpus, model)
+
+    section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
+
+    gap = f"exact train loss is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
+    assert gap in section and "<th>minibatch loss</th>" in section
 
 
 def test_without_repeats_the_best_five_are_shown() -> None:
