@@ -74,7 +74,7 @@ def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
 
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
 
-    gap = f"exact train loss is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
+    gap = f"model is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
     assert gap in section and "<th>minibatch loss</th>" in section
 
 
