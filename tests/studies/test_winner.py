@@ -64,7 +64,7 @@ def test_every_output_names_the_winner(
 
     page = report_path("lucky").read_text(encoding="utf-8")
     assert f"Dev loss of the winner, trial {winner.number}" in page
-    assert f'<div class="score">{winner.loss_text}' in page and name in page
+    assert f'<div class="score">{winner.loss:.4f}<small>±' in page and name in page
     # No proposed command names another trial.
     assert "experiments/export.py lucky" in page and "--trial " not in page
 

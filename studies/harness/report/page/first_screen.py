@@ -49,9 +49,10 @@ def _best(findings: Findings, check: ModelCheck | None) -> str:
     if findings.stopping.verdict == "stop":
         sentences.append(f"{findings.stopping.advice} {_last_half(findings)}")
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    margin = f"± {winner.group.margin:.4f} " if winner.group else ""
     title = "Dev loss of the winner" if winner.group else "Dev loss of the winner, one seed"
     return f"""<p class="muted">{title}, trial {winner.number}</p>
-<div class="score">{winner.loss_text}<small>nats per character</small></div>
+<div class="score">{winner.loss:.4f}<small>{margin}nats per character</small></div>
 {_config(findings)}<ul>{items}</ul>"""
 
 

@@ -19,7 +19,7 @@ def test_best_loss_noise_and_commands_are_shown(rich_study: optuna.Study) -> Non
     screen = first_screen(judge_study(results), None, CONTEXT)
 
     assert f"Selected on one seed: {results.trials.dev_loss[0]:.4f}; confirmed: 2.0800 ±" in screen
-    assert '<div class="score">2.0800 ± ' in screen
+    assert '<div class="score">2.0800<small>± ' in screen
     assert "widen block_size beyond 8" in screen
     assert "studies/mlp.py --study made-up-longer --names words.txt --steps 2000" in screen
     assert "experiments/export.py made-up" in screen and "experiments/retrain.py" in screen
@@ -46,7 +46,7 @@ def test_winner_may_be_another_trial() -> None:
 
     screen = first_screen(judge_study(results_of(*trials, *repeats)), None, {})
 
-    assert "Dev loss of the winner, trial 1" in screen and '<div class="score">2.1250 ±' in screen
+    assert "Dev loss of the winner, trial 1" in screen and '<div class="score">2.1250<small>±' in screen
     assert "Trial 0 has the lowest loss of one seed, 2.1000, but" in screen
 
 
