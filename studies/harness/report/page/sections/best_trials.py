@@ -99,6 +99,8 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     best_name = f"best of this study, trial {best.trial}"
     best_new = check.new_loss if check and check.new_loss is not None else math.nan
     baselines = [*_baselines(check), *_enqueued_trials(findings)]
+    if not baselines:
+        return ""
     baselines.append((best_name, best_loss, best_new))
     baselines.sort(key=lambda baseline: -baseline[1])
 

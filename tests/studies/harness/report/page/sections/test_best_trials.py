@@ -83,7 +83,7 @@ def test_without_repeats_the_best_five_are_shown() -> None:
 
     section = best_trials(judge_study(results_of(*trials)), None)
 
-    table = section[: section.index("Comparison with baselines")]
+    table = section[: section.index("Minibatch loss: ")]
     assert "<h3>Best 5 trials</h3>" in table and table.count("<tr") == 1 + 5
     # The best one is highlighted.
     assert '<tr class="here"><td>0</td><td>2.1000</td>' in table
@@ -96,10 +96,16 @@ def test_tied_trials_are_shown_smallest_first() -> None:
 
     section = best_trials(judge_study(results_of(*trials, *repeats_of(0, 2.10, 2.12))), None)
 
-    table = section[: section.index("Comparison with baselines")]
+    table = section[: section.index("Minibatch loss: ")]
     assert "<h3>Best and tied trials</h3>" in table
     assert table.count("<tr") == 1 + MAX_TIED and "And 3 more." in table
     assert re.findall(r"<tr[^>]*><td>(\d+)</td>", table)[0] == "3"
+
+
+def test_no_baseline_makes_no_table() -> None:
+    section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), None)
+
+    assert "Comparison with baselines" not in section
 
 
 def test_no_loss_is_reported() -> None:
