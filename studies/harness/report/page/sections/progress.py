@@ -26,7 +26,10 @@ def progress(findings: Findings) -> str:
         parts.append(picture(draw, f"Best dev loss so far by {axis}"))
     parts.append("</div>")
 
-    caption = "Dev loss of each trial during training. Pruned trials are grey, the best is orange."
+    caption = (
+        "Dev loss of each trial during training. Pruned trials are grey, the best is orange. "
+        "High losses are cut off."
+    )
     draw = partial(draw_training, results=findings.results)
     parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE))
     return "".join(parts)
