@@ -1,4 +1,4 @@
-"""Export a trial of a study, by default the best, as a TOML file that can be trained again.
+"""Export a trial of a study, by default the winner, as a TOML file that can be trained again.
 
 The [config] table is the input of makemore.trainer and of experiments/retrain.py. The [origin]
 table records the study, the trial, the data and the versions. The default path,
@@ -30,20 +30,23 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from studies.harness.store.winner.winner import Winner
+
 CONFIGS = Path("experiments", "configs")
 # Fields of [origin] that may differ between two exports of the same trial.
-EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials")
+CONFIRMED = ("confirmed_dev_loss", "confirmed_ci", "confirmed_n")
+EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials", *CONFIRMED)
 
 
 @dataclass
 class Args:
-    """Write the config of a study's best trial to a TOML file."""
+    """Write the config of a study's winner to a TOML file."""
 
     study: str
     """Name of the study."""
     _: KW_ONLY
     trial: int | None = None
-    """Number of the trial. Default: the trial with the lowest dev loss."""
+    """Number of the trial. Default: the winner, which the seed repeats confirm."""
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
     """Config file to write. Default: experiments/configs/STUDY.toml."""
     force: Annotated[bool, SWITCH] = False
@@ -60,44 +63,56 @@ def main(args: Args) -> int:
     """Write the config file. Returns the exit code."""
     from studies.harness.store.study import load_study
     from studies.harness.store.trials import trial_config
+    from studies.harness.store.winner.winner import describe
 
     path = check_output(args.out or CONFIGS / f"{args.study}.toml", "--out")
     study = load_study(args.study, args.storage)
-    trial = _choose_trial(study, args.trial)
+    winner = _find_winner(study)
+    trial = winner.trial if args.trial is None else _find_trial(study, args.trial)
     config = trial_config(study, trial)
     origin = _origin(args, study, trial)
     written = _write_config(path, config.to_toml(origin=origin), force=args.force)
 
-    _report(args, study, trial, origin, path, written)
+    sentences = describe(winner) if trial is winner.trial else []
+    _report(args, study, trial, sentences, path, written)
     if args.json:
         outcome = {
             "file": str(path),
             "study": args.study,
             "trial": trial.number,
             "dev_loss": origin["dev_loss"],
+            **{name: origin.get(name) for name in CONFIRMED},
         }
         print(json.dumps(outcome))
     return 0
 
 
-def _choose_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
-    """Return the trial with this number, or the trial with the lowest dev loss.
+def _find_winner(study: optuna.Study) -> Winner:
+    """Return the winner.
 
     Raises:
-        UserError: no such trial exists, or it has no dev loss.
+        UserError: no trial has a dev loss.
     """
-    from studies.harness.store.trials import dev_loss, ranked
+    from studies.harness.store.winner.winner import find_winner
 
-    trials = study.get_trials(deepcopy=False)
-    best = ranked(trials)
-    if not best:
+    winner = find_winner(study.get_trials(deepcopy=False))
+    if winner is None:
         raise UserError(
             f"study {study.study_name!r} has no finished trial yet; "
             "let it run until a trial has a dev loss."
         )
-    if number is None:
-        return best[0]
+    return winner
 
+
+def _find_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    """Return the trial with this number.
+
+    Raises:
+        UserError: no such trial exists, or it has no dev loss.
+    """
+    from studies.harness.store.trials import dev_loss
+
+    trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         raise UserError(
             f"study {study.study_name!r} has no trial {number}; "
@@ -116,10 +131,13 @@ def _choose_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
 def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """Return the [origin] table: where the config comes from."""
     from studies.harness.store.trials import counts
+    from studies.harness.store.winner.noise import measure_noise
     from studies.harness.tracking.runs import versions
 
     summary = trial.user_attrs["summary"]
     trials = study.get_trials(deepcopy=False)
+    noise = measure_noise(trials)
+    group = next((g for g in noise.groups if g.trial == trial.number), None) if noise else None
     flags = [args.study]
     if args.trial is not None:
         flags += ["--trial", str(args.trial)]
@@ -131,6 +149,9 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
         "state": trial.state.name,
         "dev_loss": summary["dev_loss"],
         "best_step": summary["best_step"],
+        "confirmed_dev_loss": group.mean if group else None,
+        "confirmed_ci": group.margin if group else None,
+        "confirmed_n": group.n if group else None,
         "trials": sum(counts(t) and t.state.is_finished() for t in trials),
         "data": study.user_attrs["data"],
         "data_sha256": study.user_attrs["data_sha256"],
@@ -199,18 +220,24 @@ def _report(
     args: Args,
     study: optuna.Study,
     trial: FrozenTrial,
-    origin: dict[str, Any],
+    sentences: list[str],
     path: Path,
     written: bool,
 ) -> None:
-    """Print the exported trial and the command that trains it again."""
+    """Print the exported trial and the command that trains it again.
+
+    Args:
+        sentences: about the winner; empty for another trial.
+    """
     from studies.harness.cli.terminal import make_console, say
-    from studies.harness.store.trials import trial_config
+    from studies.harness.store.trials import dev_loss, trial_config
 
     console = make_console(stderr=args.json)
-    best = f", the best of {origin['trials']}" if args.trial is None else ""
-    losses = f"dev loss {origin['dev_loss']:.4f} at step {origin['best_step']:,}"
-    say(console, f"Trial {trial.number} of study {args.study}{best}: {losses}.")
+    step = trial.user_attrs["summary"]["best_step"]
+    losses = f"dev loss {dev_loss(trial):.4f} at step {step:,}"
+    say(console, f"Trial {trial.number} of study {args.study}: {losses}.")
+    for sentence in sentences:
+        say(console, sentence)
     if trial.state.name == "PRUNED":
         steps = trial_config(study, trial).max_steps
         say(console, f"It was pruned; a retraining continues to step {steps:,}.")

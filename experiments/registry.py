@@ -53,8 +53,8 @@ def register(
 ) -> Registered:
     """Log the selected seed's model, and make it a version of MODEL with an alias.
 
-    It becomes the champion if there is none, or if its dev loss is below the present champion's on
-    the same words. Otherwise it becomes the challenger.
+    It becomes the champion if there is none, or if the mean dev loss of its config's seeds is below
+    that of the present champion on the same words. Otherwise it becomes the challenger.
 
     Args:
         run_id: the run of the selected seed, which becomes the model's source.
@@ -200,26 +200,25 @@ def _make_version(client: Any, run_id: str, model: Any, retraining: Retraining) 
 
 def _choose_alias(retraining: Retraining, champion: Any) -> tuple[str, str]:
     """Return the alias of a new version, and the reason."""
-    if "dev_loss" not in retraining.selected.losses:
+    loss = retraining.mean_dev_loss
+    if loss is None:
         return CHALLENGER, "trained on dev too, it has no dev loss to compare with the champion's"
-    loss = retraining.selected.losses["dev_loss"]
+    n = len(retraining.seeds)
+    mean = f"dev loss {loss:.4f}" if n == 1 else f"mean dev loss {loss:.4f} over {n} seeds"
     if champion is None:
-        return CHAMPION, f"the first champion, with dev loss {loss:.4f}"
+        return CHAMPION, f"the first champion, with {mean}"
     if champion.tags.get("data_sha256") != retraining.dataset["sha256"]:
         return (
             CHALLENGER,
             f"the champion, version {champion.version}, was trained on other words",
         )
-    best = float(champion.tags["dev_loss"])
+    # Versions of earlier releases have the selected seed's loss only.
+    best = float(champion.tags.get("mean_dev_loss", champion.tags["dev_loss"]))
     if loss < best:
-        return (
-            CHAMPION,
-            f"its dev loss {loss:.4f} is below the {best:.4f} of version {champion.version}",
-        )
+        return CHAMPION, f"its {mean} is below the {best:.4f} of version {champion.version}"
     return (
         CHALLENGER,
-        f"its dev loss {loss:.4f} is not below the {best:.4f} of the champion, "
-        f"version {champion.version}",
+        f"its {mean} is not below the {best:.4f} of the champion, version {champion.version}",
     )
 
 
@@ -230,6 +229,8 @@ def _version_tags(retraining: Retraining) -> dict[str, str]:
     tags = {
         **{f"config.{key}": value for key, value in selected.config.model_dump().items()},
         **selected.losses,
+        "mean_dev_loss": retraining.mean_dev_loss,
+        "n_seeds": len(retraining.seeds),
         "data": retraining.dataset["name"],
         "data_sha256": retraining.dataset["sha256"],
         "git_commit": find_commit(),

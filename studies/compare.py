@@ -1,4 +1,4 @@
-"""Show the trials of a study, lowest dev loss first, or compare several studies.
+"""Show the trials of a study, the winner first, or compare several studies.
 
 In Python, `trials_frame(load_study("mlp", None))` returns the same table as a pandas DataFrame.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Args:
-    """Show the trials of a study, lowest dev loss first, or compare several studies."""
+    """Show the trials of a study, the winner first, or compare several studies."""
 
     studies: Annotated[tuple[str, ...], Parameter(negative=())]
     """Name of the study, or names of the studies to compare."""
@@ -58,18 +58,20 @@ def _show_trials(args: Args, name: str) -> int:
     from studies.harness.report import compare
     from studies.harness.report.results import trials_frame
     from studies.harness.store.study import load_study
+    from studies.harness.store.winner.follow_ups import summarize
+    from studies.harness.store.winner.winner import find_winner
 
     study = load_study(name, args.storage)
     frame = trials_frame(study)
+    winner = find_winner(study.get_trials(deepcopy=False))
     rows = compare.searched_trials(study, frame)
     states = compare.count_states(rows)
-    repeats = compare.seed_repeats(frame)
     if args.csv is not None:
         _write_csv(frame, args.csv)
 
     console = make_console(stderr=args.json)
     compare.print_trials(console, study, rows, args.top, markdown=args.markdown)
-    compare.print_summary(console, name, states, repeats)
+    compare.print_summary(console, name, states, winner)
     if args.csv is not None:
         say(console, f"All {len(frame)} trials with all columns: {args.csv}")
     if rows.dev_loss.notna().any():
@@ -82,7 +84,8 @@ def _show_trials(args: Args, name: str) -> int:
     if args.json:
         top = rows[: args.top]
         trials = top.astype(object).where(top.notna(), None).to_dict("records")
-        print(json.dumps({"study": name, "states": states, "trials": trials, "repeats": repeats}))
+        outcome = {"study": name, **summarize(study.get_trials(deepcopy=False))}
+        print(json.dumps({**outcome, "states": states, "trials": trials}))
     return 0
 
 

@@ -43,7 +43,7 @@ def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.report.build import make_report
-    from studies.harness.search.finish import load_best_model, report_context
+    from studies.harness.search.finish import load_winning_model, report_context
     from studies.harness.store.paths import report_path
     from studies.harness.store.study import load_study
     from studies.harness.store.text import check_study_name
@@ -55,7 +55,7 @@ def main(args: Args) -> int:
     corpus = _load_corpus(args, study)
     client = connect(args.tracking_uri)
     experiment = client.get_experiment_by_name(args.study)
-    model, why = load_best_model(study, client, experiment.experiment_id if experiment else None)
+    model, why = load_winning_model(study, client, experiment.experiment_id if experiment else None)
     _write(path, make_report(study, corpus, model, report_context(args, study)))
 
     if corpus is None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from studies.harness.report.judge.noise import t_quantile
+from studies.harness.store.winner.noise import t_quantile
 
 
 class Difference(NamedTuple):

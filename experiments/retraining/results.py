@@ -89,6 +89,13 @@ class Retraining:
         return ordered[(len(ordered) - 1) // 2 if self.select == "median" else 0]
 
     @property
+    def mean_dev_loss(self) -> float | None:
+        """Mean dev loss of the seeds; None after training on dev too."""
+        if self.trained_on != TRAIN:
+            return None
+        return statistics.fmean(seed.losses["dev_loss"] for seed in self.seeds)
+
+    @property
     def reproduced_loss(self) -> float | None:
         """The first seed's dev loss at the origin's best step, or None if it is not comparable.
 

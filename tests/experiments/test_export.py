@@ -46,6 +46,7 @@ def test_best_trial_is_exported_with_origin(workdir: Path, run_file: Any) -> Non
         "study": "small",
         "trial": best.number,
         "dev_loss": dev_loss(best),
+        **dict.fromkeys(("confirmed_dev_loss", "confirmed_ci", "confirmed_n")),
     }
     assert read_config(FILE) == trial_config(study, best)
     origin = tomllib.loads(FILE.read_text())["origin"]
@@ -92,7 +93,8 @@ def test_pruned_trial_can_be_the_best(workdir: Path, run_file: Any) -> None:
 
     ran = run_file(EXPORT, "small")
 
-    assert "Trial 3 of study small, the best of 4: dev loss 0.5000 at step 8." in ran.out
+    assert "Trial 3 of study small: dev loss 0.5000 at step 8." in ran.out
+    assert "Selected on one seed: 0.5000; not confirmed" in ran.out
     assert "It was pruned; a retraining continues to step 40." in ran.out
     assert tomllib.loads(FILE.read_text())["origin"]["state"] == "PRUNED"
 

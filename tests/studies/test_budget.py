@@ -107,9 +107,9 @@ def test_time_limit_does_not_apply_to_seed_repeats(
     monotonic = time.monotonic
     enqueue = TrialQueue.enqueue_repeats
 
-    def enqueue_late(self: TrialQueue, best: int, repeats: int) -> None:
+    def enqueue_late(self: TrialQueue, cap: int | None) -> bool:
         passed[0] = 3600.0
-        enqueue(self, best, repeats)
+        return enqueue(self, cap)
 
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
     monkeypatch.setattr(TrialQueue, "enqueue_repeats", enqueue_late)

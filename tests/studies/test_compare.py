@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from tests.conftest import ROOT
 
 COMPARE = "studies/compare.py"
 PARAMS = ["block_size", "batch_size", "lr", "n_embd", "n_hidden"]
-COLUMNS = ["trial", "dev_loss", "train_loss", *PARAMS, "best_step", "n_params", "state"]
+COLUMNS = ["trial", "dev_loss", *PARAMS, "best_step", "n_params", "state"]
 
 
 def rows_of(out: str) -> list[list[str]]:
@@ -89,9 +88,7 @@ def test_each_state_has_its_reason(launch: Callable[..., int], run_file: Any) ->
     assert re.search(r"pruned: diverged at step \d+$", lines["0"].rstrip())
     # Brackets in an engine's error are printed, not taken as markup.
     assert lines["2"].rstrip().endswith("failed: engine failed: [red]no[/red] memory")
-    assert lines["4"].split()[1:3] == ["2.5000", "2.2500"] and lines["4"].rstrip().endswith(
-        "complete"
-    )
+    assert lines["4"].split()[1] == "2.5000" and lines["4"].rstrip().endswith("complete")
     assert lines["5"].rstrip().endswith("running")
     # A replaced trial is only in the CSV file, and is not counted.
     assert "3" not in lines and list(pd.read_csv("all.csv").trial.sort_values()) == list(range(6))
@@ -136,32 +133,28 @@ def test_narrow_terminal_wraps_headings_and_keeps_numbers(launch: Callable[..., 
         assert row[1] == f"{dev_loss(trial):.4f}" and f"{lr:.4g}" in row and row[-1] == "complete"
 
 
-def test_seed_repeats_are_one_line_per_trial(launch: Callable[..., int], run_file: Any) -> None:
+def test_winner_is_named_and_repeats_are_not_listed(
+    launch: Callable[..., int], run_file: Any
+) -> None:
     launch(trials=2, prune=False)
     study = load_study("small", None)
-    best = ranked(study.get_trials())[0]
-    losses = [2.0, 3.0]
-    for loss in losses:
+    second = ranked(study.get_trials())[1]
+    for loss in (2.0, 2.1):
         repeat = study.ask()
-        repeat.set_user_attr("repeat_of", best.number)
+        repeat.set_user_attr("repeat_of", second.number)
         repeat.set_user_attr("summary", {"reason": "finished", "dev_loss": loss})
         study.tell(repeat, loss)
+
     ran = run_file(COMPARE, "small", "--json")
-    # Repeats are neither counted nor listed.
+
     assert ran.json["states"] == {"complete": 2}
     assert len(ran.json["trials"]) == len(rows_of(ran.err)) == 2
-    mean = statistics.fmean(losses)
-    sd = statistics.stdev(losses)
-    (row,) = (row for row in ran.json["repeats"] if row["trial"] == best.number)
-    assert row == {
-        "trial": best.number,
-        "seeds": 2,
-        "mean": pytest.approx(mean),
-        "sd": pytest.approx(sd),
-    }
-    measured = f"dev loss {mean:.4f} ± {sd:.4f} nats per character"
-    line = f"Trial {best.number}: {measured} (mean ± sd of 2 seed repeats)"
-    assert line in ran.err.splitlines()
+    # Only the second best has repeats; its mean is far below the first one's loss.
+    assert (ran.json["best_trial"], ran.json["best_n"]) == (second.number, 2)
+    assert ran.json["best_mean"] == pytest.approx(2.05)
+    assert ran.json["selected_dev_loss"] == dev_loss(second)
+    assert ran.json["trials"][0]["trial"] == second.number
+    assert f"Winner: trial {second.number}. Selected on one seed:" in ran.err
 
 
 def test_study_without_trials_is_reported(workdir: Path, run_file: Any) -> None:
@@ -172,7 +165,8 @@ def test_study_without_trials_is_reported(workdir: Path, run_file: Any) -> None:
     optuna.create_study(study_name="new", storage=storage)
     ran = run_file(COMPARE, "new", "--json")
     assert ran.code == 0
-    assert ran.json == {"study": "new", "states": {}, "trials": [], "repeats": []}
+    assert (ran.json["study"], ran.json["states"], ran.json["trials"]) == ("new", {}, [])
+    assert ran.json["best_trial"] is None
     assert ran.err.strip() == "Study new has no trials yet."
 
 

@@ -109,7 +109,7 @@ class _Tally:
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
         self.lowest = float("inf")  # dev loss of all trials, also of those that still train
         self.repeated = 0  # seed repeats that ended in this launch
-        self.repeats = 0  # seed repeats of this launch, known from the first one on
+        self.open_repeats = 0  # that wait or train now; each round of the race adds some
         self.steps = 0
         self.begun = time.monotonic()
         self.last_step: dict[int, int] = {}  # by trial number
@@ -138,19 +138,17 @@ class _Tally:
     def _add_repeat(self, record: TrialRecord) -> None:
         """Count a seed repeat: not towards the total, and its dev loss is not a new best one."""
         has_ended = record.state in ("COMPLETE", "PRUNED")
-        if not self.repeats:
-            # All repeats are enqueued before the first one trains.
-            trials = self.study.get_trials(deepcopy=False)
-            open_repeats = [t for t in trials if "repeat_of" in t.user_attrs]
-            self.repeats = sum(not t.state.is_finished() for t in open_repeats) + has_ended
         self.repeated += has_ended
+        trials = self.study.get_trials(deepcopy=False)
+        repeats = [t for t in trials if "repeat_of" in t.user_attrs]
+        self.open_repeats = sum(not t.state.is_finished() for t in repeats)
 
     def text(self) -> str:
         """Return the counts, the lowest dev loss and the speed."""
         elapsed = max(1e-9, time.monotonic() - self.begun)
         parts = [f"{self.counts['PRUNED']} pruned", f"{self.counts['FAIL']} failed"]
-        if self.repeats:
-            parts.append(f"{self.repeated} of {self.repeats} repeats")
+        if n_repeats := self.repeated + self.open_repeats:
+            parts.append(f"{self.repeated} of {n_repeats} repeats")
         parts.append(self._best())
         parts.append(f"{self.steps / elapsed:,.0f} steps/s")
         if self.minutes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -15,6 +15,8 @@ from rich.text import Text
 
 from studies.harness.cli.commands import print_next, shell_command, store_flags
 from studies.harness.store.trials import counts, dev_loss, ranked, was_pruned_early
+from studies.harness.store.winner.noise import Group, Noise, measure_noise
+from studies.harness.store.winner.winner import Winner, choose_winner, describe
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
@@ -37,15 +39,18 @@ def say(console: Console, sentence: str, style: str = "") -> None:
 # ---- tables of trials
 
 
-def trials_table(trials: list[FrozenTrial], width: int) -> Table:
+def trials_table(trials: list[FrozenTrial], width: int, noise: Noise | None = None) -> Table:
     """Return a table of trials with their searched parameters, in the order given.
 
     Args:
         width: columns of the terminal; if the table is wider, its headings are wrapped.
+        noise: the seed repeats of the study; the column "confirmed" shows their means.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    rows = [_row(trial, names) for trial in trials]
-    headings = ["trial", "dev_loss", "train_loss", *names, "best_step", "n_params", "state"]
+    confirmed = {group.trial: group for group in noise.groups} if noise else {}
+    rows = [_row(trial, names, confirmed if noise else None) for trial in trials]
+    middle = ["confirmed"] if noise else []
+    headings = ["trial", "dev_loss", *middle, *names, "best_step", "n_params", "state"]
     natural = sum(max(map(len, cells)) + 2 for cells in zip(headings, *rows, strict=True))
     fits = natural <= width
 
@@ -59,9 +64,14 @@ def trials_table(trials: list[FrozenTrial], width: int) -> Table:
     return table
 
 
-def _row(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
+def _row(
+    trial: FrozenTrial, names: Sequence[str], confirmed: Mapping[int, Group] | None
+) -> list[str]:
     summary = trial.user_attrs.get("summary", {})
-    losses = [_loss(dev_loss(trial)), _loss(summary.get("train_loss"))]
+    losses = [_loss(dev_loss(trial))]
+    if confirmed is not None:
+        group = confirmed.get(trial.number)
+        losses.append(f"{group.mean:.4f} ± {group.margin:.4f}" if group else "")
     params = [_cell(trial.params.get(name)) for name in names]
     sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
     return [str(trial.number), *losses, *params, *sizes, _state(trial)]
@@ -105,12 +115,14 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
     """
     console = make_console(stderr=args.json)
     trials = study.get_trials(deepcopy=False)
-    best = ranked(trials)[:N_BEST]
-    if best:
+    noise = measure_noise(trials)
+    winner = choose_winner(trials, noise)
+    best = winner_first(trials, winner)[:N_BEST]
+    if winner:
         heading = f"Best {len(best)} of {outcome['trials']} trials of study {args.study}:"
         say(console, heading, "bold")
-        console.print(trials_table(best, console.width))
-        for sentence in _explain_numbers(best, trials, outcome["trials"]):
+        console.print(trials_table(best, console.width, noise))
+        for sentence in [*describe(winner), *_explain_numbers(best, trials, outcome["trials"])]:
             say(console, sentence)
     for sentence in [*_counts(args, outcome), *_how_to_continue(args, best, outcome)]:
         say(console, sentence)
@@ -124,6 +136,13 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
             ("compare the trials in the MLflow UI", "studies/ui.py", view),
             ("export the best config", "experiments/export.py", export),
         )
+
+
+def winner_first(trials: Sequence[FrozenTrial], winner: Winner | None) -> list[FrozenTrial]:
+    """Return the winner, then the other trials that have a dev loss, lowest first."""
+    if winner is None:
+        return []
+    return [winner.trial, *(t for t in ranked(trials) if t.number != winner.number)]
 
 
 def _explain_numbers(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import optuna
@@ -17,6 +15,8 @@ from studies.harness.cli.terminal import say, trials_table
 from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.study import format_range
+from studies.harness.store.winner.noise import measure_noise
+from studies.harness.store.winner.winner import Winner, describe
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training steps that all compared studies have
 
@@ -36,28 +36,6 @@ def count_states(rows: pd.DataFrame) -> dict[str, int]:
     return {str(state): int(n) for state, n in states.value_counts().items()}
 
 
-def seed_repeats(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the trials with at least two measured seed repeats, lowest dev loss first.
-
-    Args:
-        frame: from `trials_frame`.
-
-    Returns:
-        One dict for each trial: trial, seeds (number of repeats), mean and sd of the repeats' dev
-        losses in nats per character. The trial's own loss is left out: the trial was selected by
-        it, so it is too low on average.
-    """
-    found = []
-    for trial in frame.trial:
-        is_repeat = (frame.repeat_of == trial).fillna(False) & frame.dev_loss.notna()
-        losses = list(frame.dev_loss[is_repeat])
-        if len(losses) > 1:
-            mean = statistics.fmean(losses)
-            sd = statistics.stdev(losses)
-            found.append({"trial": int(trial), "seeds": len(losses), "mean": mean, "sd": sd})
-    return found
-
-
 def print_trials(
     console: Console, study: optuna.Study, rows: pd.DataFrame, top: int, *, markdown: bool = False
 ) -> None:
@@ -65,9 +43,8 @@ def print_trials(
     shown = rows[:top]
     if not len(shown):
         return
-    heading = (
-        f"{len(shown)} of {len(rows)} trials of study {study.study_name}, lowest dev loss first:"
-    )
+    order = "the winner first, then by dev loss"
+    heading = f"{len(shown)} of {len(rows)} trials of study {study.study_name}, {order}:"
     say(console, heading, "bold")
     if markdown:
         cells = shown.drop(columns=["started", "ended"]).round(4).astype(object)
@@ -75,18 +52,18 @@ def print_trials(
         print(to_markdown(table, "trial"), file=console.file)
         return
     trials = study.get_trials(deepcopy=False)
-    console.print(trials_table([trials[number] for number in shown.trial], console.width))
+    chosen = [trials[number] for number in shown.trial]
+    console.print(trials_table(chosen, console.width, measure_noise(trials)))
 
 
 def print_summary(
-    console: Console, name: str, states: dict[str, int], repeats: Sequence[dict[str, Any]]
+    console: Console, name: str, states: dict[str, int], winner: Winner | None
 ) -> None:
-    """Print the number of trials in each state, and one line for each trial with seed repeats."""
+    """Print the number of trials in each state, and the winner."""
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     say(console, counts or f"Study {name} has no trials yet.")
-    for row in repeats:
-        loss = f"dev loss {row['mean']:.4f} ± {row['sd']:.4f} nats per character"
-        say(console, f"Trial {row['trial']}: {loss} (mean ± sd of {row['seeds']} seed repeats)")
+    for sentence in describe(winner) if winner else ():
+        say(console, sentence)
 
 
 # ---- several studies
@@ -107,7 +84,11 @@ def compare_studies(studies: Sequence[optuna.Study]) -> pd.DataFrame:
     rows = {
         "trials": [str(len(result.trials)) for result in results],
         "complete": [str(len(trials)) for trials in complete],
-        "best dev_loss": [_loss(result.measured.dev_loss.min()) for result in results],
+        "winner": [_winner(result) for result in results],
+        "confirmed dev_loss": [_confirmed(result) for result in results],
+        "lowest dev_loss of one seed": [
+            _loss(result.measured.dev_loss.min()) for result in results
+        ],
         "median dev_loss of complete": [_loss(trials.dev_loss.median()) for trials in complete],
         "training steps": [_last(curve, "steps", ",.0f") for curve in curves],
         "seconds of search": [_last(curve, "seconds", ".1f") for curve in curves],
@@ -159,10 +140,18 @@ def _settings(studies: Sequence[optuna.Study], results: Sequence[Results]) -> di
     return found
 
 
+def _winner(result: Results) -> str:
+    return f"trial {result.winner.number}" if result.winner else "-"
+
+
+def _confirmed(result: Results) -> str:
+    return result.winner.loss_text if result.winner and result.winner.group else "-"
+
+
 def _best_value(result: Results, key: str) -> str:
-    if key not in result.params or not len(result.measured):
+    value = result.winner.trial.params.get(key) if result.winner else None
+    if value is None:
         return "-"
-    value = result.measured[key].iloc[0]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -19,6 +19,8 @@ from studies.harness.store.trials import (
     is_follow_up,
     minibatch_loss,
 )
+from studies.harness.store.winner.noise import Noise, measure_noise
+from studies.harness.store.winner.winner import Winner, choose_winner, find_winner
 
 if TYPE_CHECKING:
     import pandas as pd  # imported late: a study that starts does not need it
@@ -50,6 +52,8 @@ class Results:
             which they were suggested.
         base: the fixed fields of Config.
         importances: PED-ANOVA importance of each parameter, sums to 1; empty for too few trials.
+        noise: the seed repeats by trial, and the noise between seeds; None without repeats.
+        winner: the best config; None if no trial has a dev loss.
     """
 
     name: str
@@ -60,6 +64,8 @@ class Results:
     space: dict[str, BaseDistribution]
     base: dict[str, Any]
     importances: dict[str, float]
+    noise: Noise | None
+    winner: Winner | None
 
     @property
     def measured(self) -> pd.DataFrame:
@@ -74,15 +80,13 @@ class Results:
 
 def read_results(study: optuna.Study) -> Results:
     """Read everything that a report needs, once."""
-    trials = [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and "replaced" not in trial.user_attrs
-    ]
+    stored = study.get_trials(deepcopy=False)
+    trials = [t for t in stored if t.state.is_finished() and "replaced" not in t.user_attrs]
     frame = _frame(trials)
     is_repeat = frame.repeat_of.notna()
     space = _space(study, trials)
     searched = [trial for trial in trials if not is_follow_up(trial)]
+    noise = measure_noise(stored)
     return Results(
         name=study.study_name,
         trials=frame[~is_repeat].reset_index(drop=True),
@@ -92,18 +96,28 @@ def read_results(study: optuna.Study) -> Results:
         space=space,
         base=study.user_attrs.get("base", {}),
         importances=_importances(searched, space),
+        noise=noise,
+        winner=choose_winner(stored, noise),
     )
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
-    """Return one row for each trial, lowest dev loss first, trials without a dev loss last.
+    """Return one row for each trial: the winner, the other trials, then the seed repeats.
+
+    The trials and the repeats are each sorted by dev loss, those without a dev loss last.
 
     Columns: trial, state, reason, dev_loss and minibatch_loss (nats per character, at the best
     step), the searched parameters, best_step, seconds, n_params, further measurements, seed,
     origin, repeat_of, finishes and retry_of (trial numbers), audited (step at which the pruner
     would have stopped the trial), started and ended (seconds since the epoch).
     """
-    return _frame(study.get_trials(deepcopy=False))
+    trials = study.get_trials(deepcopy=False)
+    frame = _frame(trials)
+    winner = find_winner(trials)
+    first = None if winner is None else winner.number
+    # 0 for the winner, 1 for the other trials, 2 for the repeats.
+    place = (frame.trial != first).astype(int) + frame.repeat_of.notna()
+    return frame.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def points_frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:

@@ -28,13 +28,12 @@ from makemore.engines import (
     TrainResult,
 )
 from makemore.errors import ModelTooLarge, UserError
-from makemore.model import MLP, n_params
+from makemore.model import n_params
 from studies.harness.search.pruners import is_audited
 from studies.harness.search.queue import Active, TrialQueue
 from studies.harness.search.trial_files import TrialFiles
 from studies.harness.store.launches import requeue
 from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
-from studies.harness.store.winner.follow_ups import REPEATED
 from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
@@ -49,13 +48,13 @@ class Coordinator:
         prune: whether to ask the study's pruner.
         audit_pruning: share of the trials to prune that train to their end, see `is_audited`.
         keep_models: number of best trials that keep their checkpoint.
-        repeats: seed repeats of each of the best trials, trained after the search.
+        repeats: most seed repeats of each of the best trials, trained after the search; 0 turns
+            them off, None is the default budget of `plan_repeats`.
         finish_best: if the best trial was pruned, train it to its end after the search.
         deadline: value of time.monotonic() at which the search stops; running trials are requeued.
         on_event: called with the trial's record after each outcome.
 
     Attributes:
-        best_model: number and model of the best trial of this launch.
         n_ended: trials that ended in this launch, follow-up trials included.
         train_s: seconds of training, summed over the slots.
         interrupted: a signal stopped the launch.
@@ -69,11 +68,10 @@ class Coordinator:
     prune: bool = True
     audit_pruning: float = 0.0
     keep_models: int = 50
-    repeats: int = 0
+    repeats: int | None = 0
     finish_best: bool = False
     deadline: float = math.inf
     on_event: Callable[[TrialRecord], None] = lambda record: None
-    best_model: tuple[int, MLP] | None = None
     n_ended: int = 0
     train_s: float = 0.0
     interrupted: bool = False
@@ -108,8 +106,8 @@ class Coordinator:
             self._train_all()
             if self.finish_best:
                 self._follow_up(self.queue.enqueue_finish)
-            if self.repeats:
-                self._follow_up(partial(self.queue.enqueue_repeats, REPEATED, self.repeats))
+            if self.repeats != 0:
+                self._follow_up(partial(self.queue.enqueue_repeats, self.repeats))
         finally:
             out_of_time = self.timed_out and not self.interrupted
             self._requeue_rest("out of time" if out_of_time else "interrupted")
@@ -128,15 +126,16 @@ class Coordinator:
                 self._handle(slot, outcome)
             self.queue.launch.beat()
 
-    def _follow_up(self, enqueue: Callable[[], None]) -> None:
-        """Train follow-up trials after the search, without a time limit."""
+    def _follow_up(self, enqueue: Callable[[], bool]) -> None:
+        """Train follow-up trials after the search, without a time limit, until none is enqueued."""
         if self.interrupted:
             return
         if self.timed_out:
             self._stop_search()
         self.deadline = math.inf
-        enqueue()
-        self._train_all()
+        self._train_all()  # those that an earlier launch enqueued
+        while not self.interrupted and enqueue():
+            self._train_all()
 
     def _stop_search(self) -> None:
         """Requeue the search's running trials, and let the queue hand out follow-up trials only."""
@@ -171,7 +170,7 @@ class Coordinator:
         """Store the end of a trial whose model does not fit into memory."""
         self.tracker.start(active.record)
         folder = self._store(active, None, TrialState.PRUNED, OUT_OF_MEMORY)
-        self._publish(active.record, None, folder)
+        self._publish(active.record, folder)
         self.on_event(active.record)
         self._count_too_large()
 
@@ -255,7 +254,7 @@ class Coordinator:
         folder = self._store(active, result, state, reason)
         # Only now: if anything above fails, the trial still counts as running, and is requeued.
         del self._running[slot]
-        self._publish(active.record, result, folder)
+        self._publish(active.record, folder)
 
     def _store(
         self, active: Active, result: TrainResult | None, state: TrialState, reason: str
@@ -280,19 +279,14 @@ class Coordinator:
         self.n_ended += 1
         return folder
 
-    def _publish(self, record: TrialRecord, result: TrainResult | None, folder: Path) -> None:
-        """Rank a stored trial, and hand it to the tracker."""
+    def _publish(self, record: TrialRecord, folder: Path) -> None:
+        """Drop the models that fell behind, and hand a stored trial to the tracker."""
         measured = record.best is not None and record.state != TrialState.FAIL.name
-        if result and measured and "repeat_of" not in record.tags:
-            self._keep_if_best(record, result.model)
+        if measured and "repeat_of" not in record.tags:
+            assert record.best is not None
+            self._lowest = min(self._lowest, record.best.dev_loss)
         self._files.trim()
         self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
-
-    def _keep_if_best(self, record: TrialRecord, model: MLP) -> None:
-        assert record.best is not None
-        if self.best_model is None or record.best.dev_loss < self._lowest:
-            self.best_model = record.number, model
-        self._lowest = min(self._lowest, record.best.dev_loss)
 
     def _requeue_rest(self, reason: str, *, keep_follow_ups: bool = False) -> None:
         """Requeue asked and running trials for the next launch."""

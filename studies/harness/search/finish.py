@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from makemore.checkpoint import load_checkpoint
+from makemore.errors import UserError
 from makemore.model import MLP
 from studies.harness.cli.args import running_script
 from studies.harness.cli.commands import shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
-from studies.harness.store.trials import dev_loss, ranked
+from studies.harness.store.winner.winner import find_winner
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import BEST_FILE, NOTE_FILE, versions
 
@@ -47,7 +48,7 @@ def finish_study(
     if script is not None:
         context["command"] = without_password(shell_command(script, sys.argv[1:]))
 
-    findings, examined = examine_study(study, coordinator.corpus, best_model(coordinator))
+    findings, examined = examine_study(study, coordinator.corpus, winning_model(coordinator))
     page = render_report(study, findings, examined, context)
     path = report_path(study.study_name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +60,8 @@ def finish_study(
         (folder / "report.html").write_text(page, encoding="utf-8")
         note = write_note(findings, context, tracker.experiment_id)
         (folder / NOTE_FILE).write_text(note, encoding="utf-8")
-        best = ranked(study.get_trials(deepcopy=False))[:1]
-        values = {name: str(value) for trial in best for name, value in trial.params.items()}
+        winner = findings.winner
+        values = {name: str(value) for name, value in winner.trial.params.items()} if winner else {}
         (folder / BEST_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
@@ -82,34 +83,37 @@ def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
     }
 
 
-def best_model(coordinator: Coordinator) -> MLP | None:
-    """Return the model of the study's best trial, from this launch or else from MLflow."""
+def winning_model(coordinator: Coordinator) -> MLP | None:
+    """Return the model of the study's winner, from the outbox or else from MLflow."""
     study = coordinator.queue.study
-    best = next(iter(ranked(study.get_trials(deepcopy=False))), None)
-    if best is None:
+    winner = find_winner(study.get_trials(deepcopy=False))
+    if winner is None:
         return None
-    if coordinator.best_model is not None and coordinator.best_model[0] == best.number:
-        return coordinator.best_model[1]
     tracker = coordinator.tracker
     try:
-        return load_best_model(study, tracker.client, tracker.experiment_id)[0]
+        for folder in tracker.outbox.glob(f"{winner.number:05d}-*"):
+            return load_checkpoint(folder / "model.safetensors").model
+    except (OSError, UserError):
+        pass  # it has no model, or the tracker has just sent it
+    try:
+        return load_winning_model(study, tracker.client, tracker.experiment_id)[0]
     except Exception:
         # An unreachable server: the report has no samples then, and can be written again later.
         return None
 
 
-def load_best_model(
+def load_winning_model(
     study: optuna.Study, client: Any, experiment_id: str | None
 ) -> tuple[MLP | None, str]:
-    """Load the model of the trial with the lowest dev loss from MLflow.
+    """Load the model of the study's winner from MLflow.
 
     Returns:
         The model, or None and a sentence that gives the reason.
     """
-    best = next(iter(ranked(study.get_trials(deepcopy=False))), None)
-    if best is None:
+    winner = find_winner(study.get_trials(deepcopy=False))
+    if winner is None:
         return None, "no trial has a dev loss."
-    runs = find_runs(client, experiment_id, trial=best.number) if experiment_id else []
+    runs = find_runs(client, experiment_id, trial=winner.number) if experiment_id else []
     for run in runs:
         run_id = run.info.run_id
         if "model.safetensors" not in {item.path for item in client.list_artifacts(run_id)}:
@@ -117,7 +121,4 @@ def load_best_model(
         with tempfile.TemporaryDirectory() as folder:
             path = client.download_artifacts(run_id, "model.safetensors", folder)
             return load_checkpoint(path).model, ""
-    return None, (
-        f"MLflow holds no model of trial {best.number}, whose dev loss {dev_loss(best):.4f} is the "
-        "lowest."
-    )
+    return None, f"MLflow holds no model of trial {winner.number}, the winner."

@@ -26,7 +26,8 @@ from studies.harness.store.trials import (
     trial_seed,
     trial_tags,
 )
-from studies.harness.store.winner.follow_ups import missing_repeats, unfinished_best
+from studies.harness.store.winner.follow_ups import unfinished_best
+from studies.harness.store.winner.race import plan_repeats
 
 MAX_RETRIES = 2  # retries of a trial whose engine failed
 ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
@@ -85,7 +86,7 @@ class TrialQueue:
 
         Two trials never have the same parameters, except follow-up trials.
         """
-        for _ in range(0 if self.exhausted else MAX_DUPLICATES):
+        for _ in range(MAX_DUPLICATES):
             trial = self._claim()
             if trial is None:
                 return None
@@ -93,6 +94,7 @@ class TrialQueue:
             if active is not None:
                 return active
         self.exhausted = True
+        self.closed = True
         return None
 
     def _claim(self) -> optuna.Trial | None:
@@ -171,6 +173,9 @@ class TrialQueue:
         if is_infeasible(record.reason):
             # TPE ranks it below every trial that could train, however far this one trained.
             trial.set_constraint("trains to its end", 1.0)
+        if "repeat_of" in record.tags:
+            # Optuna's own best_trial, and dashboards, then name a trial of the search.
+            trial.set_constraint("is no seed repeat", 1.0)
         value = record.best.dev_loss if record.best and state == TrialState.COMPLETE else None
         self.study.tell(trial, value, state=state)
 
@@ -187,27 +192,32 @@ class TrialQueue:
 
     # ---- follow-up trials
 
-    def enqueue_repeats(self, best: int, repeats: int) -> None:
-        """Enqueue seed repeats of the best trials until each has `repeats`.
+    def enqueue_repeats(self, cap: int | None) -> bool:
+        """Enqueue the next round of seed repeats; returns whether there is one.
 
         Args:
-            best: number of trials to repeat.
-            repeats: seed repeats of each, those of earlier launches included.
+            cap: most seed repeats of a config, see `plan_repeats`.
         """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
-            for trial in missing_repeats(trials, best, repeats):
-                self.study.enqueue_trial(trial.params, user_attrs={"repeat_of": trial.number})
+            planned = plan_repeats(trials, cap)
+            for number in planned:
+                self.study.enqueue_trial(trials[number].params, user_attrs={"repeat_of": number})
+        return bool(planned)
 
-    def enqueue_finish(self) -> None:
-        """If the best trial was pruned, enqueue it again with its seed, to train to its end."""
+    def enqueue_finish(self) -> bool:
+        """If the best trial was pruned, enqueue it again with its seed, to train to its end.
+
+        Returns whether it was.
+        """
         with exclusive(f"ask-{self.study.study_name}"):
             trials = self.study.get_trials(deepcopy=False)
             best = unfinished_best(trials)
             if best is None:
-                return
+                return False
             attrs = {"finishes": best.number, "seed": best.user_attrs["seed"]}
             self.study.enqueue_trial(best.params, user_attrs=attrs)
+            return True
 
 
 class _IgnoresFollowUps(BaseSampler):

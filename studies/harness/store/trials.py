@@ -184,8 +184,3 @@ def counts(trial: FrozenTrial) -> bool:
     if is_follow_up(trial) or "replaced" in trial.user_attrs:
         return False
     return trial.state != TrialState.WAITING
-
-
-def repeats_trial(trial: FrozenTrial, number: int) -> bool:
-    """Return whether a trial is a seed repeat of trial `number` and was not replaced."""
-    return trial.user_attrs.get("repeat_of") == number and "replaced" not in trial.user_attrs

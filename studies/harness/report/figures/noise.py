@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from studies.harness.report.figures.style import LOSS, PALETTE, label
-from studies.harness.report.judge.noise import Noise
-
-if TYPE_CHECKING:
-    import pandas as pd
+from studies.harness.store.winner.noise import Noise
 
 
-def draw_noise(ax: Axes, noise: Noise, repeats: pd.DataFrame) -> None:
+def draw_noise(ax: Axes, noise: Noise) -> None:
     """Draw a row for each repeated trial: its own loss, its repeats, and their mean.
 
     Args:
         ax: the axes.
         noise: from `measure_noise`.
-        repeats: the seed repeats, columns repeat_of, state and dev_loss.
     """
     label(ax, LOSS)
     ax.grid(axis="y", visible=False)
@@ -28,9 +24,9 @@ def draw_noise(ax: Axes, noise: Noise, repeats: pd.DataFrame) -> None:
     groups = noise.groups
     rows = np.arange(len(groups))
     ax.errorbar(
-        groups["mean"],
+        [group.mean if math.isfinite(group.mean) else math.nan for group in groups],
         rows,
-        xerr=groups.margin,
+        xerr=[group.margin for group in groups],
         fmt="|",
         color=PALETTE["ink"],
         capsize=4,
@@ -38,18 +34,16 @@ def draw_noise(ax: Axes, noise: Noise, repeats: pd.DataFrame) -> None:
         zorder=2,
         label="mean of the repeats, 95% interval",
     )
-    complete = repeats[(repeats.state == "COMPLETE") & repeats.dev_loss.notna()]
-    row_of = dict(zip(groups.trial, rows, strict=True))
     ax.scatter(
-        complete.dev_loss,
-        [row_of[int(trial)] for trial in complete.repeat_of],
+        [loss for group in groups for loss in group.losses],
+        np.repeat(rows, [group.n for group in groups]),
         s=30,
         color=PALETTE["main"],
         zorder=3,
         label="seed repeat",
     )
     ax.scatter(
-        groups.own,
+        [group.own for group in groups],
         rows,
         s=46,
         marker="D",
@@ -59,6 +53,6 @@ def draw_noise(ax: Axes, noise: Noise, repeats: pd.DataFrame) -> None:
         zorder=4,
         label="the trial itself",
     )
-    ax.set_yticks(rows, [f"trial {trial}" for trial in groups.trial])
+    ax.set_yticks(rows, [f"trial {group.trial}" for group in groups])
     ax.set_ylim(max(2.0, len(rows)) - 0.4, -0.6)  # the best on top
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)

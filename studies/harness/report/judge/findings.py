@@ -17,7 +17,6 @@ from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
 from studies.harness.report.best_so_far import best_so_far
 from studies.harness.report.judge.budget import Budget, judge_budget
-from studies.harness.report.judge.noise import Noise, measure_noise, tied_trials
 from studies.harness.report.judge.pruning import (
     Pruning,
     RankCorrelation,
@@ -28,6 +27,8 @@ from studies.harness.report.judge.ranges import Range, judge_range
 from studies.harness.report.judge.stopping import Stopping, judge_stopping
 from studies.harness.report.results import Results
 from studies.harness.store.trials import OUT_OF_MEMORY
+from studies.harness.store.winner.noise import Noise
+from studies.harness.store.winner.winner import Winner
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +58,9 @@ class Findings:
 
     Attributes:
         results: the tables that were judged.
-        best: the trial of lowest dev loss; None if no trial has one.
+        best: row of the winner in the table of trials; None if no trial has a dev loss.
         outcomes: number of trials by outcome: complete, pruned, diverged, out of memory, fail.
         max_steps: steps of each trial.
-        noise: noise floor; None without seed repeats.
-        tied: the trials that do not differ significantly from the best, see `tied_trials`.
         ranges: a verdict for each searched parameter.
         budget: verdict on the step budget.
         rank_correlations: how well early dev losses predict the final ranking.
@@ -76,8 +75,6 @@ class Findings:
     best: pd.Series | None
     outcomes: dict[str, int]
     max_steps: int
-    noise: Noise | None
-    tied: pd.DataFrame
     ranges: list[Range]
     budget: Budget
     rank_correlations: list[RankCorrelation]
@@ -87,8 +84,18 @@ class Findings:
     gap: float | None = None
 
     @property
+    def noise(self) -> Noise | None:
+        """Noise between seeds; None without seed repeats."""
+        return self.results.noise
+
+    @property
+    def winner(self) -> Winner | None:
+        """The best config; None if no trial has a dev loss."""
+        return self.results.winner
+
+    @property
     def config(self) -> dict[str, Any]:
-        """The config of the best trial without its seed; empty if no trial has a dev loss."""
+        """The winner's config without its seed; empty if no trial has a dev loss."""
         if self.best is None:
             return {}
         searched = {
@@ -109,20 +116,17 @@ def judge_study(results: Results) -> Findings:
     """Compute all verdicts on a study."""
     trials = results.trials
     points = results.points
-    measured = results.measured
+    winner = results.winner
     max_steps = 1
     if len(points):
         max_steps = int(results.base.get("max_steps") or points.step.max())
-    noise = measure_noise(trials, results.repeats)
-    noise_sd = noise.sd if noise else None
+    noise_sd = results.noise.sd if results.noise else None
     pruning = judge_pruning(trials)
     return Findings(
         results=results,
-        best=measured.iloc[0] if len(measured) else None,
+        best=trials[trials.trial == winner.number].iloc[0] if winner else None,
         outcomes=_count_outcomes(trials),
         max_steps=max_steps,
-        noise=noise,
-        tied=tied_trials(trials, noise),
         ranges=[judge_range(name, d, trials) for name, d in results.space.items()],
         budget=judge_budget(trials, points, max_steps, noise_sd),
         rank_correlations=rank_correlations(trials, points, max_steps),

@@ -7,6 +7,7 @@ from typing import Any
 from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.page.markup import command, paragraph, text
 from studies.harness.report.page.next_steps import next_steps
+from studies.harness.store.winner.winner import describe
 
 # Fixed fields of the config that are shown next to the searched ones.
 FIXED = ("optimizer", "schedule", "init", "max_steps")
@@ -40,46 +41,31 @@ def _next_box(findings: Findings, context: dict[str, Any]) -> str:
 
 
 def _best(findings: Findings, check: ModelCheck | None) -> str:
-    """Return the best loss and config, with its noise and the baselines."""
-    best = findings.best
-    if best is None:
+    """Return the winner's loss and config, with its noise and the baselines."""
+    winner = findings.winner
+    if winner is None:
         return paragraph("No trial has a dev loss yet.")
-    loss = float(best.dev_loss)
-    sentences = [*_noise_sentences(findings, int(best.trial)), *_baseline_sentences(check, loss)]
+    sentences = [*describe(winner), *_noise(findings), *_baseline_sentences(check, winner.loss)]
     if findings.stopping.verdict == "stop":
         sentences.append(f"{findings.stopping.advice} {_last_half(findings)}")
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
-    return f"""<p class="muted">Best dev loss, trial {best.trial}</p>
-<div class="score">{loss:.4f}<small>nats per character</small></div>
+    title = "Dev loss of the winner" if winner.group else "Dev loss of the winner, one seed"
+    return f"""<p class="muted">{title}, trial {winner.number}</p>
+<div class="score">{winner.loss_text}<small>nats per character</small></div>
 {_config(findings)}<ul>{items}</ul>"""
 
 
-def _noise_sentences(findings: Findings, best: int) -> list[str]:
-    """Return the mean over seed repeats, and the number of trials tied with the best one."""
-    noise = findings.noise
-    if noise is None:
-        return ["Its noise is unknown: no config has seed repeats yet."]
-    group = noise.best
-    mean = f"mean of {group.repeats} seed repeats {group['mean']:.4f} ± {group.margin:.4f} (95%)"
-    if group.trial == best:
-        first = f"Confirmed: {mean}."
-    else:
-        first = f"Confirmed best is trial {group.trial}: {mean}."
-
-    n_others = len(findings.tied) - 1
-    ties = "No other trial is tied with it"
-    if n_others == 1:
-        ties = "1 other trial is tied with it"
-    elif n_others > 1:
-        ties = f"{n_others} other trials are tied with it"
+def _noise(findings: Findings) -> list[str]:
+    if findings.noise is None:
+        return ["The noise is unknown: no config has two seed repeats yet."]
     return [
-        first,
-        f"{ties} (differences below {noise.min_difference:.4f} are not significant).",
+        "Without seed repeats, two trials whose dev losses differ by less than "
+        f"{findings.noise.min_difference:.4f} cannot be distinguished (95%)."
     ]
 
 
 def _baseline_sentences(check: ModelCheck | None, loss: float) -> list[str]:
-    """Compare the best dev loss with counting models."""
+    """Compare the winner's dev loss with counting models."""
     if check is None:
         return []
     bigram = check.rungs[1]

@@ -48,7 +48,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         search = [_too_few(findings, context)]
     else:
         search = [
-            *_measure_noise(findings, context),
+            *_confirm_winner(findings, context),
             *_finish_best(findings, context),
             *_widen_ranges(findings, context),
             *_change_steps(findings, context),
@@ -117,12 +117,12 @@ def _too_few(findings: Findings, context: dict[str, Any]) -> Step:
     return Step(f"Run more trials: {n} are too few for a verdict.", command)
 
 
-def _measure_noise(findings: Findings, context: dict[str, Any]) -> list[Step]:
+def _confirm_winner(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.noise is not None:
         return []
     n = str(_n_trials(findings))
-    sentence = "Measure the noise between seeds: train the best three configs with 3 more seeds."
-    return [Step(sentence, _launch(findings, context, "--trials", n, "--repeats", "3"))]
+    sentence = "Confirm the winner and measure the noise: train the best configs with more seeds."
+    return [Step(sentence, _launch(findings, context, "--trials", n, "--repeats", "5"))]
 
 
 def _finish_best(findings: Findings, context: dict[str, Any]) -> list[Step]:
@@ -198,35 +198,13 @@ def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:
 
 
 def _export(findings: Findings, context: dict[str, Any]) -> Step:
-    """Export the best config, or the smallest model among those tied with it."""
     arguments = [findings.results.name, *context.get("store_flags", [])]
-    sentence = "Export the best config."
-    smallest = _smallest_tied(findings)
-    if smallest is not None:
-        # A file for this trial: STUDY.toml may hold the best trial already.
-        arguments += ["--trial", str(smallest), "--out", _config_file(findings)]
-        sentence = f"Export trial {smallest}, the smallest model among those tied with the best."
-    return Step(sentence, _command("experiments/export.py", arguments))
-
-
-def _smallest_tied(findings: Findings) -> int | None:
-    """Return the smallest model among those tied with the best trial, if it is another trial."""
-    best = int(findings.results.measured.trial.iloc[0])
-    if len(findings.tied) < 2:
-        return None
-    smallest = int(findings.tied.trial.iloc[0])
-    return None if smallest == best else smallest
-
-
-def _config_file(findings: Findings) -> str:
-    """Return the path of the exported config."""
-    smallest = _smallest_tied(findings)
-    suffix = "" if smallest is None else f"-trial{smallest}"
-    return f"experiments/configs/{findings.results.name}{suffix}.toml"
+    return Step("Export the winner.", _command("experiments/export.py", arguments))
 
 
 def _retrain(findings: Findings, context: dict[str, Any]) -> Step:
-    arguments = [_config_file(findings), "--seeds", "5", *context.get("retrain_flags", [])]
+    file = f"experiments/configs/{findings.results.name}.toml"
+    arguments = [file, "--seeds", "5", *context.get("retrain_flags", [])]
     return Step(
         "Retrain it with five seeds, and measure it on the test split.",
         _command("experiments/retrain.py", arguments),

@@ -10,6 +10,7 @@ from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.next_steps import Step, next_steps
 from studies.harness.report.scales import tick_label
 from studies.harness.store.study import format_range
+from studies.harness.store.winner.winner import describe
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
 
 
@@ -55,13 +56,13 @@ def verdicts(findings: Findings) -> list[str]:
 
 def _noise(findings: Findings) -> list[str]:
     noise = findings.noise
+    sentences = describe(findings.winner) if findings.winner else []
     if noise is None:
-        return ["The noise between seeds is unknown: no config has seed repeats."]
-    sentences = [
-        f"Two trials differ significantly (95%) if their dev losses differ by at least "
-        f"{noise.min_difference:.4f} (sd between seeds {noise.sd:.4f}). Trials tied with the best, "
-        f"itself included: {len(findings.tied)}."
-    ]
+        return [*sentences, "The noise between seeds is unknown: no config has two seed repeats."]
+    sentences.append(
+        f"Two single trials differ significantly (95%) if their dev losses differ by at least "
+        f"{noise.min_difference:.4f} (sd between seeds {noise.sd:.4f})."
+    )
     if noise.selection_bias > 0:
         sentences.append(
             f"Selection bias: the mean over seed repeats is {noise.selection_bias:.4f} above a "
@@ -71,14 +72,11 @@ def _noise(findings: Findings) -> list[str]:
 
 
 def _headline(findings: Findings) -> str:
-    if findings.best is None:
+    winner = findings.winner
+    if winner is None:
         return "no trial was measured"
-    headline = f"dev loss {findings.best.dev_loss:.4f} (trial {findings.best.trial})"
-    if findings.noise is None:
-        return headline
-    group = findings.noise.best
-    confirmed = f"{group['mean']:.4f} ± {group.margin:.4f}"
-    return f"{headline}; {confirmed} with further seeds (trial {group.trial})"
+    confirmed = "" if winner.group else ", not confirmed"
+    return f"dev loss {winner.loss_text} (trial {winner.number}{confirmed})"
 
 
 def _facts(findings: Findings, experiment_id: str) -> str:

@@ -12,14 +12,15 @@ from studies.harness.store.trials import (
     dev_loss,
     is_follow_up,
     ranked,
-    repeats_trial,
     was_pruned_early,
 )
+from studies.harness.store.winner.race import plan_repeats
+from studies.harness.store.winner.winner import find_winner
 
-REPEATED = 3  # number of best trials that get seed repeats
 
-
-def is_complete(trials: Sequence[FrozenTrial], total: int, repeats: int, finish_best: bool) -> bool:
+def is_complete(
+    trials: Sequence[FrozenTrial], total: int, repeats: int | None, finish_best: bool
+) -> bool:
     """Return whether a launch with these flags would train nothing and requeue nothing."""
     for trial in trials:
         if trial.state == TrialState.RUNNING:
@@ -28,24 +29,9 @@ def is_complete(trials: Sequence[FrozenTrial], total: int, repeats: int, finish_
             return False
     if sum(counts(trial) for trial in trials) < total:
         return False
-    if missing_repeats(trials, REPEATED, repeats):
+    if plan_repeats(trials, repeats):
         return False
     return not (finish_best and unfinished_best(trials))
-
-
-def missing_repeats(trials: Sequence[FrozenTrial], best: int, repeats: int) -> list[FrozenTrial]:
-    """Return the trials that lack seed repeats, once for each repeat that they lack.
-
-    Args:
-        best: number of trials to repeat.
-        repeats: seed repeats of each.
-    """
-    complete = [trial for trial in ranked(trials) if trial.state == TrialState.COMPLETE]
-    missing = []
-    for trial in complete[:best]:
-        done = sum(repeats_trial(other, trial.number) for other in trials)
-        missing += [trial] * (repeats - done)
-    return missing
 
 
 def unfinished_best(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -64,15 +50,26 @@ def _finishes(trial: FrozenTrial, number: int) -> bool:
 
 
 def summarize(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """Return the counts of a study's trials and the best trial, as --json prints them."""
+    """Return the counts of a study's trials and the winner, as --json prints them.
+
+    best_trial is the winner. best_mean, best_ci (half-width of the 95% interval) and best_n come
+    from its seed repeats, and are None and 0 without them. selected_dev_loss is the winner's own
+    loss, and best_dev_loss the lowest loss of a single trial. All in nats per character.
+    """
     states = [trial.state for trial in trials if counts(trial)]
-    best = next(iter(ranked(trials)), None)
+    lowest = next(iter(ranked(trials)), None)
+    winner = find_winner(trials)
+    group = winner.group if winner else None
     return {
         "trials": len(states),
         "complete": states.count(TrialState.COMPLETE),
         "pruned": states.count(TrialState.PRUNED),
         "failed": states.count(TrialState.FAIL),
-        "best_trial": best.number if best else None,
-        "best_dev_loss": dev_loss(best) if best else None,
-        "best_params": best.params if best else None,
+        "best_trial": winner.number if winner else None,
+        "best_mean": group.mean if group else None,
+        "best_ci": group.margin if group else None,
+        "best_n": group.n if group else 0,
+        "selected_dev_loss": winner.own if winner else None,
+        "best_dev_loss": dev_loss(lowest) if lowest else None,
+        "best_params": winner.trial.params if winner else None,
     }

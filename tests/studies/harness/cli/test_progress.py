@@ -19,11 +19,11 @@ def progress_lines(text: str) -> list[str]:
 def test_last_line_has_the_final_counts(
     launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch(trials=4, repeats=3, prune=False) == 0
+    assert launch(trials=4, repeats=2, prune=False) == 0
 
     last = progress_lines(capsys.readouterr().err)[-1]
-    # Three repeats for each of the three best trials.
-    assert last.startswith("4/4 trials, 0 pruned, 0 failed, 9 of 9 repeats, best dev ")
+    # Two repeats for each of the three best trials.
+    assert last.startswith("4/4 trials, 0 pruned, 0 failed, 6 of 6 repeats, best dev ")
 
 
 def test_only_the_repeats_of_this_launch_are_counted(

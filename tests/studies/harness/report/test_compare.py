@@ -18,12 +18,12 @@ from studies.harness.report.compare import (
     print_summary,
     print_trials,
     searched_trials,
-    seed_repeats,
     to_markdown,
 )
 from studies.harness.report.results import trials_frame
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, ranked
+from studies.harness.store.winner.winner import find_winner
 from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, repeats_of
 
 
@@ -36,14 +36,14 @@ def frame(launch: Callable[..., int]) -> pd.DataFrame:
 
 def test_studies_show_best_loss_and_training(frame: pd.DataFrame) -> None:
     best = dev_loss(ranked(load_study("long", None).get_trials())[0])
-    assert frame.loc["best dev_loss", "long"] == f"{best:.4f}"
+    assert frame.loc["lowest dev_loss of one seed", "long"] == f"{best:.4f}"
     assert list(frame.loc["trials"]) == ["3", "2"]
     assert list(frame.loc["training steps"]) == ["240", "80"]
 
 
 def test_best_so_far_is_compared_at_equal_steps(frame: pd.DataFrame) -> None:
     # After all its steps the short study is at its best; the long one may still improve.
-    at, best = frame.loc[["best after 80 steps", "best dev_loss"]].to_numpy()
+    at, best = frame.loc[["best after 80 steps", "lowest dev_loss of one seed"]].to_numpy()
     assert at[1] == best[1]
     assert float(at[0]) >= float(best[0])
 
@@ -74,24 +74,13 @@ def made_up() -> optuna.Study:
     )
 
 
-def test_seed_repeats_need_two_losses() -> None:
-    (row,) = seed_repeats(trials_frame(made_up()))
-
-    # The trial's own loss, 2.3, is not part of the mean.
-    assert row == {
-        "trial": 0,
-        "seeds": 2,
-        "mean": pytest.approx(2.2),
-        "sd": pytest.approx(0.02**0.5),
-    }
-
-
 def test_searched_trials_leave_out_repeats_and_replaced() -> None:
     study = made_up()
 
     rows = searched_trials(study, trials_frame(study))
 
-    assert list(rows.trial) == [2, 0]
+    # Trial 0 is the winner: it alone has two repeats.
+    assert list(rows.trial) == [0, 2]
     assert count_states(rows) == {"complete": 2}
 
 
@@ -107,22 +96,20 @@ def test_trials_are_printed_as_markdown() -> None:
 
     lines = printed(lambda console: print_trials(console, study, rows, 1, markdown=True))
 
-    assert lines[0] == "1 of 2 trials of study made-up, lowest dev loss first:"
+    assert lines[0] == "1 of 2 trials of study made-up, the winner first, then by dev loss:"
     assert lines[1].startswith("| trial | state |") and "started" not in lines[1]
-    assert lines[3].startswith("| 2 | COMPLETE | finished | 2.2 |")
+    assert lines[3].startswith("| 0 | COMPLETE | finished | 2.3 |")
     assert len(lines) == 4
 
 
-def test_summary_has_a_line_for_each_repeated_trial() -> None:
-    repeats = [{"trial": 3, "seeds": 2, "mean": 2.2, "sd": 0.1}]
+def test_summary_names_the_winner() -> None:
+    winner = find_winner(made_up().get_trials())
 
-    lines = printed(lambda console: print_summary(console, "s", {"complete": 4}, repeats))
+    lines = printed(lambda console: print_summary(console, "s", {"complete": 4}, winner))
 
-    assert lines == [
-        "4 complete",
-        "Trial 3: dev loss 2.2000 ± 0.1000 nats per character (mean ± sd of 2 seed repeats)",
-    ]
-    assert printed(lambda console: print_summary(console, "s", {}, [])) == [
+    assert lines[0] == "4 complete"
+    assert lines[1].startswith("Winner: trial 0. Selected on one seed: 2.3000; confirmed: 2.2000 ±")
+    assert printed(lambda console: print_summary(console, "s", {}, None)) == [
         "Study s has no trials yet."
     ]
 

@@ -19,7 +19,6 @@ from studies.harness.store.trials import (
     is_follow_up,
     minibatch_loss,
     ranked,
-    repeats_trial,
     restore_record,
     trial_config,
     trial_seed,
@@ -68,12 +67,6 @@ def test_running_and_finished_trials_count(candidate: FrozenTrial, expected: boo
 def test_seed_repeats_and_finishes_are_follow_ups() -> None:
     assert is_follow_up(trial(repeat_of=0)) and is_follow_up(trial(finishes=0))
     assert not is_follow_up(trial()) and not is_follow_up(trial(retry_of=0))
-
-
-def test_replaced_repeat_no_longer_repeats() -> None:
-    assert repeats_trial(trial(repeat_of=4), 4)
-    assert not repeats_trial(trial(repeat_of=4), 5)
-    assert not repeats_trial(trial(repeat_of=4, replaced="by trial 9"), 4)
 
 
 def test_dev_loss_is_the_lowest_also_when_pruned() -> None:

@@ -9,11 +9,11 @@ from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.judge.ranges import N_BEST
 from studies.harness.report.page.markup import Html, bar, paragraph, table, text
 from studies.harness.report.scales import tick_label
+from studies.harness.store.winner.noise import Group
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_TIED = 12  # rows of the table of tied trials
 BASELINES = {
     "uniform": "uniform guess, ln V",
     "interpolated": "interpolated counts, 4 characters of context",
@@ -38,27 +38,22 @@ def best_trials(findings: Findings, check: ModelCheck | None) -> str:
 
 
 def _best_table(findings: Findings, best: pd.Series) -> str:
-    """Return the trials tied with the best; without seed repeats, the best five."""
+    """Return the winner, then the trials with the lowest dev losses of their own."""
     names = findings.results.params
-    rest = ""
-    if findings.noise is None or not len(findings.tied):
-        trials = findings.results.measured[:N_BEST]
-        title = f"Best {N_BEST} trials"
-        note = "Without seed repeats it is unknown which of these differences are significant."
-    else:
-        trials = findings.tied[:MAX_TIED]
-        title = "Best and tied trials"
-        note = (
-            f"Their dev losses differ by less than {findings.noise.min_difference:.4f}, the "
-            "smallest significant difference. The smallest model comes first."
-        )
-        if len(findings.tied) > MAX_TIED:
-            rest = paragraph(f"And {len(findings.tied) - MAX_TIED} more.")
+    measured = findings.results.measured
+    others = measured[measured.trial != best.trial][: N_BEST - 1]
+    trials = [best.to_dict(), *others.to_dict("records")]
+    noise = findings.noise
+    groups = {group.trial: group for group in noise.groups} if noise else {}
+    note = "The winner comes first, then the trials with the lowest dev losses of one seed."
+    if not groups:
+        note += " Without seed repeats it is unknown which differences are significant."
 
-    headings = ["trial", "dev loss", "minibatch loss", *names, "parameters", "best step", "seconds"]
-    rows = [_best_row(trial, names) for trial in trials.to_dict("records")]
-    here = next((i for i, row in enumerate(rows) if row[0] == best.trial), None)
-    return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=here) + rest
+    headings = ["trial", "dev loss, one seed", "mean of repeats", "minibatch loss", *names]
+    headings += ["parameters", "best step", "seconds"]
+    rows = [_best_row(trial, groups.get(trial["trial"]), names) for trial in trials]
+    title = f"Best {len(rows)} trials" if len(rows) > 1 else "Best trial"
+    return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=0)
 
 
 def _train_loss(check: ModelCheck | None) -> list[str]:
@@ -69,7 +64,7 @@ def _train_loss(check: ModelCheck | None) -> list[str]:
     ]
     if check is not None and check.train_loss is not None and check.gap is not None:
         sentences.append(
-            f"The best model's exact train loss is {check.train_loss:.4f}; dev − train is "
+            f"The exact train loss of the winner's model is {check.train_loss:.4f}; dev − train is "
             f"{check.gap:.4f}."
         )
     return sentences
@@ -81,10 +76,12 @@ def _fixed(findings: Findings) -> list[str]:
     return [f"Fixed in all trials: {fixed}."] if fixed else []
 
 
-def _best_row(trial: dict[Any, Any], names: list[str]) -> list[Any]:
+def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> list[Any]:
+    confirmed = f"{group.mean:.4f} ± {group.margin:.4f}" if group else ""
     return [
         trial["trial"],
         trial["dev_loss"],
+        confirmed,
         trial["minibatch_loss"],
         *(Html(text(tick_label(trial[name]))) for name in names),
         trial["n_params"],
@@ -94,9 +91,10 @@ def _best_row(trial: dict[Any, Any], names: list[str]) -> list[Any]:
 
 
 def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | None) -> str:
-    """Return the baselines and the best trial, highest dev loss first."""
-    best_loss = float(best.dev_loss)
-    best_name = f"best of this study, trial {best.trial}"
+    """Return the baselines and the winner, highest dev loss first."""
+    assert findings.winner is not None
+    best_loss = findings.winner.loss
+    best_name = f"winner of this study, trial {best.trial}"
     best_new = check.new_loss if check and check.new_loss is not None else math.nan
     baselines = [*_baselines(check), *_enqueued_trials(findings)]
     if not baselines:
@@ -115,7 +113,7 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     if check and check.lectures:
         note += ", and the lectures' models on their own file of names"
     limit = check.limit if check else ""
-    headings = ["model", "dev loss", "against the best", "", "dev loss, words not in train"]
+    headings = ["model", "dev loss", "against the winner", "", "dev loss, words not in train"]
     return (
         "<h3>Comparison with baselines</h3>"
         + paragraph(f"{note}. {limit}".rstrip())

@@ -6,8 +6,8 @@ from functools import partial
 
 from studies.harness.report.figures.noise import draw_noise
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.judge.noise import Noise
 from studies.harness.report.page.markup import paragraph, picture, table
+from studies.harness.store.winner.noise import Noise
 
 HEADINGS = [
     "trial",
@@ -30,26 +30,29 @@ def noise(findings: Findings) -> str:
             "The noise is unknown: no config has two seed repeats. Without it, chance may explain "
             "any difference between trials."
         )
+    lowest = found.groups[0].mean
     rows = [
         [
             group.trial,
             group.own,
-            group.repeats,
+            group.n,
             group.mean,
             group.margin,
             group.sd,
-            group.behind,
+            group.mean - lowest,
             "yes" if group.differs else "no",
         ]
-        for group in found.groups.itertuples()
+        for group in found.groups
     ]
-    draw = partial(draw_noise, noise=found, repeats=findings.results.repeats)
+    winner = findings.winner.number if findings.winner else None
+    here = next((i for i, group in enumerate(found.groups) if group.trial == winner), None)
+    draw = partial(draw_noise, noise=found)
     size = (720, 110 + 44 * max(3, len(rows)))
     return "".join(
         [
             head,
             paragraph(*_summary(found)),
-            table(HEADINGS, rows),
+            table(HEADINGS, rows, here=here),
             picture(draw, "Dev losses of the seed repeats", size=size, margins=(84, 36, 20, 52)),
         ]
     )
@@ -57,6 +60,8 @@ def noise(findings: Findings) -> str:
 
 def _summary(found: Noise) -> list[str]:
     sentences = [
+        "After the search, the best configs were trained again with other seeds. Of the configs "
+        "whose means do not differ significantly, the smallest model is the winner.",
         f"The dev loss of one config varies between seeds with a standard deviation of "
         f"{found.sd:.4f} ({found.freedom} degrees of freedom).",
         f"A difference between two single trials is significant (95%) if it is at least "

@@ -7,17 +7,17 @@ import pytest
 from matplotlib.axes import Axes
 
 from studies.harness.report.figures.noise import draw_noise
-from studies.harness.report.judge.noise import measure_noise
-from tests.studies.synthetic import PARAMS, falling, make_trial, repeats_of, results_of
+from studies.harness.store.winner.noise import measure_noise
+from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, repeats_of
 
 
 def test_each_repeated_trial_has_a_row(ax: Axes) -> None:
     trials = [make_trial(PARAMS, falling(loss)) for loss in (2.1, 2.2)]
-    results = results_of(*trials, *repeats_of(1, 2.15, 2.17), *repeats_of(0, 2.2, 2.3))
-    noise = measure_noise(results.trials, results.repeats)
+    study = make_study([*trials, *repeats_of(1, 2.15, 2.17), *repeats_of(0, 2.2, 2.3)])
+    noise = measure_noise(study.get_trials())
     assert noise is not None
 
-    draw_noise(ax, noise, results.repeats)
+    draw_noise(ax, noise)
 
     # Trial 1 has the lower mean, so its row is the first.
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["trial 1", "trial 0"]

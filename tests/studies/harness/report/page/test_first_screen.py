@@ -18,8 +18,8 @@ def test_best_loss_noise_and_commands_are_shown(rich_study: optuna.Study) -> Non
 
     screen = first_screen(judge_study(results), None, CONTEXT)
 
-    assert f"{results.trials.dev_loss[0]:.4f}" in screen
-    assert "mean of 3 seed repeats 2.0800 ±" in screen
+    assert f"Selected on one seed: {results.trials.dev_loss[0]:.4f}; confirmed: 2.0800 ±" in screen
+    assert '<div class="score">2.0800 ± ' in screen
     assert "widen block_size beyond 8" in screen
     assert "studies/mlp.py --study made-up-longer --names words.txt --steps 2000" in screen
     assert "experiments/export.py made-up" in screen and "experiments/retrain.py" in screen
@@ -37,17 +37,17 @@ def test_config_shows_searched_then_fixed_fields() -> None:
 def test_unknown_noise_is_reported() -> None:
     screen = first_screen(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), None, {})
 
-    assert "Its noise is unknown: no config has seed repeats yet." in screen
+    assert "The noise is unknown: no config has two seed repeats yet." in screen
 
 
-def test_confirmed_best_may_be_another_trial() -> None:
+def test_winner_may_be_another_trial() -> None:
     trials = [make_trial(PARAMS, falling(loss)) for loss in (2.1, 2.11)]
     repeats = [*repeats_of(0, 2.2, 2.21), *repeats_of(1, 2.12, 2.13)]
 
     screen = first_screen(judge_study(results_of(*trials, *repeats)), None, {})
 
-    assert "Best dev loss, trial 0" in screen
-    assert "Confirmed best is trial 1: mean of 2 seed repeats 2.1250 ±" in screen
+    assert "Dev loss of the winner, trial 1" in screen and '<div class="score">2.1250 ±' in screen
+    assert "Trial 0 has the lowest loss of one seed, 2.1000, but" in screen
 
 
 def test_stopped_study_says_what_the_last_half_gained() -> None:

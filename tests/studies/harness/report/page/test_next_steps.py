@@ -42,9 +42,9 @@ def test_diverged_study_lowers_lr() -> None:
 def test_unknown_noise_asks_for_repeats() -> None:
     findings = judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 12))
 
-    step = find(next_steps(findings, CONTEXT), "Measure the noise")
+    step = find(next_steps(findings, CONTEXT), "Confirm the winner")
 
-    assert step.command.endswith("--study made-up --trials 12 --repeats 3")
+    assert step.command.endswith("--study made-up --trials 12 --repeats 5")
 
 
 def test_pruned_best_trial_is_finished() -> None:
@@ -131,19 +131,16 @@ def test_unknown_pruner_is_measured() -> None:
     assert "none of the 13 that it stopped was audited" in step.reason
 
 
-def test_smallest_tied_model_is_exported() -> None:
+def test_winner_is_exported_and_retrained() -> None:
     trials = [make_trial(PARAMS, falling(2.1 + 0.001 * i)) for i in range(12)]
-    summary = trials[3].user_attrs["summary"]
-    trials[3].set_user_attr("summary", {**summary, "metrics": {"seconds": 1.0, "n_params": 10}})
-    results = results_of(*trials, *repeats_of(0, 2.10, 2.11, 2.12))
+    results = results_of(*trials, *repeats_of(0, 2.3, 2.31), *repeats_of(3, 2.10, 2.11))
 
     steps = next_steps(judge_study(results), {"store_flags": ["--storage", "s.journal"]})
 
-    step = find(steps, "Export trial 3")
-    file = "experiments/configs/made-up-trial3.toml"
-    assert step.command.endswith(f"export.py made-up --storage s.journal --trial 3 --out {file}")
-    # The next command trains the same file.
-    assert f"retrain.py {file} " in steps[-1].command
+    # The default of export.py is the winner, so no trial is named.
+    step = find(steps, "Export the winner")
+    assert step.command.endswith("export.py made-up --storage s.journal")
+    assert "retrain.py experiments/configs/made-up.toml " in steps[-1].command
 
 
 def test_retraining_gets_its_flags() -> None:

@@ -30,7 +30,10 @@ def test_verdicts_include_noise_and_selection_bias(rich_study: optuna.Study) -> 
     findings = judge_study(read_results(rich_study))
     assert findings.noise is not None
 
-    first, second, *rest = verdicts(findings)
+    winner, tied, first, second, *rest = verdicts(findings)
+
+    assert winner.startswith("Winner: trial ") and "confirmed: 2.0800 ±" in winner
+    assert "cannot be distinguished from it" in tied
 
     assert f"at least {findings.noise.min_difference:.4f} (sd between seeds 0.0100)" in first
     assert second.startswith("Selection bias: the mean over seed repeats is 0.0")
@@ -40,7 +43,8 @@ def test_verdicts_include_noise_and_selection_bias(rich_study: optuna.Study) -> 
 def test_unknown_noise_and_unknown_ranges() -> None:
     found = verdicts(judge_study(results_of(make_trial(PARAMS, falling(2.2)))))
 
-    assert found[0] == "The noise between seeds is unknown: no config has seed repeats."
+    assert "not confirmed, because it has no seed repeats" in found[0]
+    assert found[1] == "The noise between seeds is unknown: no config has two seed repeats."
     assert not any("The range of" in sentence for sentence in found)
 
 

@@ -75,7 +75,7 @@ def test_first_screen_says_what_to_do_next(
     assert box.rect["y"] + box.rect["height"] < 850
     assert "studies/mlp.py --study made-up-wide --trials 60 --range" in box.text
     answer = browser.find_element("css selector", ".answer").text
-    assert "Best dev loss, trial" in answer and "noise is unknown" in answer
+    assert "Dev loss of the winner, one seed, trial" in answer and "noise is unknown" in answer
 
 
 def test_report_fits_a_phone(browser: Any, page: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.model import MLP
 from studies.harness.report.judge.findings import check_model, judge_study
-from studies.harness.report.page.sections.best_trials import MAX_TIED, best_trials
+from studies.harness.report.page.sections.best_trials import best_trials
 from studies.harness.report.results import read_results
 from tests.studies.synthetic import (
     BASE,
@@ -36,7 +36,7 @@ def test_baselines_are_sorted_with_the_best_among_them(
     losses = [float(loss) for loss in re.findall(r"</td><td>([\d.]+)</td><td>[+−]?", baselines)]
     assert names[0] == "uniform guess, ln V"
     assert losses == sorted(losses, reverse=True)
-    assert any(name.startswith("best of this study") for name in names)
+    assert any(name.startswith("winner of this study") for name in names)
     assert any(name.startswith("lecture, ") for name in names)
 
 
@@ -74,7 +74,7 @@ def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
 
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
 
-    gap = f"exact train loss is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
+    gap = f"model is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
     assert gap in section and "<th>minibatch loss</th>" in section
 
 
@@ -89,23 +89,24 @@ def test_without_repeats_the_best_five_are_shown() -> None:
     assert '<tr class="here"><td>0</td><td>2.1000</td>' in table
 
 
-def test_tied_trials_are_shown_smallest_first() -> None:
-    trials = [make_trial(PARAMS, falling(2.1 + 0.0001 * i)) for i in range(MAX_TIED + 3)]
-    summary = trials[3].user_attrs["summary"]
-    trials[3].set_user_attr("summary", {**summary, "metrics": {"seconds": 1.0, "n_params": 10}})
+def test_winner_comes_first_with_its_mean() -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(8)]
+    trials.append(make_trial(PARAMS, falling(2.4), origin="the lecture's configuration"))
+    repeats = [*repeats_of(0, 2.30, 2.31), *repeats_of(6, 2.16, 2.17)]
 
-    section = best_trials(judge_study(results_of(*trials, *repeats_of(0, 2.10, 2.12))), None)
+    section = best_trials(judge_study(results_of(*trials, *repeats)), None)
 
     table = section[: section.index("Minibatch loss: ")]
-    assert "<h3>Best and tied trials</h3>" in table
-    assert table.count("<tr") == 1 + MAX_TIED and "And 3 more." in table
-    assert re.findall(r"<tr[^>]*><td>(\d+)</td>", table)[0] == "3"
+    assert re.findall(r"<tr[^>]*><td>(\d+)</td>", table) == ["6", "0", "1", "2", "3"]
+    assert '<tr class="here"><td>6</td><td>2.1600</td><td>2.1650 ±' in table
+    # The baselines are compared with the mean.
+    assert "winner of this study, trial 6</td><td>2.1650</td>" in section
 
 
 def test_no_baseline_makes_no_table() -> None:
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), None)
 
-    assert "Comparison with baselines" not in section
+    assert "<h3>Best trial</h3>" in section and "Comparison with baselines" not in section
 
 
 def test_no_loss_is_reported() -> None:

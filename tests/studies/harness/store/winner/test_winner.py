@@ -1,0 +1,97 @@
+"""The winner of synthetic studies, and the sentences about it."""
+
+from __future__ import annotations
+
+import pytest
+from optuna.trial import FrozenTrial
+
+from studies.harness.store.winner.winner import Winner, describe, find_winner
+from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, repeats_of
+
+
+def sized(loss: float, n_params: int = 1000) -> FrozenTrial:
+    """Return a complete trial with a model of this size."""
+    trial = make_trial(PARAMS, falling(loss))
+    summary = trial.user_attrs["summary"]
+    trial.set_user_attr("summary", {**summary, "metrics": {"seconds": 1.0, "n_params": n_params}})
+    return trial
+
+
+def winner_of(*trials: FrozenTrial) -> Winner:
+    winner = find_winner(make_study(trials).get_trials())
+    assert winner is not None
+    return winner
+
+
+def test_lucky_seed_does_not_win() -> None:
+    winner = winner_of(
+        sized(2.00), sized(2.05), *repeats_of(0, 2.20, 2.21), *repeats_of(1, 2.06, 2.07)
+    )
+
+    assert (winner.number, winner.own) == (1, 2.05)
+    assert winner.loss == pytest.approx(2.065)
+    assert winner.tied == ()
+    first, second = describe(winner)
+    assert first.startswith("Winner: trial 1. Selected on one seed: 2.0500; confirmed: 2.0650 ± ")
+    assert first.endswith("(95%, mean of 2 seed repeats).")
+    assert second == (
+        "Trial 0 has the lowest loss of one seed, 2.0000, but its seed repeats do not confirm it."
+    )
+
+
+def test_smallest_of_tied_models_wins() -> None:
+    repeats = [*repeats_of(0, 2.10, 2.14), *repeats_of(1, 2.11, 2.15), *repeats_of(2, 2.5, 2.54)]
+
+    winner = winner_of(sized(2.05, 900), sized(2.06, 300), sized(2.07, 10), *repeats)
+
+    assert (winner.number, winner.tied) == (1, (0,))
+    assert describe(winner)[1] == (
+        "Trial 0 cannot be distinguished from it (95%); it is the smallest model of them."
+    )
+
+
+def test_without_repeats_the_lowest_is_unconfirmed() -> None:
+    winner = winner_of(sized(2.2), sized(2.1))
+
+    assert (winner.number, winner.group, winner.loss) == (1, None, 2.1)
+    assert winner.loss_text == "2.1000"
+    assert describe(winner) == [
+        "Winner: trial 1. Selected on one seed: 2.1000; not confirmed, because it has no seed "
+        "repeats."
+    ]
+
+
+def test_new_trial_wins_only_beyond_the_noise() -> None:
+    repeats = repeats_of(0, 2.10, 2.11, 2.12)  # sd 0.01; t = 4.30 with 2 degrees of freedom
+
+    inside = winner_of(sized(2.09), *repeats, sized(2.07))
+    beyond = winner_of(sized(2.09), *repeats, sized(2.05))
+
+    assert inside.number == 0
+    assert "Trial 4 has the lowest loss of one seed, 2.0700, but it has no" in describe(inside)[1]
+    assert (beyond.number, beyond.group) == (4, None)
+
+
+def test_config_that_diverges_with_another_seed_does_not_win() -> None:
+    diverged = make_trial(PARAMS, [2.9], state="PRUNED", reason="diverged at step 9", repeat_of=0)
+
+    winner = winner_of(
+        sized(2.0), sized(2.1), *repeats_of(0, 2.0, 2.01), *repeats_of(1, 2.1, 2.11), diverged
+    )
+
+    assert winner.number == 1
+
+
+def test_no_dev_loss_no_winner() -> None:
+    assert find_winner([]) is None
+    assert find_winner(make_study([make_trial(PARAMS, [], state="FAIL")]).get_trials()) is None
+
+
+def test_optuna_names_no_seed_repeat() -> None:
+    # A seed repeat is stored as infeasible, as `TrialQueue.tell` does.
+    study = make_study([sized(2.1)])
+    repeat = study.ask()
+    repeat.set_constraint("is no seed repeat", 1.0)
+    study.tell(repeat, 2.0)
+
+    assert study.best_trial.number == 0
