@@ -150,10 +150,13 @@ def read_runs(database: Path, experiment: str) -> list[Run]:
             runs[run_id].tags[key] = value
         for run_id, key, value in rows("SELECT run_uuid, key, value FROM params WHERE"):
             runs[run_id].params[key] = value
-        latest = "SELECT run_uuid, value FROM latest_metrics WHERE key = 'dev_loss' AND"
+        latest = (
+            "SELECT run_uuid, value FROM latest_metrics"
+            " WHERE key IN ('dev_loss', 'repeat_dev_loss') AND"
+        )
         for run_id, value in rows(latest):
             runs[run_id].dev_loss = value
-        every = "SELECT run_uuid, step, value FROM metrics WHERE key = 'dev_loss' AND"
+        every = "SELECT run_uuid, step, value FROM metrics WHERE key = 'current_dev_loss' AND"
         for run_id, step, value in rows(every):
             runs[run_id].losses.append((step, value))
     return list(runs.values())

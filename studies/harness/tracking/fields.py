@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from studies.harness.store.trials import TrialRecord
@@ -31,13 +32,38 @@ def run_params(record: TrialRecord) -> dict[str, Any]:
     return {**record.config.model_dump(), "log10_lr": round(math.log10(record.config.lr), 4)}
 
 
+def loss_key(tags: Mapping[str, Any]) -> str:
+    """Return the name of a run's dev loss, which differs for a seed repeat.
+
+    So a seed repeat does not outrank the trials when MLflow sorts the runs by dev_loss.
+
+    Args:
+        tags: of the trial or of its run.
+    """
+    return "repeat_dev_loss" if "repeat_of" in tags else "dev_loss"
+
+
+def run_dev_loss(run: Any) -> float | None:
+    """Return the dev loss of an MLflow run; None if it has none."""
+    metrics: dict[str, float] = run.data.metrics
+    # Earlier releases wrote dev_loss for seed repeats too.
+    return metrics.get(loss_key(run.data.tags), metrics.get("dev_loss"))
+
+
+def config_id(record: TrialRecord) -> str:
+    """Return the number of the trial that found the config: MLflow's table can be grouped by it."""
+    tags = record.tags
+    return tags.get("repeat_of") or tags.get("finishes") or str(record.number)
+
+
 def curve_metrics(record: TrialRecord, first: int = 0, end: int | None = None) -> list[MetricRow]:
     """Return the metrics of a trial's evaluations, from number `first` to before number `end`.
 
-    dev_loss is the lowest one so far, which is that of the checkpoint. MLflow's tables show the
-    latest value of a metric, so they show the same dev loss as Optuna, also of a trial whose last
-    evaluation is not its best one. The names that begin with "current" are of the evaluation
-    itself; current_lr is not the parameter lr, because the schedule lowers it.
+    dev_loss (repeat_dev_loss of a seed repeat) is the lowest one so far, which is that of the
+    checkpoint. MLflow's tables show the latest value of a metric, so they show the same dev loss as
+    Optuna, also of a trial whose last evaluation is not its best one. The names that begin with
+    "current" are of the evaluation itself; current_lr is not the parameter lr, because the schedule
+    lowers it.
     """
     rows = []
     lowest = math.inf
@@ -46,7 +72,7 @@ def curve_metrics(record: TrialRecord, first: int = 0, end: int | None = None) -
         lowest = min(lowest, point.dev_loss)
         # dev_loss comes first: the compare page preselects the metric that was logged first.
         values = {
-            "dev_loss": lowest,
+            loss_key(record.tags): lowest,
             "current_dev_loss": point.dev_loss,
             "minibatch_loss": point.minibatch_loss,
             "current_lr": point.lr,

@@ -14,13 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studies.harness.tracking.connection.find import find_runs
+
 if TYPE_CHECKING:
     from makemore.data import Corpus
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
 # Files of a parent run that become tags; a kill cannot lose what is in the outbox.
 NOTE_FILE = "note.md"
-BEST_FILE = "best.json"  # the parameters of the best trial: name -> value
+BEST_FILE = "best.json"  # the winner: its trial, dev_loss and parameters
+# The means over seed repeats: {"at": seconds since the epoch, "trials": {number: {metric: value}}}
+CONFIRMED_FILE = "confirmed.json"
+CONFIRMED = ("confirmed_dev_loss", "confirmed_ci", "confirmed_n")  # metrics of a repeated trial
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
@@ -96,6 +101,7 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
     if folder is not None and folder.exists():
         client.log_artifacts(run_id, str(folder))
         log_batch(client, run_id, tags=parent_tags(folder))
+        log_confirmed(client, run.info.experiment_id, folder)
         client.set_terminated(run_id, "FINISHED")
         shutil.rmtree(folder)
         return
@@ -113,6 +119,19 @@ def parent_tags(folder: Path) -> dict[str, str]:
     tags = {NOTE: note.read_text(encoding="utf-8")} if note.exists() else {}
     values = json.loads(best.read_text(encoding="utf-8")) if best.exists() else {}
     return tags | {f"best.{name}": str(value) for name, value in values.items()}
+
+
+def log_confirmed(client: Any, experiment_id: str, folder: Path) -> None:
+    """Write the means over seed repeats, from a parent run's file, to the runs of the trials."""
+    path = folder / CONFIRMED_FILE
+    if not path.exists():
+        return
+    confirmed = json.loads(path.read_text(encoding="utf-8"))
+    for number, metrics in confirmed["trials"].items():
+        for run in find_runs(client, experiment_id, trial=int(number)):
+            if run.data.tags.get("state") == "COMPLETE":
+                rows = [(key, value, 0, confirmed["at"]) for key, value in metrics.items()]
+                log_batch(client, run.info.run_id, rows)
 
 
 def artifact_store(client: Any, artifact_uri: str) -> Any:

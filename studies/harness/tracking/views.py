@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from studies.harness.tracking.runs import CONFIRMED
+
 # Ids of the two views, and their names in the UI.
 TRIALS = "trials"
 CHARTS = "charts"
@@ -20,7 +22,7 @@ PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Excludes parent runs, seed repeats and requeued trials.
 ONLY_TRIALS = "tags.trial IS NOT NULL and tags.repeat_of IS NULL and tags.state != 'INTERRUPTED'"
-METRICS = ("dev_loss", "minibatch_loss", "n_params", "seconds")
+METRICS = ("dev_loss", *CONFIRMED, "minibatch_loss", "n_params", "seconds")
 MOST_RUNS = 100  # in one chart
 
 

@@ -106,8 +106,8 @@ def describe(winner: Winner) -> list[str]:
         names = ", ".join(str(number) for number in winner.tied)
         plural = "s" if len(winner.tied) > 1 else ""
         sentences.append(
-            f"Trial{plural} {names} cannot be distinguished from it (95%); it is the smallest "
-            "model of them."
+            f"Trial{plural} {names} cannot be distinguished from it (95%); of such trials, the "
+            "smallest model wins."
         )
     lowest = winner.lowest
     if lowest.number not in (winner.number, *winner.tied):

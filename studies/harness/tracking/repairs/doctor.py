@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.trials import counts, dev_loss, trial_config
 from studies.harness.tracking.connection.find import find_runs
-from studies.harness.tracking.fields import STATUS
+from studies.harness.tracking.fields import STATUS, loss_key, run_dev_loss
 from studies.harness.tracking.repairs.restore import (
     expected_files,
 )
@@ -167,7 +167,7 @@ def _completeness(
 ) -> tuple[int, int, bool]:
     """Rank the runs of one trial: by their files, then by their evaluations, then by agreement."""
     files = len(client.list_artifacts(run.info.run_id))
-    points = len(client.get_metric_history(run.info.run_id, "dev_loss"))
+    points = len(client.get_metric_history(run.info.run_id, loss_key(run.data.tags)))
     return files, points, not _differences(study, trial, run)
 
 
@@ -197,7 +197,7 @@ def _differences(study: optuna.Study, trial: FrozenTrial, run: Any) -> list[str]
             found.append(f"{key} is {value} in Optuna, {run_value} in MLflow")
 
     loss = dev_loss(trial)
-    run_loss = run.data.metrics.get("dev_loss")
+    run_loss = run_dev_loss(run)
     if trial.state != TrialState.FAIL and not _same_loss(loss, run_loss):
         found.append(f"dev_loss is {loss} in Optuna, {run_loss} in MLflow")
     return found

@@ -15,6 +15,7 @@ from studies.harness.tracking.connection.connect import is_server
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import (
     STATUS,
+    config_id,
     curve_metrics,
     final_metrics,
     run_name,
@@ -24,6 +25,7 @@ from studies.harness.tracking.runs import (
     artifact_store,
     context_tags,
     log_batch,
+    log_confirmed,
     log_inputs,
     parent_tags,
 )
@@ -91,6 +93,7 @@ class Sender:
         if folder.exists():
             self.client.log_artifacts(self.parent_id, str(folder))
             log_batch(self.client, self.parent_id, tags=parent_tags(folder))
+            log_confirmed(self.client, self.experiment_id, folder)
         self.client.set_terminated(self.parent_id, status)
         if is_server(self.client):
             check_stored(self.client, self.parent_id, status, folder=folder)
@@ -147,6 +150,7 @@ class Sender:
             **context_tags(),
             **record.tags,
             "trial": str(record.number),
+            "config_id": config_id(record),
             "state": "RUNNING",
             **tags,
             "mlflow.parentRunId": self._parent_of(record),

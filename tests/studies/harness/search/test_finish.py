@@ -24,7 +24,14 @@ def test_parent_run_has_history_and_report(launch: Launcher) -> None:
     assert best == sorted(best, reverse=True)
     assert min(best) == dev_loss(ranked(trials_of("small"))[0])
     pictures = {"history.png", "importances.png", "parallel.png", "slices.png"}
-    assert artifacts_of(parent) == {"trials.csv", "report.html", "note.md", "best.json", *pictures}
+    assert artifacts_of(parent) == {
+        "trials.csv",
+        "report.html",
+        "note.md",
+        "best.json",
+        "confirmed.json",
+        *pictures,
+    }
     report = (MLRUNS / "reports" / "small.html").read_text(encoding="utf-8")
     assert report.startswith("<!doctype html>")
     assert parent.data.tags["mlflow.note.content"].startswith("## small: dev loss")

@@ -46,7 +46,7 @@ def test_smallest_of_tied_models_wins() -> None:
 
     assert (winner.number, winner.tied) == (1, (0,))
     assert describe(winner)[1] == (
-        "Trial 0 cannot be distinguished from it (95%); it is the smallest model of them."
+        "Trial 0 cannot be distinguished from it (95%); of such trials, the smallest model wins."
     )
 
 
