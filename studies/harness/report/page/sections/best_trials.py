@@ -59,13 +59,13 @@ def _best_table(findings: Findings, best: pd.Series) -> str:
 def _train_loss(check: ModelCheck | None) -> list[str]:
     """Explain the minibatch loss, and give the exact train loss of the best model if known."""
     sentences = [
-        "Minibatch loss: mean over the minibatches before the best step, with dropout. It is not "
-        "comparable with the dev loss."
+        "Minibatch loss: mean over the minibatches before the best step, with dropout if the trial "
+        "has any. The weights changed meanwhile, so it is not comparable with the dev loss."
     ]
-    if check is not None and check.train_loss is not None and check.gap is not None:
+    if check is not None and check.gap is not None:
         sentences.append(
-            f"The exact train loss of the winner's model is {check.train_loss:.4f}; dev − train is "
-            f"{check.gap:.4f}."
+            f"The winner's own model has exact train loss {check.train_loss:.4f} and dev loss "
+            f"{check.dev_loss:.4f}; dev − train is {check.gap:.4f}."
         )
     return sentences
 
@@ -112,11 +112,15 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     note = "Models that guess or count, on the same dev split"
     if check and check.lectures:
         note += ", and the lectures' models on their own file of names"
+    note += "."
+    if best_loss != float(best.dev_loss):
+        note += " The winner's dev loss is the mean of its seed repeats"
+        note += ", its loss on words not in train that of its own model." if check else "."
     limit = check.limit if check else ""
     headings = ["model", "dev loss", "against the winner", "", "dev loss, words not in train"]
     return (
         "<h3>Comparison with baselines</h3>"
-        + paragraph(f"{note}. {limit}".rstrip())
+        + paragraph(f"{note} {limit}".rstrip())
         + table(headings, rows, texts=(0, 3), here=here)
     )
 

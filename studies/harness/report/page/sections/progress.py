@@ -45,7 +45,7 @@ def _half_way(findings: Findings) -> str:
         if not math.isnan(loss):
             halves.append(f"{loss:.4f} at half of the {axis}")
     earlier = f"; it was {' and '.join(halves)}" if halves else ""
-    return f"The best dev loss is {end.best:.4f}{earlier}, over the evaluations of all trials."
+    return f"The lowest dev loss of a single trial is {end.best:.4f}{earlier}."
 
 
 def _more_trials(findings: Findings) -> str:

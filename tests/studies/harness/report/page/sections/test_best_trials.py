@@ -74,8 +74,9 @@ def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
 
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
 
-    gap = f"model is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
-    assert gap in section and "<th>minibatch loss</th>" in section
+    losses = f"exact train loss {check.train_loss:.4f} and dev loss {check.dev_loss:.4f}"
+    assert f"{losses}; dev − train is {check.gap:.4f}." in section
+    assert "<th>minibatch loss</th>" in section
 
 
 def test_without_repeats_the_best_five_are_shown() -> None:
@@ -101,6 +102,7 @@ def test_winner_comes_first_with_its_mean() -> None:
     assert '<tr class="here"><td>6</td><td>2.1600</td><td>2.1650 ±' in table
     # The baselines are compared with the mean.
     assert "winner of this study, trial 6</td><td>2.1650</td>" in section
+    assert "The winner&#x27;s dev loss is the mean of its seed repeats." in section
 
 
 def test_no_baseline_makes_no_table() -> None:

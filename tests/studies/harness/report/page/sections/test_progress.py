@@ -37,8 +37,10 @@ def test_best_loss_at_half_of_the_search_is_given() -> None:
     section = progress(judge_study(results_of(*trials)))
 
     # The second of three trials had trained half of its steps by then.
-    best = "The best dev loss is 2.2000; it was 2.3648 at half of the steps and 2.3648 at half of"
-    assert f"{best} the seconds, over the evaluations of all trials." in section
+    assert (
+        "The lowest dev loss of a single trial is 2.2000; it was 2.3648 at half of the" in section
+    )
+    assert "at half of the steps and 2.3648 at half of the seconds." in section
     # A half of the trials is one by their numbers only, see the verdict.
     assert "half of the trials" not in section
 
