@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from studies.harness.report.figures.losses import highest_inlier, loss_window
+from studies.harness.report.figures.losses import draw_legend, highest_inlier, loss_window
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
 from studies.harness.report.judge.budget import LATE
 from studies.harness.report.judge.pruning import RankCorrelation, losses_at
@@ -47,7 +47,7 @@ def draw_training(ax: Axes, results: Results) -> None:
     ax.set_ylim(low - 0.04 * (high - low), max(high, low + 0.01))
     ax.set_xlim(0, points.step.max() * 1.01)
     ax.xaxis.set_major_formatter(THOUSANDS)
-    ax.legend(loc="upper right")
+    draw_legend(ax)
 
 
 def _group_lines(results: Results, best: int) -> dict[str, list[np.ndarray]]:

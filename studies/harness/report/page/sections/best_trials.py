@@ -49,7 +49,7 @@ def _best_table(findings: Findings, best: pd.Series) -> str:
     if not groups:
         note += " Without seed repeats it is unknown which differences are significant."
 
-    headings = ["trial", "dev loss, one seed", "mean of repeats", "minibatch loss", *names]
+    headings = ["trial", "dev loss, one seed", "mean of repeats", *names]
     headings += ["parameters", "best step", "seconds"]
     rows = [_best_row(trial, groups.get(trial["trial"]), names) for trial in trials]
     title = f"Best {len(rows)} trials" if len(rows) > 1 else "Best trial"
@@ -57,17 +57,13 @@ def _best_table(findings: Findings, best: pd.Series) -> str:
 
 
 def _train_loss(check: ModelCheck | None) -> list[str]:
-    """Explain the minibatch loss, and give the exact train loss of the best model if known."""
-    sentences = [
-        "Minibatch loss: mean over the minibatches before the best step, with dropout if the trial "
-        "has any. The weights changed meanwhile, so it is not comparable with the dev loss."
+    """Return the sentence about the exact losses of the winner's own model, if it is known."""
+    if check is None or check.gap is None:
+        return []
+    return [
+        f"The winner's own model has train loss {check.train_loss:.4f} and dev loss "
+        f"{check.dev_loss:.4f}, each exact over its split; dev − train is {check.gap:.4f}."
     ]
-    if check is not None and check.gap is not None:
-        sentences.append(
-            f"The winner's own model has exact train loss {check.train_loss:.4f} and dev loss "
-            f"{check.dev_loss:.4f}; dev − train is {check.gap:.4f}."
-        )
-    return sentences
 
 
 def _fixed(findings: Findings) -> list[str]:
@@ -82,7 +78,6 @@ def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> l
         trial["trial"],
         trial["dev_loss"],
         confirmed,
-        trial["minibatch_loss"],
         *(Html(text(tick_label(trial[name]))) for name in names),
         trial["n_params"],
         trial["best_step"],

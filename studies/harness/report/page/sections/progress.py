@@ -10,7 +10,15 @@ from studies.harness.report.figures.history import draw_best_by_trial, draw_best
 from studies.harness.report.figures.losses import loss_window
 from studies.harness.report.figures.training import draw_training
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.page.markup import WIDE, Html, paragraph, picture, text, verdict_tag
+from studies.harness.report.page.markup import (
+    TITLED,
+    WIDE,
+    Html,
+    paragraph,
+    picture,
+    text,
+    verdict_tag,
+)
 
 
 def progress(findings: Findings) -> str:
@@ -31,7 +39,7 @@ def progress(findings: Findings) -> str:
         "High losses are cut off."
     )
     draw = partial(draw_training, results=findings.results)
-    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE))
+    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE, margins=TITLED))
     return "".join(parts)
 
 

@@ -74,9 +74,10 @@ def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
 
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
 
-    losses = f"exact train loss {check.train_loss:.4f} and dev loss {check.dev_loss:.4f}"
-    assert f"{losses}; dev − train is {check.gap:.4f}." in section
-    assert "<th>minibatch loss</th>" in section
+    losses = f"train loss {check.train_loss:.4f} and dev loss {check.dev_loss:.4f}"
+    assert f"{losses}, each exact over its split; dev − train is {check.gap:.4f}." in section
+    # A mean over minibatches next to the dev loss would look like a gap.
+    assert "minibatch" not in section
 
 
 def test_without_repeats_the_best_five_are_shown() -> None:
@@ -84,7 +85,7 @@ def test_without_repeats_the_best_five_are_shown() -> None:
 
     section = best_trials(judge_study(results_of(*trials)), None)
 
-    table = section[: section.index("Minibatch loss: ")]
+    table = section[: section.index("Fixed in all trials")]
     assert "<h3>Best 5 trials</h3>" in table and table.count("<tr") == 1 + 5
     # The best one is highlighted.
     assert '<tr class="here"><td>0</td><td>2.1000</td>' in table
@@ -97,7 +98,7 @@ def test_winner_comes_first_with_its_mean() -> None:
 
     section = best_trials(judge_study(results_of(*trials, *repeats)), None)
 
-    table = section[: section.index("Minibatch loss: ")]
+    table = section[: section.index("Fixed in all trials")]
     assert re.findall(r"<tr[^>]*><td>(\d+)</td>", table) == ["6", "0", "1", "2", "3"]
     assert '<tr class="here"><td>6</td><td>2.1600</td><td>2.1650 ±' in table
     # The baselines are compared with the mean.
