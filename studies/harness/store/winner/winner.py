@@ -1,9 +1,10 @@
 """The winner of a study: the best config, confirmed by its seed repeats. Every place names it.
 
 One rule decides. A config counts with the mean dev loss of its seed repeats, because its own loss
-was selected for being low. Configs whose means do not differ significantly (95%) are tied, and the
-smallest model of them wins. A trial without repeats wins only if its own loss is so low that noise
-does not explain it, or if no config has repeats; it is then the unconfirmed winner.
+was selected for being low. Of the configs within one standard error of the lowest mean, the
+smallest model wins (the one-standard-error rule, Breiman et al. 1984). A trial without repeats wins
+only if its own loss is so low that noise does not explain it, or if no config has repeats; it is
+then the unconfirmed winner.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Winner:
             lowest one.
         lowest: the trial with the lowest dev loss of its own, often by luck.
         lowest_repeated: whether it has seed repeats.
+        is_smaller: whether another config has a lower mean, but a larger model.
     """
 
     trial: FrozenTrial
@@ -38,6 +40,7 @@ class Winner:
     lowest_repeated: bool = False
     group: Group | None = None
     tied: tuple[int, ...] = ()
+    is_smaller: bool = False
 
     @property
     def number(self) -> int:
@@ -81,13 +84,23 @@ def choose_winner(trials: Sequence[FrozenTrial], noise: Noise | None) -> Winner 
     if noise is None or not math.isfinite(noise.groups[0].mean):
         return Winner(lowest, own, lowest)
 
-    tied = [group for group in noise.groups if not group.differs]
-    best = min(tied, key=lambda group: (group.n_params, group.mean))
+    lowest_mean = noise.groups[0]
+    limit = lowest_mean.mean + noise.sd / math.sqrt(lowest_mean.n)
+    close = [group for group in noise.groups if group.mean <= limit]
+    best = min(close, key=lambda group: (group.n_params, group.mean))
     is_repeated = lowest.number in {group.trial for group in noise.groups}
     if not is_repeated and own < best.mean - noise.t_sd * math.sqrt(1 + 1 / best.n):
         return Winner(lowest, own, lowest)
-    others = tuple(group.trial for group in tied if group is not best)
-    return Winner(trials[best.trial], best.own, lowest, is_repeated, best, others)
+    tied = tuple(g.trial for g in noise.groups if g is not best and not g.differs)
+    return Winner(
+        trial=trials[best.trial],
+        own=best.own,
+        lowest=lowest,
+        lowest_repeated=is_repeated,
+        group=best,
+        tied=tied,
+        is_smaller=best is not lowest_mean,
+    )
 
 
 def describe(winner: Winner) -> list[str]:
@@ -106,8 +119,11 @@ def describe(winner: Winner) -> list[str]:
         names = ", ".join(str(number) for number in winner.tied)
         plural = "s" if len(winner.tied) > 1 else ""
         sentences.append(
-            f"Trial{plural} {names} cannot be distinguished from it (95%); of such trials, the "
-            "smallest model wins."
+            f"Trial{plural} {names} cannot be distinguished from it (95%) by the seed repeats."
+        )
+    if winner.is_smaller:
+        sentences.append(
+            "Its mean is within one standard error of the lowest one, and its model is smaller."
         )
     lowest = winner.lowest
     if lowest.number not in (winner.number, *winner.tied):
