@@ -88,7 +88,7 @@ def test_chosen_trial_is_exported_without_passwords(workdir: Path, run_file: Any
 
 
 def test_pruned_trial_can_be_the_best(workdir: Path, run_file: Any) -> None:
-    summary = {"reason": "pruned", "dev_loss": 0.5, "best_step": 8, "train_loss": 0.4}
+    summary = {"reason": "pruned", "dev_loss": 0.5, "best_step": 8}
     add_trial(load_study("small", None), TrialState.PRUNED, **summary)
 
     ran = run_file(EXPORT, "small")

@@ -52,7 +52,8 @@ def make_trial(
 
     Args:
         params: the searched parameters.
-        losses: dev loss at each evaluation, ten for a complete trial; the train loss is 0.1 lower.
+        losses: dev loss at each evaluation, ten for a complete trial; the minibatch
+            loss is 0.1 lower.
         state: name of Optuna's state.
         reason: why the trial ended; the state's usual reason if not given.
         space: distributions of the parameters.
@@ -71,7 +72,6 @@ def make_trial(
     summary = {
         "reason": reason or REASONS[state],
         "best_step": best[0],
-        "train_loss": best[1],
         "dev_loss": best[2],
         "history": history,
         "metrics": {"seconds": float(len(losses)), "n_params": 1000},

@@ -75,7 +75,7 @@ def test_each_state_has_its_reason(launch: Callable[..., int], run_file: Any) ->
         if state == TrialState.COMPLETE:
             trial.set_user_attr(
                 "summary",
-                {"reason": "finished", "dev_loss": 2.5, "train_loss": 2.25, "best_step": 7},
+                {"reason": "finished", "dev_loss": 2.5, "best_step": 7},
             )
         elif trial.number == 2:
             trial.set_user_attr("summary", {"reason": "engine failed: [red]no[/red] memory"})

@@ -107,6 +107,7 @@ class _Tally:
         states = [t.state.name for t in trials if counts(t)]
         self.counts = {state: states.count(state) for state in ENDED}
         self.best = min((dev_loss(t) or float("inf") for t in ranked(trials)), default=float("inf"))
+        self.lowest = float("inf")  # dev loss of all trials, also of those that still train
         self.repeated = 0  # seed repeats that ended in this launch
         self.open_repeats = 0  # that wait or train now; each round of the race adds some
         self.steps = 0
@@ -126,8 +127,11 @@ class _Tally:
         if "repeat_of" in record.tags:
             self._add_repeat(record)
             return
-        if record.points:
-            self.best = min(self.best, record.points[-1].dev_loss)
+        if record.best is not None:
+            self.lowest = min(self.lowest, record.best.dev_loss)
+            # The end of a study shows ended trials only; a trial that still trains may be requeued.
+            if record.state in ("COMPLETE", "PRUNED"):
+                self.best = min(self.best, record.best.dev_loss)
         if record.state in ENDED and "finishes" not in record.tags:
             self.counts[record.state] += 1
 
@@ -145,9 +149,16 @@ class _Tally:
         parts = [f"{self.counts['PRUNED']} pruned", f"{self.counts['FAIL']} failed"]
         if n_repeats := self.repeated + self.open_repeats:
             parts.append(f"{self.repeated} of {n_repeats} repeats")
-        has_loss = self.best < float("inf")
-        parts.append(f"best dev {self.best:.4f}" if has_loss else "no dev loss yet")
+        parts.append(self._best())
         parts.append(f"{self.steps / elapsed:,.0f} steps/s")
         if self.minutes:
             parts.append(f"{elapsed / 60:.1f} of {self.minutes:g} minutes")
         return ", ".join(parts)
+
+    def _best(self) -> str:
+        """Return the lowest dev loss of the ended trials, or else of those that still train."""
+        if self.best < float("inf"):
+            return f"best dev {self.best:.4f}"
+        if self.lowest < float("inf"):
+            return f"dev {self.lowest:.4f} in a running trial"
+        return "no dev loss yet"

@@ -1,4 +1,4 @@
-"""Best dev loss so far, against the number of trials, training steps and seconds of search."""
+"""Best dev loss so far, against the training steps and the seconds of search."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
 # Columns of the curve that can be its horizontal axis, with the label of that axis.
 AXES = {
-    "trials": "trials started",
     "steps": "training steps, all trials",
-    "seconds": "seconds of search",
+    "seconds": "seconds of search, from the first training step",
 }
 
 
@@ -32,7 +31,7 @@ def best_so_far(trials: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
             Trials that are not in `trials`, such as seed repeats, are ignored.
 
     Returns:
-        Ordered by time: trials (started so far), steps (trained so far, summed over trials),
+        Ordered by time: steps (trained so far, summed over trials),
         seconds (of search) and best (lowest dev loss so far, nats per character).
     """
     import pandas as pd
@@ -45,7 +44,6 @@ def best_so_far(trials: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     )
     return pd.DataFrame(
         {
-            "trials": np.searchsorted(np.sort(trials.started.dropna()), times, side="right"),
             "steps": new_steps.cumsum().to_numpy(),
             "seconds": seconds,
             "best": np.minimum.accumulate(points.dev_loss.to_numpy()),

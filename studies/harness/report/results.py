@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEAD = ["trial", "state", "reason", "dev_loss", "minibatch_loss"]
 SUMMARY = ["best_step", "seconds", "n_params"]
 MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of", "audited"]
+FACTS = ("script", "data")
 CLOCK = ["started", "ended"]
 POINTS = ["trial", "step", "minibatch_loss", "dev_loss", "lr", "time"]
 
@@ -51,6 +52,8 @@ class Results:
         space: distributions of the parameters that can take more than one value, in the order in
             which they were suggested.
         base: the fixed fields of Config.
+        facts: of the study, as the study stores them, each optional: script (relative to the
+            project) and data (name of the file of words).
         importances: PED-ANOVA importance of each parameter, sums to 1; empty for too few trials.
         noise: the seed repeats by trial, and the noise between seeds; None without repeats.
         winner: the best config; None if no trial has a dev loss.
@@ -63,6 +66,7 @@ class Results:
     params: list[str]
     space: dict[str, BaseDistribution]
     base: dict[str, Any]
+    facts: dict[str, str]
     importances: dict[str, float]
     noise: Noise | None
     winner: Winner | None
@@ -95,6 +99,7 @@ def read_results(study: optuna.Study) -> Results:
         params=_param_names(trials),
         space=space,
         base=study.user_attrs.get("base", {}),
+        facts={key: study.user_attrs[key] for key in FACTS if study.user_attrs.get(key)},
         importances=_importances(searched, space),
         noise=noise,
         winner=choose_winner(stored, noise),

@@ -68,7 +68,6 @@ class TrialRecord:
             "reason": self.reason,
             "best_step": best.step if best else None,
             "dev_loss": best.dev_loss if best else None,
-            "train_loss": best.minibatch_loss if best else None,
             "history": [
                 [p.step, p.minibatch_loss, p.dev_loss, p.lr, at]
                 for p, at in zip(self.points, self.times, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,15 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from studies.harness.report.best_so_far import AXES
-from studies.harness.report.figures.losses import draw_legend, draw_losses
+from studies.harness.report.figures.losses import draw_legend, draw_losses, loss_window
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
 from studies.harness.report.judge.stopping import QUARTER, order_trials
 from studies.harness.report.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
-
-AXIS_LABELS = {**AXES, "seconds": "seconds of search, from the first training step"}
 
 
 def draw_history(ax: Axes, results: Results) -> None:
@@ -45,15 +44,16 @@ def draw_history(ax: Axes, results: Results) -> None:
     draw_legend(ax)
 
 
-def draw_best_so_far(ax: Axes, curve: pd.DataFrame, axis: str) -> None:
+def draw_best_so_far(ax: Axes, curve: pd.DataFrame, axis: str, highest: float = math.inf) -> None:
     """Draw the best dev loss so far over a column of the curve.
 
     Args:
         ax: the axes.
         curve: from `best_so_far`.
-        axis: "trials", "steps" or "seconds".
+        axis: "steps" or "seconds".
+        highest: loss above which the curve leaves the figure, see `loss_window`.
     """
-    label(ax, AXIS_LABELS[axis], "best " + LOSS)
+    label(ax, AXES[axis], "best " + LOSS)
     if len(curve) < 2:
         return say(ax, "Nothing was evaluated yet.")
     x = curve[axis].to_numpy(float)
@@ -67,22 +67,21 @@ def draw_best_so_far(ax: Axes, curve: pd.DataFrame, axis: str) -> None:
 
     # The losses of the first twentieth of the search would flatten the rest of the curve.
     high = float(best[np.searchsorted(x, x[0] + (x[-1] - x[0]) / 20)])
-    span = max(0.01, high - best[-1])
-    ax.set_ylim(best[-1] - 0.06 * span, high + 0.1 * span)
+    _set_y_axis(ax, best[-1], min(high, highest))
     ax.set_xlim(0, x[-1] * 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(THOUSANDS)
 
 
 def draw_best_by_trial(ax: Axes, results: Results, noise_sd: float | None = None) -> None:
-    """Draw the best final dev loss so far by number of trials, in the order of their starts.
+    """Draw the best final dev loss so far by number of trials, in the order of their numbers.
 
     Args:
         ax: the axes.
         results: of the study.
         noise_sd: standard deviation of the dev loss between seeds, drawn as a line above the best.
     """
-    label(ax, "trials started", "best " + LOSS)
+    label(ax, "trials", "best " + LOSS)
     order = order_trials(results.trials)
     if order.loss.notna().sum() < 2:
         return say(ax, "Fewer than two trials are complete.")
@@ -100,12 +99,16 @@ def draw_best_by_trial(ax: Axes, results: Results, noise_sd: float | None = None
 
     # The losses of the first tenth of the trials would flatten the rest of the curve.
     high = float(np.nanmax(best[n // 10 :]))
-    span = max(0.01, high - best[-1])
-    ax.set_ylim(best[-1] - 0.06 * span, high + 0.06 * span)
+    _set_y_axis(ax, best[-1], min(high, loss_window(results.trials)[1]))
     ax.set_xlim(0, n * 1.01)
     _mark_last_quarter(ax, n)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+
+
+def _set_y_axis(ax: Axes, low: float, high: float) -> None:
+    span = max(0.01, high - low)
+    ax.set_ylim(low - 0.06 * span, high + 0.1 * span)
 
 
 def _draw_order(ax: Axes, order: pd.DataFrame) -> None:

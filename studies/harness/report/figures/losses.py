@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_BEST = 5  # trials drawn in the colour of the best
+# An outlier is so many times as far above the median as the median is above the lowest loss, and
+# at least so many nats.
+OUTLIER = (4.0, 0.1)
 LEVEL_RANKS = [0.2, 0.5, 0.75, 0.9]  # rank from worst to best at which the next colour level begins
 
 
 def loss_window(trials: pd.DataFrame) -> tuple[float, float]:
     """Return the lowest and highest dev loss that a figure shows.
 
-    The window covers the complete trials without outliers. Pruned trials stopped at high losses,
-    which would make the differences between good trials too small to see.
+    The window covers the complete trials without outliers, which are far above the median. Pruned
+    trials stopped at high losses, which would make the differences between good trials too small to
+    see.
 
     Args:
         trials: columns state and dev_loss.
@@ -31,9 +35,20 @@ def loss_window(trials: pd.DataFrame) -> tuple[float, float]:
     complete = measured[measured.state == "COMPLETE"]
     losses = (complete if len(complete) > 1 else measured).dev_loss.to_numpy()
     low = float(measured.dev_loss.min())
-    upper_quartile = float(np.quantile(losses, 0.75))
-    high = min(float(losses.max()), upper_quartile + 2.0 * (upper_quartile - low))
+    high = highest_inlier(losses, low)
     return low, max(low + 1.15 * (high - low), low + 0.01)
+
+
+def highest_inlier(losses: np.ndarray, low: float) -> float:
+    """Return the highest of some losses that is no outlier.
+
+    Args:
+        losses: at least one.
+        low: the lowest loss to compare with, not above the median.
+    """
+    median = float(np.median(losses))
+    factor, least = OUTLIER
+    return float(losses[losses <= median + max(factor * (median - low), least)].max())
 
 
 def draw_losses(ax: Axes, trials: pd.DataFrame, x: np.ndarray) -> None:

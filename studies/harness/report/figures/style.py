@@ -42,7 +42,8 @@ PALETTE = {
 LEVELS = [PALETTE[f"level{i}"] for i in range(1, 6)]
 LOSS = "dev loss (nats per character)"
 DPI = 100
-THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
+# Whole numbers with commas; a short axis also has ticks such as 2.5.
+THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.10g}")
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",

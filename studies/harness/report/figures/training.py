@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from studies.harness.report.figures.losses import loss_window
+from studies.harness.report.figures.losses import draw_legend, highest_inlier, loss_window
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
 from studies.harness.report.judge.budget import LATE
 from studies.harness.report.judge.pruning import RankCorrelation, losses_at
@@ -22,7 +22,7 @@ def draw_training(ax: Axes, results: Results) -> None:
     """Draw the dev loss of each trial by training step, the best trial on top."""
     label(ax, "training step", LOSS)
     points = results.points[results.points.trial.isin(results.trials.trial)]
-    if not len(points):
+    if not len(points) or not len(results.measured):
         return say(ax, "Nothing was evaluated yet.")
     best = results.measured.trial.iloc[0]
     lines = _group_lines(results, best)
@@ -39,12 +39,15 @@ def draw_training(ax: Axes, results: Results) -> None:
     add("main", "complete", width=1.0, zorder=3, alpha=0.55)
     add("best", f"trial {best}, the best", width=2.4, zorder=4)
 
-    low = float(points.dev_loss.min())
-    high = float(np.quantile(points.dev_loss, 0.9))
+    # Trials that end above the window would stretch the axis, however many they are.
+    inside = results.measured[results.measured.dev_loss <= loss_window(results.trials)[1]]
+    shown = points.dev_loss[points.trial.isin(inside.trial)]
+    low = float(shown.min())
+    high = float(np.quantile(shown, 0.9))
     ax.set_ylim(low - 0.04 * (high - low), max(high, low + 0.01))
     ax.set_xlim(0, points.step.max() * 1.01)
     ax.xaxis.set_major_formatter(THOUSANDS)
-    ax.legend(loc="upper right")
+    draw_legend(ax)
 
 
 def _group_lines(results: Results, best: int) -> dict[str, list[np.ndarray]]:
@@ -98,7 +101,9 @@ def draw_rank_correlation(ax: Axes, results: Results, rank: RankCorrelation) -> 
     if len(losses) < 3:
         return say(ax, f"{len(losses)} complete trials are too few.")
     low, high = loss_window(results.trials)
-    losses = losses[losses.final <= high]
+    # A trial that began far above the others would stretch the horizontal axis.
+    early_high = highest_inlier(losses.early.to_numpy(), losses.early.min())
+    losses = losses[(losses.final <= high) & (losses.early <= early_high)]
     points = ax.scatter(losses.early, losses.final, s=26, color=PALETTE["main"], zorder=3)
     rows = losses[["early", "final"]].itertuples()
     points.set_urls([f"trial {n}: {early:.4f}, then {final:.4f}" for n, early, final in rows])

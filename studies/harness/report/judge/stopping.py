@@ -23,8 +23,8 @@ OPEN = "More trials may or may not lower it further."
 class Stopping:
     """Whether more trials are worth their time. All gains are in nats per character.
 
-    Gains are decreases of the best final dev loss so far, over the trials in the order in which
-    they started.
+    Gains are decreases of the best final dev loss so far, over the trials in the order of their
+    numbers.
 
     Attributes:
         verdict: "continue", "stop" or "unknown".
@@ -56,7 +56,7 @@ def judge_stopping(
     four only. Nothing is predicted: what further trials bring depends on the sampler.
 
     Args:
-        trials: columns trial, started, state, dev_loss, finishes; without seed repeats.
+        trials: columns trial, state, dev_loss, finishes; without seed repeats.
         pruning: verdict on the pruner.
         noise_sd: standard deviation of the dev loss between seeds, the threshold for a gain. If
             unknown, the threshold is 2% of the total gain.
@@ -140,10 +140,12 @@ def _compare_with_threshold(half: float, threshold: float, noise_known: bool) ->
 
 
 def order_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials in the order in which they started, without those that finish another.
+    """Return the trials in the order of their numbers, without those that finish another.
+
+    It is the only order of trials in a report: everything else that the user sees has numbers too.
 
     Args:
-        trials: columns trial, started, state, dev_loss, finishes.
+        trials: columns trial, state, dev_loss, finishes.
 
     Returns:
         trial, loss (final dev loss of a complete trial, else nan) and best (lowest loss so far;
@@ -151,7 +153,7 @@ def order_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    proposed = trials[trials.finishes.isna()].sort_values(["started", "trial"])
+    proposed = trials[trials.finishes.isna()].sort_values("trial")
     loss = proposed.dev_loss.where(proposed.state == "COMPLETE").to_numpy(float)
     return pd.DataFrame(
         {

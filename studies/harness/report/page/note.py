@@ -28,7 +28,7 @@ def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) 
         for name, distribution in results.space.items()
     ]
     sentences = [f"- {sentence}" for sentence in verdicts(findings)]
-    steps = [_step(step) for step in next_steps(findings, context)]
+    steps = [_step(step) for step in next_steps(findings, {**results.facts, **context})]
     parts = [
         f"## {results.name}: {_headline(findings)}",
         _facts(findings, experiment_id),

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from studies.harness.cli.progress import _Tally
 from studies.harness.store.study import load_study
+from tests.studies.harness.tracking.records import make_record
+from tests.studies.synthetic import make_study
 
 
 def progress_lines(text: str) -> list[str]:
@@ -34,6 +37,19 @@ def test_only_the_repeats_of_this_launch_are_counted(
     assert last.startswith("3/3 trials, ") and ", 3 of 3 repeats, " in last
     repeats = [t for t in load_study("small", None).trials if "repeat_of" in t.user_attrs]
     assert len(repeats) == 6
+
+
+def test_best_dev_loss_is_that_of_ended_trials() -> None:
+    tally = _Tally(make_study(), total=3, max_steps=200, minutes=None)
+
+    assert "no dev loss yet" in tally.text()
+    tally.add(make_record((2.4,), number=0, state="RUNNING"))
+    assert "dev 2.4000 in a running trial" in tally.text()
+    tally.add(make_record((2.4, 2.5), number=0, state="PRUNED"))
+    tally.add(make_record((2.1,), number=1, state="RUNNING"))
+    assert ", best dev 2.4000, " in tally.text()
+    tally.add(make_record((2.1, 2.0), number=1, state="COMPLETE"))
+    assert ", best dev 2.0000, " in tally.text()
 
 
 def test_launch_without_work_prints_no_progress(

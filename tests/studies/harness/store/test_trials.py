@@ -158,3 +158,4 @@ def test_record_is_restored_from_its_summary() -> None:
     assert restore_record(study, study.trials[0]) == record
     assert record.best == record.points[1]
     assert record.summary()["best_step"] == 200
+    assert minibatch_loss(study.trials[0]) == 2.2 and "train_loss" not in record.summary()

@@ -12,7 +12,7 @@ START = 1.79e9  # seconds since the epoch
 
 
 def make_record(losses: tuple[float, ...] = (2.4, 2.2), **changes: Any) -> TrialRecord:
-    """Return the record of trial 7, evaluated every 100 steps; the train loss is 0.1 lower."""
+    """Return the record of trial 7, evaluated every 100 steps; the minibatch loss is 0.1 lower."""
     points = [EvalPoint(100 * (i + 1), x - 0.1, x, 0.1) for i, x in enumerate(losses)]
     fields: dict[str, Any] = {
         "number": 7,

@@ -49,24 +49,21 @@ def _best_table(findings: Findings, best: pd.Series) -> str:
     if not groups:
         note += " Without seed repeats it is unknown which differences are significant."
 
-    headings = ["trial", "dev loss, one seed", "mean of repeats", "minibatch loss", *names]
+    headings = ["trial", "dev loss, one seed", "mean of repeats", *names]
     headings += ["parameters", "best step", "seconds"]
     rows = [_best_row(trial, groups.get(trial["trial"]), names) for trial in trials]
-    return f"<h3>Best {len(rows)} trials</h3>" + paragraph(note) + table(headings, rows, here=0)
+    title = f"Best {len(rows)} trials" if len(rows) > 1 else "Best trial"
+    return f"<h3>{title}</h3>" + paragraph(note) + table(headings, rows, here=0)
 
 
 def _train_loss(check: ModelCheck | None) -> list[str]:
-    """Explain the minibatch loss, and give the exact train loss of the best model if known."""
-    sentences = [
-        "Minibatch loss: mean over the minibatches before the best step, with dropout. It is not "
-        "comparable with the dev loss."
+    """Return the sentence about the exact losses of the winner's own model, if it is known."""
+    if check is None or check.gap is None:
+        return []
+    return [
+        f"The winner's own model has train loss {check.train_loss:.4f} and dev loss "
+        f"{check.dev_loss:.4f}, each exact over its split; dev − train is {check.gap:.4f}."
     ]
-    if check is not None and check.train_loss is not None and check.gap is not None:
-        sentences.append(
-            f"The exact train loss of the winner's model is {check.train_loss:.4f}; dev − train is "
-            f"{check.gap:.4f}."
-        )
-    return sentences
 
 
 def _fixed(findings: Findings) -> list[str]:
@@ -81,7 +78,6 @@ def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> l
         trial["trial"],
         trial["dev_loss"],
         confirmed,
-        trial["minibatch_loss"],
         *(Html(text(tick_label(trial[name]))) for name in names),
         trial["n_params"],
         trial["best_step"],
@@ -96,6 +92,8 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     best_name = f"winner of this study, trial {best.trial}"
     best_new = check.new_loss if check and check.new_loss is not None else math.nan
     baselines = [*_baselines(check), *_enqueued_trials(findings)]
+    if not baselines:
+        return ""
     baselines.append((best_name, best_loss, best_new))
     baselines.sort(key=lambda baseline: -baseline[1])
 
@@ -109,11 +107,15 @@ def _baseline_table(findings: Findings, best: pd.Series, check: ModelCheck | Non
     note = "Models that guess or count, on the same dev split"
     if check and check.lectures:
         note += ", and the lectures' models on their own file of names"
+    note += "."
+    if best_loss != float(best.dev_loss):
+        note += " The winner's dev loss is the mean of its seed repeats"
+        note += ", its loss on words not in train that of its own model." if check else "."
     limit = check.limit if check else ""
     headings = ["model", "dev loss", "against the winner", "", "dev loss, words not in train"]
     return (
         "<h3>Comparison with baselines</h3>"
-        + paragraph(f"{note}. {limit}".rstrip())
+        + paragraph(f"{note} {limit}".rstrip())
         + table(headings, rows, texts=(0, 3), here=here)
     )
 

@@ -7,7 +7,7 @@ from functools import partial
 from studies.harness.report.figures.noise import draw_noise
 from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.markup import paragraph, picture, table
-from studies.harness.store.winner.noise import Noise
+from studies.harness.store.winner.noise import Group, Noise
 
 HEADINGS = [
     "trial",
@@ -39,8 +39,7 @@ def noise(findings: Findings) -> str:
             group.mean,
             group.margin,
             group.sd,
-            group.mean - lowest,
-            "yes" if group.differs else "no",
+            *_difference(group, lowest),
         ]
         for group in found.groups
     ]
@@ -58,6 +57,13 @@ def noise(findings: Findings) -> str:
     )
 
 
+def _difference(group: Group, lowest: float) -> tuple[float | str, str]:
+    """Return a mean minus the lowest one, and whether it is significant; empty for the lowest."""
+    if group.mean == lowest:
+        return "", ""
+    return group.mean - lowest, "yes" if group.differs else "no"
+
+
 def _summary(found: Noise) -> list[str]:
     sentences = [
         "After the search, the best configs were trained again with other seeds. Of the configs "
@@ -65,7 +71,7 @@ def _summary(found: Noise) -> list[str]:
         f"The dev loss of one config varies between seeds with a standard deviation of "
         f"{found.sd:.4f} ({found.freedom} degrees of freedom).",
         f"A difference between two single trials is significant (95%) if it is at least "
-        f"{found.min_difference:.4f}.",
+        f"{found.min_difference:.4f}. The table compares means, which vary less.",
     ]
     if found.selection_bias > 0:
         sentences.append(

@@ -31,7 +31,7 @@ def parameters(findings: Findings) -> str:
         sentence = Html(verdict_tag(verdict.verdict) + text(verdict.sentence))
         pictures.append(picture(draw, f"Dev loss by {verdict.name}", sentence))
     draw = partial(draw_importances, results=results)
-    pictures.append(picture(draw, "Importance of the parameters", margins=(96, 36, 40, 52)))
+    pictures.append(picture(draw, "Importance of the parameters", margins=(128, 36, 40, 52)))
     for other in _searched_with_lr(findings):
         draw = partial(draw_best_lr, results=results, other=other)
         caption = (

@@ -7,9 +7,18 @@ from functools import partial
 
 from studies.harness.report.best_so_far import AXES, best_at
 from studies.harness.report.figures.history import draw_best_by_trial, draw_best_so_far
+from studies.harness.report.figures.losses import loss_window
 from studies.harness.report.figures.training import draw_training
 from studies.harness.report.judge.findings import Findings
-from studies.harness.report.page.markup import WIDE, Html, paragraph, picture, text, verdict_tag
+from studies.harness.report.page.markup import (
+    TITLED,
+    WIDE,
+    Html,
+    paragraph,
+    picture,
+    text,
+    verdict_tag,
+)
 
 
 def progress(findings: Findings) -> str:
@@ -19,19 +28,23 @@ def progress(findings: Findings) -> str:
         parts.append(paragraph(_half_way(findings)))
     parts.append(_more_trials(findings))
     parts.append('<div class="grid">')
-    for axis in ("steps", "seconds"):
-        draw = partial(draw_best_so_far, curve=findings.curve, axis=axis)
+    highest = loss_window(findings.results.trials)[1]
+    for axis in AXES:
+        draw = partial(draw_best_so_far, curve=findings.curve, axis=axis, highest=highest)
         parts.append(picture(draw, f"Best dev loss so far by {axis}"))
     parts.append("</div>")
 
-    caption = "Dev loss of each trial during training. Pruned trials are grey, the best is orange."
+    caption = (
+        "Dev loss of each trial during training. Pruned trials are grey, the best is orange. "
+        "High losses are cut off."
+    )
     draw = partial(draw_training, results=findings.results)
-    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE))
+    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE, margins=TITLED))
     return "".join(parts)
 
 
 def _half_way(findings: Findings) -> str:
-    """Return the best dev loss at the end, and at half of the trials, steps and seconds."""
+    """Return the best dev loss at the end, and at half of the steps and seconds."""
     curve = findings.curve
     end = curve.iloc[-1]
     halves = []
@@ -39,8 +52,8 @@ def _half_way(findings: Findings) -> str:
         loss = best_at(curve, axis, end[axis] / 2)
         if not math.isnan(loss):
             halves.append(f"{loss:.4f} at half of the {axis}")
-    earlier = f"; it was {', '.join(halves)}" if halves else ""
-    return f"The best dev loss is {end.best:.4f}{earlier}."
+    earlier = f"; it was {' and '.join(halves)}" if halves else ""
+    return f"The lowest dev loss of a single trial is {end.best:.4f}{earlier}."
 
 
 def _more_trials(findings: Findings) -> str:
@@ -50,7 +63,7 @@ def _more_trials(findings: Findings) -> str:
 
     caption = (
         "Best final dev loss of the complete trials so far. On this page, trials are in the order "
-        "in which they started. Pruned trials have no final loss."
+        "of their numbers. Pruned trials have no final loss."
     )
     noise_sd = findings.noise.sd if findings.noise else None
     draw = partial(draw_best_by_trial, results=findings.results, noise_sd=noise_sd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -12,7 +14,9 @@ from studies.harness.report.figures.history import (
     draw_best_so_far,
     draw_history,
 )
-from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
+from studies.harness.report.figures.losses import loss_window
+from studies.harness.report.results import Results
+from tests.studies.synthetic import PARAMS, START, falling, make_trial, results_of
 
 FOUR = [make_trial(PARAMS, falling(loss)) for loss in (2.4, 2.5, 2.2, 2.3)]
 
@@ -36,6 +40,39 @@ def test_best_so_far_ends_at_the_best_loss(ax: Axes, axis: str) -> None:
     assert best[-1] == 2.2 and x[-1] == curve[axis].iloc[-1]
     # The first twentieth of the search does not set the range.
     assert ax.get_ylim()[0] < 2.2 < ax.get_ylim()[1]
+
+
+# The first trials of a small study almost diverge; the others end between 2.2 and 2.3.
+OUTLIERS = [make_trial(PARAMS, falling(loss)) for loss in (50.0, 40.0, 2.3, 2.25, 2.2, 2.28, 2.3)]
+
+
+@pytest.mark.parametrize("axis", ["steps", "seconds"])
+def test_outliers_do_not_stretch_the_best_so_far(ax: Axes, axis: str) -> None:
+    results = results_of(*OUTLIERS)
+    _, highest = loss_window(results.trials)
+
+    draw_best_so_far(ax, best_so_far(results.trials, results.points), axis, highest)
+
+    assert 2.3 < ax.get_ylim()[1] < 2.5
+
+
+@pytest.mark.parametrize("draw", [draw_best_by_trial, draw_history])
+def test_outliers_do_not_stretch_an_axis_of_trials(
+    ax: Axes, draw: Callable[[Axes, Results], None]
+) -> None:
+    draw(ax, results_of(*OUTLIERS))
+
+    assert 2.3 < ax.get_ylim()[1] < 2.5
+
+
+def test_short_axis_has_different_ticks(ax: Axes) -> None:
+    results = results_of(*[make_trial(PARAMS, [2.3, 2.2], at=START)] * 2)
+
+    draw_best_so_far(ax, best_so_far(results.trials, results.points), "seconds")
+
+    format_tick = ax.xaxis.get_major_formatter()
+    texts = [format_tick(tick) for tick in ax.get_xticks()]
+    assert len(set(texts)) == len(texts) > 2
 
 
 def test_axis_of_seconds_names_its_start(ax: Axes) -> None:

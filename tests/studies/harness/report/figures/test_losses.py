@@ -24,6 +24,16 @@ def test_pruned_trials_do_not_widen_the_window() -> None:
     assert low == 2.1 and 2.14 <= high < 2.2
 
 
+def test_complete_outliers_do_not_widen_the_window() -> None:
+    good = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(11)]
+    almost_diverged = [make_trial(PARAMS, falling(50.0))] * 5
+
+    low, high = loss_window(results_of(*good, *almost_diverged).trials)
+
+    # A little above 2.2, the highest of the others.
+    assert low == 2.1 and 2.2 < high < 2.23
+
+
 def test_window_of_no_losses_is_finite() -> None:
     assert loss_window(results_of().trials) == (0.0, 1.0)
 

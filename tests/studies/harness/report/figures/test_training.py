@@ -34,6 +34,33 @@ def test_each_searched_trial_has_a_curve(ax: Axes) -> None:
     assert pruned.tolist() == [[100, 2.9], [200, 2.8]]
 
 
+def test_outliers_do_not_stretch_the_training_curves(ax: Axes) -> None:
+    good = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(10)]
+    almost_diverged = [make_trial(PARAMS, falling(50.0))] * 4
+
+    draw_training(ax, results_of(*good, *almost_diverged))
+
+    # The curves of the good trials begin at 2.7.
+    assert ax.get_ylim()[1] < 3
+
+
+def test_early_outliers_do_not_stretch_the_rank_correlation(ax: Axes) -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(10)]
+    trials.append(make_trial(PARAMS, [50.0] * 6 + [2.15] * 4))
+    results = results_of(*trials)
+    quarter, _ = rank_correlations(results.trials, results.points, 1000)
+
+    draw_rank_correlation(ax, results, quarter)
+
+    assert ax.get_xlim()[1] < 3 and ax.get_ylim()[1] < 3
+
+
+def test_failed_trials_alone_have_no_training_curve(ax: Axes) -> None:
+    draw_training(ax, results_of(make_trial(PARAMS, falling(2.2), state="FAIL")))
+
+    assert ax.texts[0].get_text() == "Nothing was evaluated yet."
+
+
 def test_late_best_steps_are_highlighted(ax: Axes) -> None:
     early = [*falling(2.2)[:5], *[3.0] * 5]
     early[2] = 2.0

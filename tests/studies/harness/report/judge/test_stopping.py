@@ -43,7 +43,6 @@ def complete_trials(losses: np.ndarray) -> pd.DataFrame:
     """Return a table of complete trials, faster than from a study."""
     columns = {
         "trial": range(len(losses)),
-        "started": range(len(losses)),
         "state": "COMPLETE",
         "reason": "finished",
         "dev_loss": losses,
@@ -82,13 +81,13 @@ def test_only_complete_trials_have_a_final_loss() -> None:
     assert order.best.tolist() == pytest.approx([nan, nan, nan, 2.3], nan_ok=True)
 
 
-def test_trials_are_in_the_order_of_their_starts() -> None:
+def test_trials_are_in_the_order_of_their_numbers() -> None:
     starts = [30.0, 10.0, 20.0]  # trial 0 was requeued, and trained again last
     made = [
         make_trial(PARAMS, falling(2.4 - 0.1 * i), at=START + starts[i]) for i in range(len(starts))
     ]
 
-    assert list(order_trials(results_of(*made).trials).trial) == [1, 2, 0]
+    assert list(order_trials(results_of(*made).trials).trial) == [0, 1, 2]
 
 
 # ---- verdicts

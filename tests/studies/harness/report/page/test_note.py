@@ -9,7 +9,7 @@ import optuna
 from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.note import verdicts, write_note
 from studies.harness.report.results import read_results
-from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
+from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, results_of
 
 
 def test_note_has_config_ranges_verdicts_and_steps(rich_study: optuna.Study) -> None:
@@ -57,6 +57,18 @@ def test_note_has_fixed_settings_and_the_exact_gap() -> None:
     assert "; dev − train 0.0523." in known
     # Without the model it is not estimated from the minibatch losses.
     assert "dev − train" not in write_note(findings, {}, "7")
+
+
+def test_steps_have_the_commands_of_the_studys_own_script() -> None:
+    trials = [make_trial(PARAMS, falling(2.2)) for _ in range(3)]
+    study = make_study(trials)
+    study.set_user_attr("script", "studies/mine.py")
+
+    note = write_note(judge_study(read_results(study)), {}, "7")
+
+    # The launch does not pass the script to the note; the study has it.
+    assert "- Run more trials: 3 are too few for a verdict.\n\n```\n" in note
+    assert "studies/mine.py --study made-up --trials 32\n```" in note
 
 
 def test_empty_study_has_a_note() -> None:

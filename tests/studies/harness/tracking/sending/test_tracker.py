@@ -24,10 +24,12 @@ def test_each_trial_has_one_equal_run(launch: Launcher) -> None:
         assert run.info.status == "FINISHED"
         # MLflow's tables show the last value of a metric: it must be the checkpoint's loss.
         assert run.data.metrics["dev_loss"] == trial.value == dev_loss(trial)
-        history = client.get_metric_history(run.info.run_id, "dev_loss")
-        history.sort(key=lambda metric: (metric.step, metric.timestamp))
-        by_step = {metric.step: metric.value for metric in reversed(history)}
-        assert by_step == trial.intermediate_values
+        history = client.get_metric_history(run.info.run_id, "current_dev_loss")
+        assert {metric.step: metric.value for metric in history} == trial.intermediate_values
+        lowest = client.get_metric_history(run.info.run_id, "dev_loss")
+        # One point a step, the last one too.
+        assert sorted(metric.step for metric in lowest) == list(trial.intermediate_values)
+        assert not client.get_metric_history(run.info.run_id, "lr")
         params = {name: str(value) for name, value in trial.params.items()}
         assert {name: run.data.params[name] for name in params} == params
         assert artifacts_of(run) == {"config.toml", "model.safetensors", "samples.txt"}

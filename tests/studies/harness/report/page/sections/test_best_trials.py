@@ -74,8 +74,10 @@ def test_gap_is_of_the_exact_train_loss(corpus: Corpus) -> None:
 
     section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), check)
 
-    gap = f"model is {check.train_loss:.4f}; dev − train is {check.gap:.4f}."
-    assert gap in section and "<th>minibatch loss</th>" in section
+    losses = f"train loss {check.train_loss:.4f} and dev loss {check.dev_loss:.4f}"
+    assert f"{losses}, each exact over its split; dev − train is {check.gap:.4f}." in section
+    # A mean over minibatches next to the dev loss would look like a gap.
+    assert "minibatch" not in section
 
 
 def test_without_repeats_the_best_five_are_shown() -> None:
@@ -83,7 +85,7 @@ def test_without_repeats_the_best_five_are_shown() -> None:
 
     section = best_trials(judge_study(results_of(*trials)), None)
 
-    table = section[: section.index("Comparison with baselines")]
+    table = section[: section.index("Fixed in all trials")]
     assert "<h3>Best 5 trials</h3>" in table and table.count("<tr") == 1 + 5
     # The best one is highlighted.
     assert '<tr class="here"><td>0</td><td>2.1000</td>' in table
@@ -91,15 +93,23 @@ def test_without_repeats_the_best_five_are_shown() -> None:
 
 def test_winner_comes_first_with_its_mean() -> None:
     trials = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(8)]
+    trials.append(make_trial(PARAMS, falling(2.4), origin="the lecture's configuration"))
     repeats = [*repeats_of(0, 2.30, 2.31), *repeats_of(6, 2.16, 2.17)]
 
     section = best_trials(judge_study(results_of(*trials, *repeats)), None)
 
-    table = section[: section.index("Comparison with baselines")]
+    table = section[: section.index("Fixed in all trials")]
     assert re.findall(r"<tr[^>]*><td>(\d+)</td>", table) == ["6", "0", "1", "2", "3"]
     assert '<tr class="here"><td>6</td><td>2.1600</td><td>2.1650 ±' in table
     # The baselines are compared with the mean.
     assert "winner of this study, trial 6</td><td>2.1650</td>" in section
+    assert "The winner&#x27;s dev loss is the mean of its seed repeats." in section
+
+
+def test_no_baseline_makes_no_table() -> None:
+    section = best_trials(judge_study(results_of(make_trial(PARAMS, falling(2.2)))), None)
+
+    assert "<h3>Best trial</h3>" in section and "Comparison with baselines" not in section
 
 
 def test_no_loss_is_reported() -> None:

@@ -33,6 +33,16 @@ def test_lower_means_are_no_selection_bias() -> None:
     assert "no selection bias" in noise(findings)
 
 
+def test_lowest_mean_is_not_compared_with_itself() -> None:
+    trials = [make_trial(PARAMS, falling(2.1)), make_trial(PARAMS, falling(2.3))]
+    repeats = [*repeats_of(0, 2.14, 2.15, 2.16), *repeats_of(1, 2.34, 2.35, 2.36)]
+
+    section = noise(judge_study(results_of(*trials, *repeats)))
+
+    assert "<td>0.0100</td><td></td><td></td></tr>" in section
+    assert "<td>0.2000</td><td>yes</td></tr>" in section
+
+
 def test_unknown_noise_is_reported() -> None:
     findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
 

@@ -37,10 +37,15 @@ def test_best_loss_at_half_of_the_search_is_given() -> None:
     section = progress(judge_study(results_of(*trials)))
 
     # The second of three trials had trained half of its steps by then.
-    assert "The best dev loss is 2.2000; it was 2.4000 at half of the trials" in section
+    assert (
+        "The lowest dev loss of a single trial is 2.2000; it was 2.3648 at half of the" in section
+    )
+    assert "at half of the steps and 2.3648 at half of the seconds." in section
+    # A half of the trials is one by their numbers only, see the verdict.
+    assert "half of the trials" not in section
 
 
 def test_order_of_trials_is_stated() -> None:
     section = progress(judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 2)))
 
-    assert "On this page, trials are in the order in which they started." in section
+    assert "On this page, trials are in the order of their numbers." in section

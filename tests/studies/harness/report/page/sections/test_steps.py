@@ -22,7 +22,7 @@ def test_verdicts_and_rank_correlations_are_shown() -> None:
     assert '<span class="tag act">lengthen</span>' in section
     assert '<span class="tag fine">pruning: fair</span>' in section
     assert "1.00 at step 200 and 1.00 at step 500, over 18 complete trials" in section
-    assert "It says nothing about the 1 pruned trials, which are missing." in section
+    assert "It says nothing about the 1 pruned trial, which is missing." in section
     assert section.count("<figure>") == 3
 
 
