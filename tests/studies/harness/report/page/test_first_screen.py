@@ -46,7 +46,8 @@ def test_winner_may_be_another_trial() -> None:
 
     screen = first_screen(judge_study(results_of(*trials, *repeats)), None, {})
 
-    assert "Dev loss of the winner, trial 1" in screen and '<div class="score">2.1250<small>±' in screen
+    assert "Dev loss of the winner, trial 1" in screen
+    assert '<div class="score">2.1250<small>±' in screen
     assert "Trial 0 has the lowest loss of one seed, 2.1000, but" in screen
 
 
