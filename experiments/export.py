@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from studies.harness.store.winner.winner import Winner
 
 CONFIGS = Path("experiments", "configs")
-# Fields of [origin] that may differ between two exports of the same trial.
-CONFIRMED = ("confirmed_dev_loss", "confirmed_ci", "confirmed_n")
-EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials", *CONFIRMED)
+# These, and the mean over seed repeats, may differ between two exports of the same trial.
+EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials")
 
 
 @dataclass
@@ -63,7 +62,7 @@ def main(args: Args) -> int:
     """Write the config file. Returns the exit code."""
     from studies.harness.store.study import load_study
     from studies.harness.store.trials import trial_config
-    from studies.harness.store.winner.winner import describe
+    from studies.harness.store.winner.winner import CONFIRMED, describe
 
     path = check_output(args.out or CONFIGS / f"{args.study}.toml", "--out")
     study = load_study(args.study, args.storage)
@@ -204,7 +203,10 @@ def _write_config(path: Path, text: str, *, force: bool) -> bool:
 
 
 def _parse_export(raw: bytes) -> dict[str, Any] | None:
-    """Return the tables of an exported file without EXPORT_FIELDS, or None if it is not TOML."""
+    """Return the tables of an exported file, or None if it is not TOML.
+
+    Fields of [origin] that may differ between two exports of a trial are left out.
+    """
     try:
         tables = tomllib.loads(raw.decode("utf-8"))
     except ValueError:  # not UTF-8, or not TOML
@@ -212,7 +214,11 @@ def _parse_export(raw: bytes) -> dict[str, Any] | None:
     origin = tables.get("origin", {})
     if not isinstance(origin, dict):
         return None
-    kept = {key: value for key, value in origin.items() if key not in EXPORT_FIELDS}
+    kept = {
+        key: value
+        for key, value in origin.items()
+        if key not in EXPORT_FIELDS and not key.startswith("confirmed_")
+    }
     return {**tables, "origin": kept}
 
 

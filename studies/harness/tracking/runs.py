@@ -25,7 +25,6 @@ NOTE_FILE = "note.md"
 BEST_FILE = "best.json"  # the winner: its trial, dev_loss and parameters
 # The means over seed repeats: {"at": seconds since the epoch, "trials": {number: {metric: value}}}
 CONFIRMED_FILE = "confirmed.json"
-CONFIRMED = ("confirmed_dev_loss", "confirmed_ci", "confirmed_n")  # metrics of a repeated trial
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 

@@ -1,1 +1,1 @@
-"""Verdicts on a study: noise, ranges, step budget, pruning, number of trials."""
+"""Verdicts on a study: ranges, step budget, pruning, number of trials."""
