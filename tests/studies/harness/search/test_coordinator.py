@@ -178,6 +178,15 @@ def test_best_trials_get_seed_repeats(launch: Launcher, capsys: pytest.CaptureFi
     assert violations("small") == []
 
 
+def test_race_continues_at_the_next_launch(launch: Launcher) -> None:
+    launch(study="whole", trials=6, repeats=5, prune=False)
+    launch(study="parts", trials=6, repeats=2, prune=False)
+    launch(study="parts", trials=6, repeats=5, prune=False)
+
+    assert len(trials_of("whole")) > 6 + 6  # more than the first round
+    assert outcomes_of("whole") == outcomes_of("parts")
+
+
 # ---- engines that fail
 
 

@@ -94,11 +94,12 @@ def test_study_of_three_values_ends_early(
     def three(trial: optuna.Trial, base: Config) -> Config:
         return base.replace(n_hidden=trial.suggest_int("n_hidden", 10, 30, step=10))
 
-    assert launch(space=three, first=None, trials=5) == 0
+    assert launch(space=three, first=None, trials=5, repeats=2, prune=False) == 0
 
     assert "The search space holds nothing new" in capsys.readouterr().err
     complete = [t for t in trials_of("small") if t.state == TrialState.COMPLETE]
-    assert sorted(t.params["n_hidden"] for t in complete) == [10, 20, 30]
+    # Each value once, and its two seed repeats.
+    assert sorted(t.params["n_hidden"] for t in complete) == [10] * 3 + [20] * 3 + [30] * 3
 
 
 def proposal_after(n_repeats: int) -> dict[str, Any]:
