@@ -179,9 +179,13 @@ def test_best_trials_get_seed_repeats(launch: Launcher, capsys: pytest.CaptureFi
 
 
 def test_race_continues_at_the_next_launch(launch: Launcher) -> None:
-    launch(study="whole", trials=6, repeats=5, prune=False)
-    launch(study="parts", trials=6, repeats=2, prune=False)
-    launch(study="parts", trials=6, repeats=5, prune=False)
+    def equal_configs(trial: optuna.Trial, base: Config) -> Config:
+        return base.replace(lr=trial.suggest_float("lr", 0.1, 0.1001))
+
+    flags: dict[str, Any] = {"space": equal_configs, "first": None, "trials": 6, "prune": False}
+    launch(study="whole", repeats=5, **flags)
+    launch(study="parts", repeats=2, **flags)
+    launch(study="parts", repeats=5, **flags)
 
     assert len(trials_of("whole")) > 6 + 6  # more than the first round
     assert outcomes_of("whole") == outcomes_of("parts")
