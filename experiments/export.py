@@ -7,6 +7,8 @@ experiments/configs/STUDY.toml, is relative to the working directory.
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import json
 import os
 import shlex

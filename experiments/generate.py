@@ -6,6 +6,8 @@ models:/NAME/VERSION).
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import hashlib
 import json
 import sys

@@ -5,6 +5,8 @@ The page holds the weights and uses no network.
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import base64
 import json
 from dataclasses import KW_ONLY, dataclass

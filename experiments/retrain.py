@@ -7,6 +7,8 @@ training, and nothing is chosen by it.
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import json
 import sys
 import time

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from makemore.interrupt import (
-    INTERRUPTED,
-    leave_imports,
-)  # before the other imports, which take time
+from makemore.interrupt import INTERRUPTED, leave
 
-# isort: split
 import errno
 import inspect
 import os
+import signal
 import sys
+import threading
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
+from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -167,7 +166,7 @@ def plain_errors() -> Iterator[None]:
     """
     drop_lost_output()
     try:
-        with leave_imports():
+        with _leave_imports():
             yield
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
@@ -179,6 +178,33 @@ def plain_errors() -> Iterator[None]:
         stop(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         stop("Interrupted.", INTERRUPTED)
+
+
+@contextmanager
+def _leave_imports() -> Iterator[None]:
+    """Let Ctrl-C end the process at once while an import runs in the block.
+
+    A KeyboardInterrupt in the import of a native library may abort the process.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        place = frame
+        while place is not None:
+            if place.f_code.co_filename.startswith("<frozen importlib"):
+                leave()
+            place = place.f_back
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stop(sentence: str, code: int) -> NoReturn:

@@ -13,10 +13,13 @@ import numpy as np
 
 from makemore.config import MAX_BLOCK_SIZE
 from makemore.errors import UserError
+from makemore.windows import number_windows
 from makemore.words import NAMES, Vocab, parse_words, read_bytes, split_words
 
 if TYPE_CHECKING:
     import torch
+
+MAX_STREAM = 2**31 - 1  # symbols of a split, because positions are int32
 
 
 class Distinct(NamedTuple):
@@ -56,19 +59,26 @@ class Examples:
         """Encode words. This is vectorised and takes about 10 ms for 30,000 words.
 
         Raises:
-            UserError: a word holds a character that is not in the vocabulary.
+            UserError: a word holds a character that is not in the vocabulary, or the words are too
+                many.
         """
-        letters = _encode_letters("".join(words), vocab)
         lengths = np.fromiter((len(word) for word in words), np.int64, len(words))
         # Position in the stream of each word's first letter.
         starts = np.cumsum(lengths + MAX_BLOCK_SIZE) - lengths
+        size = int(lengths.sum()) + MAX_BLOCK_SIZE * (len(words) + 1)
+        if size > MAX_STREAM:
+            raise UserError(
+                f"{len(words):,} words are too many: they take {size:,} symbols with "
+                f"{MAX_BLOCK_SIZE} boundaries before each, and the most is {MAX_STREAM:,}; "
+                "give a shorter file."
+            )
 
-        stream = np.zeros(int(lengths.sum()) + MAX_BLOCK_SIZE * (len(words) + 1), letters.dtype)
+        letters = _encode_letters("".join(words), vocab)
+        stream = np.zeros(size, letters.dtype)
         stream[_word_positions(starts, lengths)] = letters
 
         # A word's targets are its letters and the boundary after them.
-        positions = _word_positions(starts, lengths + 1)
-        return cls(stream, positions.astype(np.int32))
+        return cls(stream, _word_positions(starts, lengths + 1))
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -77,6 +87,11 @@ class Examples:
     def targets(self) -> np.ndarray:
         """(N,) in the stream's dtype."""
         return self.stream[self.positions]
+
+    @cached_property
+    def stream_uint16(self) -> np.ndarray:
+        """(S,) the stream as uint16, the only symbol type of the CPU kernel; one copy for all."""
+        return self.stream.astype(np.uint16, copy=False)
 
     def contexts(self, block_size: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return the contexts of some rows: (n, block_size) in the stream's dtype.
@@ -109,20 +124,17 @@ class Examples:
         return self._distinct[block_size]
 
     def _find_distinct(self, block_size: int) -> Distinct:
-        # The numbers are big-endian, so their bytes sort as the numbers do.
-        rows = np.empty((len(self), block_size + 1), ">u2")
-        rows[:, :-1] = self.contexts(block_size)
-        rows[:, -1] = self.targets
-        _, first, counts = np.unique(
-            rows.view(f"V{rows.strides[0]}").ravel(), return_index=True, return_counts=True
-        )
+        keys, _ = number_windows(self.stream, self.positions, -block_size, 1)
+        _, first, counts = np.unique(keys, return_index=True, return_counts=True)
 
-        pairs = rows[first]  # (P, T + 1), each (context, target) once, sorted by context
-        is_new = np.r_[True, np.any(pairs[1:, :-1] != pairs[:-1, :-1], axis=1)]  # (P,)
+        # (P,) each (context, target) once, sorted by context
+        positions = self.positions[first]
+        contexts, _ = number_windows(self.stream, positions, -block_size, 0)
+        is_new = np.r_[True, contexts[1:] != contexts[:-1]]
         return Distinct(
-            positions=self.positions[first[is_new]],
-            offsets=np.r_[np.flatnonzero(is_new), len(pairs)].astype(np.int32),
-            targets=np.ascontiguousarray(self.targets[first]),
+            positions=positions[is_new],
+            offsets=np.r_[np.flatnonzero(is_new), len(positions)].astype(np.int32),
+            targets=self.stream[positions],
             counts=counts.astype(np.int32),
         )
 
@@ -135,10 +147,12 @@ def _word_positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         lengths: (W,) int64.
 
     Returns:
-        (sum of lengths,) int64.
+        (sum of lengths,) int32.
     """
     first = np.cumsum(lengths) - lengths  # index in the result of each word's first position
-    return np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
+    positions = np.repeat((starts - first).astype(np.int32), lengths)
+    positions += np.arange(len(positions), dtype=np.int32)
+    return positions
 
 
 def _encode_letters(text: str, vocab: Vocab) -> np.ndarray:

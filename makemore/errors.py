@@ -70,7 +70,8 @@ def check_output(path: Path | str, flag: str) -> Path:
     with writing(path, flag):
         if path.is_dir():
             raise UserError(f"{path}: is a directory; give {flag} the path of a file.")
-        if path.exists() and not path.is_file():
+        # /dev/stdout is a link. It looks like a regular file where the output goes to a file.
+        if path.exists() and not path.is_file() or _is_for_devices(path.absolute().parent):
             raise UserError(f"{path}: is not a regular file; give {flag} another path.")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
 
@@ -81,3 +82,9 @@ def check_output(path: Path | str, flag: str) -> Path:
     else:
         return path
     raise UserError(f"{path}: cannot be written ({fault}); give {flag} another path.")
+
+
+def _is_for_devices(folder: Path) -> bool:
+    """Return whether a folder holds devices, or files that the system makes up."""
+    folder = folder.resolve()
+    return folder == Path("/dev") or any(map(folder.is_relative_to, ("/proc", "/sys")))

@@ -7,6 +7,8 @@ Modules that are slow to import are imported in functions, so --help answers at 
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import hashlib
 import json
 import sys

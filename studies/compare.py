@@ -5,6 +5,8 @@ In Python, `trials_frame(load_study("mlp", None))` returns the same table as a p
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import json
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path

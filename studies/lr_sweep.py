@@ -7,6 +7,8 @@ make a suggestion.
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import sys
 from dataclasses import dataclass
 from functools import partial

@@ -6,6 +6,8 @@ themselves, but early on it ranks the trials better, so most of them can be stop
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

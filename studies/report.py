@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import json
 import sys
 from dataclasses import KW_ONLY, dataclass

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from makemore.errors import UserError, check_output
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,15 @@ def test_special_files_and_folders_are_refused(folder: Path) -> None:
     for path in ("/dev/null", "pipe"):
         assert refusal(path) == f"{path}: is not a regular file; give --out another path."
     assert refusal(str(folder)) == f"{folder}: is a directory; give --out the path of a file."
+
+
+def test_output_stream_is_refused_even_as_a_file(folder: Path) -> None:
+    program = "from makemore.errors import check_output; check_output({!r}, '--out')"
+    for path in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        command = [sys.executable, "-c", program.format(path)]
+        with Path("output").open("w") as output:  # a regular file behind the link
+            ran = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE)
+        assert f"UserError: {path}: is not a regular file".encode() in ran.stderr
 
 
 def test_file_as_folder_is_refused(folder: Path) -> None:

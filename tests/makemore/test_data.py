@@ -162,6 +162,14 @@ def test_many_words_make_examples_without_copies() -> None:
     assert examples.distinct(8).counts.sum() == n
 
 
+def test_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 + 4 * MAX_BLOCK_SIZE
+    monkeypatch.setattr("makemore.data.MAX_STREAM", size)
+    assert len(Examples.of(["a", "b", "c"], Vocab("abc")).stream) == size
+    with pytest.raises(UserError, match="3 words are too many: they take 132 symbols"):
+        Examples.of(["a", "b", "cc"], Vocab("abc"))
+
+
 @pytest.mark.parametrize(("word", "character"), [("xa", "x"), ("a.", ".")])
 def test_unknown_character_of_a_word_is_named(word: str, character: str) -> None:
     # The boundary is not a character of words either.

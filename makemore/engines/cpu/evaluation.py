@@ -21,11 +21,6 @@ EVAL_CHUNK = 2048  # contexts that share one set of tables
 EVAL_BLOCK = 64  # contexts per product; their hidden units then stay in the cache
 
 
-def as_uint16(symbols: np.ndarray) -> np.ndarray:
-    """Return symbols as uint16, the only symbol type that the kernel is compiled for."""
-    return symbols.astype(np.uint16)
-
-
 class Evaluator:
     """Computes the exact mean loss over examples, with memory that is allocated once.
 
@@ -39,10 +34,10 @@ class Evaluator:
         distinct = examples.distinct(sizes.T)
         # In the order in which the kernel takes them.
         self._examples = (
-            as_uint16(examples.stream),
+            examples.stream_uint16,
             distinct.positions.astype(np.intp),
             distinct.offsets,
-            as_uint16(distinct.targets),
+            distinct.targets.astype(np.uint16),
             distinct.counts,
         )
         chunk = min(EVAL_CHUNK, len(distinct.positions))

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from makemore.cli import INTERRUPTED
 from studies.harness.store.paths import MLRUNS
-from tests.conftest import ROOT, finish, start
+from tests.conftest import finish, start
 from tests.studies.conftest import Launcher, outcomes_of, start_study
 
 
@@ -76,30 +71,3 @@ def test_damaged_journal_is_reported_and_left_unchanged(launch: Launcher, names:
     assert journal.read_bytes() == content
     shutil.copy("copy", journal)
     assert outcomes_of("mlp") == before
-
-
-@pytest.mark.slow
-def test_ctrl_c_during_imports_is_one_word(names: Path) -> None:
-    for delay in (0.0, 0.1, 0.2, 0.4, 0.7, 1.0):
-        process = start_study(names, "--trials", 2, "--steps", 500_000)
-        assert process.stderr
-        assert process.stderr.readline().startswith("Study mlp: ")  # torch is imported now
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        ran = finish(process)
-
-        assert ran.code == INTERRUPTED, ran.err
-        assert "Traceback" not in ran.err
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        "import makemore.cli; raise KeyboardInterrupt",
-        "import os, signal, makemore.cli; os.kill(os.getpid(), signal.SIGINT)",
-    ],
-)
-def test_ctrl_c_outside_of_any_handler_is_one_word(program: str) -> None:
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-
-    assert (ran.returncode, ran.stderr) == (INTERRUPTED, "Interrupted.\n")

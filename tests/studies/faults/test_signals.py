@@ -1,18 +1,24 @@
-"""Interrupted launches: SIGINT and SIGTERM end a launch cleanly, and the next one continues."""
+"""SIGINT and SIGTERM end a script cleanly at any moment, and the next launch continues a study."""
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
+from makemore.cli import INTERRUPTED
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs
-from tests.conftest import finish, wait_for
+from tests.conftest import ROOT, finish, start, wait_for
 from tests.studies.conftest import assert_whole, runs_by_trial, start_study, states_of
+
+FIRST_IMPORT = "import makemore.interrupt"  # right after that of __future__
 
 
 def mlflow_has_a_running_trial(study: str) -> bool:
@@ -64,3 +70,74 @@ def test_second_signal_exits_at_once(names: Path) -> None:
     process.send_signal(signal.SIGINT)
 
     assert finish(process, timeout=20).code == 130
+
+
+# --- before a study starts
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_imports_is_one_word(names: Path) -> None:
+    for delay in (0.0, 0.1, 0.2, 0.4, 0.7, 1.0):
+        process = start_study(names, "--trials", 2, "--steps", 500_000)
+        assert process.stderr
+        assert process.stderr.readline().startswith("Study mlp: ")  # torch is imported now
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+
+        assert ran.code == INTERRUPTED, ran.err
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import makemore.cli; raise KeyboardInterrupt",
+        "import makemore.cli; raise RuntimeError from KeyboardInterrupt()",
+        "import os, signal, makemore.cli; os.kill(os.getpid(), signal.SIGINT)",
+    ],
+)
+def test_ctrl_c_outside_of_any_handler_is_one_word(program: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert (ran.returncode, ran.stderr) == (INTERRUPTED, "Interrupted.\n")
+
+
+def scripts() -> list[Path]:
+    """Return the scripts whose first import catches Ctrl-C during the other ones."""
+    files = [*(ROOT / "studies").glob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    return sorted(
+        path.relative_to(ROOT)
+        for path in [*files, ROOT / "makemore" / "trainer.py"]
+        if f"import annotations\n\n{FIRST_IMPORT}" in path.read_text(encoding="utf-8")
+    )
+
+
+def is_pythons_own_end(stderr: str, script: Path) -> bool:
+    """Return whether Python was still starting, or was still at the script's first import."""
+    if "Traceback" not in stderr or "init_import_site" in stderr:
+        return "Interrupted." not in stderr
+    lines = (ROOT / script).read_text(encoding="utf-8").splitlines()
+    first = 1 + next(n for n, line in enumerate(lines) if line.startswith(FIRST_IMPORT))
+    places = re.findall(rf'File ".*{script.name}", line (\d+)', stderr)
+    return all(int(line) <= first for line in places)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", scripts(), ids=str)
+def test_ctrl_c_in_the_first_second_is_one_word(workdir: Path, script: Path) -> None:
+    delays = [*(0.01 * n for n in range(2, 20)), 0.25, 0.3, 0.4, 0.5, 0.7, 1.0]
+    answered = 0
+    for delay in delays:
+        process = start(str(script), "--absent")
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        ran = finish(process)
+
+        assert "Traceback" not in ran.err or is_pythons_own_end(ran.err, script), ran.err
+        if ran.code == 2:  # it had already refused the flag
+            break
+        if ran.code == INTERRUPTED:
+            assert ran.err == "Interrupted.\n"
+            answered += 1
+    assert answered
