@@ -176,6 +176,11 @@ class TrialQueue:
         if "repeat_of" in record.tags:
             # Optuna's own best_trial, and dashboards, then name a trial of the search.
             trial.set_constraint("is no seed repeat", 1.0)
+        if state == TrialState.PRUNED and record.best:
+            # `tell` would store the last reported loss, which may not be that of the checkpoint.
+            loss = record.best.dev_loss
+            self.study._storage.set_trial_state_values(trial._trial_id, state, [loss])
+            return
         value = record.best.dev_loss if record.best and state == TrialState.COMPLETE else None
         self.study.tell(trial, value, state=state)
 

@@ -44,7 +44,7 @@ def test_pruned_run_is_killed_with_reason(launch: Launcher) -> None:
         run = runs[trial.number]
         assert (run.info.status, run.data.tags["state"]) == ("KILLED", "PRUNED")
         assert run.data.tags["reason"].startswith(("pruned", "diverged at step"))
-        assert run.data.metrics["dev_loss"] == dev_loss(trial)
+        assert run.data.metrics["dev_loss"] == dev_loss(trial) == trial.value
     assert violations("small") == []
 
 

@@ -17,6 +17,7 @@ from studies.harness.search.samplers import default_sampler
 from studies.harness.search.spaces import describe
 from studies.harness.store.launches import Launch
 from studies.harness.store.study import open_study
+from studies.harness.store.trials import dev_loss
 from tests.studies.conftest import Launcher, outcomes_of, trials_of
 
 LR: dict[str, optuna.distributions.BaseDistribution] = {
@@ -174,3 +175,34 @@ def test_proposals_move_away_from_configs_that_cannot_train(
 
     # Random proposals would have a low lr in one case of two.
     assert sum(active is not None and active.config.lr < 1 for active in proposed) >= 9
+
+
+def test_pruned_trial_has_its_lowest_loss(workdir: Path, small_corpus: Corpus) -> None:
+    study = open_study(
+        "one",
+        None,
+        space=describe(one_lr, Config()),
+        base=Config(),
+        corpus=small_corpus,
+        seed=0,
+        pruner=optuna.pruners.NopPruner(),
+        launched_with={},
+        first=None,
+    )
+    launched = Launch.begin(study)
+    queue = Counted(study, one_lr, Config(), launched, 100, 0, default_sampler)
+
+    queue.end(0.1, TrialState.PRUNED, "pruned", 2.5, 2.4, 2.6)
+    queue.end(0.2, TrialState.PRUNED, "out of memory")
+    launched.end()
+
+    # As MLflow has it, and the checkpoint; 2.6 was the last one.
+    pruned, refused = study.get_trials()
+    assert (pruned.state, pruned.value, dev_loss(pruned)) == (TrialState.PRUNED, 2.4, 2.4)
+    assert pruned.intermediate_values == {100: 2.5, 200: 2.4, 300: 2.6}
+    assert (refused.state, refused.value) == (TrialState.PRUNED, None)
+
+
+def one_lr(trial: optuna.Trial, base: Config) -> Config:
+    """A space of one parameter."""
+    return base.replace(lr=trial.suggest_float("lr", 1e-3, 1.0, log=True))
