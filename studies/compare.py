@@ -73,7 +73,7 @@ def _show_trials(args: Args, name: str) -> int:
 
     console = make_console(stderr=args.json)
     compare.print_trials(console, study, rows, args.top, markdown=args.markdown)
-    compare.print_summary(console, name, states, winner)
+    compare.print_summary(console, study, states, winner)
     if args.csv is not None:
         say(console, f"All {len(frame)} trials with all columns: {args.csv}")
     if rows.dev_loss.notna().any():

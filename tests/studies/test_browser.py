@@ -95,7 +95,6 @@ def _check_trials(browser: Any, link: str, study: Results) -> None:
     text = page_text(browser)
     headings = (
         "dev_loss",
-        "minibatch_loss",
         "n_params",
         "seconds",
         *study.space,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.trial import TrialState
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from rich.table import Table
 from studies.harness.cli.terminal import say, trials_table
 from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
+from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.study import format_range
 from studies.harness.store.winner.noise import measure_noise
 from studies.harness.store.winner.winner import Winner, describe
@@ -34,6 +36,14 @@ def count_states(rows: pd.DataFrame) -> dict[str, int]:
     """Return the number of trials in each state: complete, pruned, failed, running, waiting."""
     states = rows.state.str.lower().replace("fail", "failed")
     return {str(state): int(n) for state, n in states.value_counts().items()}
+
+
+def count_stopped(study: optuna.Study) -> int:
+    """Return how many running trials belong to launches that have ended, for example by a kill."""
+    running = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+    launches = {trial.user_attrs.get("launch") for trial in running}
+    dead = {launch for launch in launches if not is_alive(lease_of(study, launch))}
+    return sum(trial.user_attrs.get("launch") in dead for trial in running)
 
 
 def print_trials(
@@ -57,11 +67,18 @@ def print_trials(
 
 
 def print_summary(
-    console: Console, name: str, states: dict[str, int], winner: Winner | None
+    console: Console, study: optuna.Study, states: dict[str, int], winner: Winner | None
 ) -> None:
     """Print the number of trials in each state, and the winner."""
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
-    say(console, counts or f"Study {name} has no trials yet.")
+    say(console, counts or f"Study {study.study_name} has no trials yet.")
+    if n_stopped := count_stopped(study):
+        plural = "s" if n_stopped > 1 else ""
+        say(
+            console,
+            f"The launch of {n_stopped} running trial{plural} has ended; the study's next launch "
+            "trains them again.",
+        )
     for sentence in describe(winner) if winner else ():
         say(console, sentence)
 

@@ -22,7 +22,7 @@ PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Excludes parent runs, seed repeats and requeued trials.
 ONLY_TRIALS = "tags.trial IS NOT NULL and tags.repeat_of IS NULL and tags.state != 'INTERRUPTED'"
-METRICS = ("dev_loss", *CONFIRMED, "minibatch_loss", "n_params", "seconds")
+METRICS = ("dev_loss", *CONFIRMED, "n_params", "seconds")
 MOST_RUNS = 100  # in one chart
 
 

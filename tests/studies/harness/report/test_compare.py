@@ -105,13 +105,25 @@ def test_trials_are_printed_as_markdown() -> None:
 def test_summary_names_the_winner() -> None:
     winner = find_winner(made_up().get_trials())
 
-    lines = printed(lambda console: print_summary(console, "s", {"complete": 4}, winner))
+    study = made_up()
+    lines = printed(lambda console: print_summary(console, study, {"complete": 4}, winner))
 
     assert lines[0] == "4 complete"
     assert lines[1].startswith("Winner: trial 0. Selected on one seed: 2.3000; confirmed: 2.2000 ±")
-    assert printed(lambda console: print_summary(console, "s", {}, None)) == [
-        "Study s has no trials yet."
+    assert printed(lambda console: print_summary(console, make_study(), {}, None)) == [
+        "Study made-up has no trials yet."
     ]
+
+
+def test_trials_of_a_dead_launch_are_mentioned() -> None:
+    study = make_study()
+    study.ask().set_user_attr("launch", "killed")
+
+    lines = printed(lambda console: print_summary(console, study, {"running": 1}, None))
+
+    assert lines[1] == (
+        "The launch of 1 running trial has ended; the study's next launch trains them again."
+    )
 
 
 def test_studies_are_printed_as_table_or_markdown() -> None:
