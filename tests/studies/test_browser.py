@@ -15,6 +15,7 @@ from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.note import write_note
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.study import load_study
+from studies.harness.store.winner.winner import CONFIRMED
 from studies.harness.tracking.connection.connect import connect, default_tracking_uri
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import NOTE
@@ -50,7 +51,7 @@ def page_text(browser: Any) -> str:
 @pytest.fixture
 def study(launch: Callable[..., int]) -> Results:
     """A small study in both stores."""
-    launch(trials=8)
+    launch(trials=8, repeats=2)
     return read_results(load_study("small", None))
 
 
@@ -95,6 +96,7 @@ def _check_trials(browser: Any, link: str, study: Results) -> None:
     text = page_text(browser)
     headings = (
         "dev_loss",
+        *CONFIRMED,
         "n_params",
         "seconds",
         *study.space,
@@ -141,8 +143,9 @@ def _check_note(browser: Any, base: str, experiment_id: str, study: Results) -> 
         browser,
         "[...document.querySelectorAll('h2')].map(h => h.innerText).find(t => /^small:/.test(t))",
     )
-    best = study.measured.iloc[0]
-    assert heading.startswith(f"small: dev loss {best.dev_loss:.4f} (trial {best.trial})")
+    winner = study.winner
+    assert winner is not None
+    assert heading.startswith(f"small: dev loss {winner.loss_text} (trial {winner.number})")
     href = wait_for(
         browser, "document.querySelector('a[href*=\"viewStateShareKey=trials\"]')?.href"
     )
