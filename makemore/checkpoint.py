@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from makemore.config import Config, parse_config
-from makemore.errors import UserError
+from makemore.errors import UserError, check_input
 from makemore.model import MLP, parameter_shapes
 from makemore.words import Vocab
 
@@ -163,6 +163,7 @@ def _digest(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file."""
     try:
+        check_input(path, "the path of a checkpoint")
         with safetensors.safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return tensors, file.metadata() or {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from makemore.errors import UserError
+from makemore.errors import UserError, check_input
 
 # The corpus puts this many boundary symbols before each word; a context cannot be longer.
 MAX_BLOCK_SIZE = 32
@@ -109,6 +109,7 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         UserError: the file is missing, unreadable or not TOML, or has no [config] table.
     """
     try:
+        check_input(path, "the path of a TOML file with a [config] table")
         tables = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(

@@ -54,6 +54,22 @@ def writing(path: Path | str, flag: str) -> Iterator[None]:
         ) from None
 
 
+def check_input(path: Path | str, advice: str) -> None:
+    """Refuse to read a pipe, which waits for its writer, and a device, which may have no end.
+
+    Args:
+        path: the file to read. A missing file and a folder are left to the call that reads it.
+        advice: the path to give instead, for the message.
+
+    Raises:
+        UserError: the path is neither a regular file nor a folder.
+        OSError: the path cannot be looked up.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is not a regular file; give {advice}.")
+
+
 def check_output(path: Path | str, flag: str) -> Path:
     """Return an output path as a Path, after checking that a regular file can be written there.
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from makemore.errors import UserError
+from makemore.errors import UserError, check_input
 
 # 32,257 first names, US Social Security Administration, 2018.
 NAMES = Path(__file__).with_name("names.txt")
@@ -60,11 +60,7 @@ def read_bytes(path: Path | str | None) -> bytes:
     """
     path = Path(NAMES if path is None else path)
     try:
-        # A pipe would wait for its writer, and a device may have no end.
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise UserError(
-                f"{path}: is not a regular file; give a text file with one word per line."
-            )
+        check_input(path, "a text file with one word per line")
         str(path).encode()  # the stores and JSON need it
         return path.read_bytes()
     except UnicodeEncodeError:

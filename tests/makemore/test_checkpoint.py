@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "missing")
     with pytest.raises(UserError, match=f"{tmp_path}: cannot be read"):
         load_checkpoint(tmp_path)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(UserError, match=f"{path}: is not a regular file; give the path of a"):
+            load_checkpoint(path)
 
 
 def drop(key: str) -> Callable[[dict, dict], None]:

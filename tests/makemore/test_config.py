@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,13 @@ def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path / "missing.toml")
     with pytest.raises(UserError, match="cannot be read"):
         read_config(tmp_path)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(UserError, match=f"{path}: is not a regular file; give the path of a"):
+            read_config(path)
 
 
 def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ def connect(uri: str | None) -> Any:
             f"tracking URI {without_password(uri)!r} has no scheme; give sqlite:///PATH or the "
             "http:// address of a server."
         )
+    if uri.startswith("sqlite:") and uri.removeprefix("sqlite:").strip("/") in ("", ":memory:"):
+        raise UserError(
+            f"tracking URI {uri} names no file, so nothing would be kept; give sqlite:///PATH."
+        )
     with _reporting(uri):
         if uri.startswith("sqlite:///") and "?" not in uri:
             return connect_sqlite(uri)

@@ -45,6 +45,8 @@ def test_missing_database_is_created_in_wal_mode(tmp_path: Path, workdir: Path) 
     ("uri", "sentence"),
     [
         ("mlruns", "tracking URI 'mlruns' has no scheme; give sqlite:///PATH or the http:// "),
+        ("sqlite://", "tracking URI sqlite:// names no file, so nothing would be kept; give "),
+        ("sqlite:///:memory:", "tracking URI sqlite:///:memory: names no file, so nothing would"),
         ("http://me:secret@127.0.0.1:9", "MLflow at http://me:***@127.0.0.1:9 does not answer: "),
         ("sqlite:///notes.txt", "MLflow at sqlite:///notes.txt does not answer: file is not a "),
     ],
