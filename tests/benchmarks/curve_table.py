@@ -15,7 +15,6 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).parent
 FILES = {"five": "curves_five.csv.gz", "wide": "learning_curves.csv.gz"}
-N_SPREAD = {"five": 2000, "wide": 266}  # the later trials are proposals of TPE
 STRIDE = {"five": 2, "wide": 1}  # a study evaluates 10 times, studies/record.py 20 times
 KINDS = ("weights", "average")
 COLUMNS = {"weights": "dev", "average": "average"}
@@ -67,8 +66,10 @@ def read_table(space: str) -> Table:
     for kind in KINDS:
         columns = [f"{COLUMNS[kind]}_{i}" for i in range(STRIDE[space], 21, STRIDE[space])]
         curves[kind] = frame[columns].fillna(np.inf).to_numpy()
-    params = frame.loc[:, : "dev_1"].drop(columns=["number", "seconds", "dev_1"], errors="ignore")
-    return Table(params, (frame["number"] >= N_SPREAD[space]).to_numpy(), curves)
+    by_tpe = frame["by_tpe"] > 0 if "by_tpe" in frame else frame["number"] >= 266
+    others = ["number", "by_tpe", "seconds", "dev_1"]
+    params = frame.loc[:, :"dev_1"].drop(columns=others, errors="ignore")
+    return Table(params, by_tpe.to_numpy(), curves)
 
 
 def rank_correlations(table: Table, kind: str) -> dict[str, list[float]]:
@@ -118,7 +119,9 @@ class CurveModel:
 
     @staticmethod
     def _fit(x: np.ndarray, y: np.ndarray) -> Any:
-        net = MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=1000, random_state=0, early_stopping=True)
+        net = MLPRegressor(
+            hidden_layer_sizes=(64, 64), max_iter=1000, random_state=0, early_stopping=True
+        )
         return make_pipeline(StandardScaler(), net).fit(x, y)
 
     def curve(

@@ -1,7 +1,8 @@
 """Makes the tables of bench_search.py: learning curves of complete trainings, without a pruner.
 
-Two thirds of the trials are points of a Sobol sequence over the space. The rest are TPE's proposals
-from all results so far, so that the table is dense near the best. A curve has POINTS evaluations of
+The first third of the trials are points of a Sobol sequence over the space. Of the others, every
+second is TPE's proposal from all results so far (`by_tpe`), so that the table is dense near the
+best. A curve has POINTS evaluations of
 the weights (`dev_1` to `dev_20`) and of their running average as in a config with `ema = 0.1`
 (`average_1` to `average_20`), rounded to four decimals.
 
@@ -32,7 +33,7 @@ from scipy.stats.qmc import Sobol
 
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
-from makemore.engines.base import Diverged, next_stop
+from makemore.engines.base import Diverged
 from makemore.engines.cpu.slot import Slot
 from studies import mlp, record
 from studies.harness.search.samplers import value_at
@@ -90,7 +91,7 @@ class Table:
         self._space, base = SPACES[space]
         self._base = base.replace(max_steps=steps, eval_interval=steps // POINTS, ema=EMA)
         self._distributions = distributions(self._space, self._base)
-        self._n_sobol = 2 * trials // 3
+        self._first_by_tpe = trials // 3
         self._points = Sobol(len(self._distributions), rng=0).random_base2(16)
         self._lock = Lock()
         self._rows: list[dict[str, Any]] = []
@@ -102,10 +103,14 @@ class Table:
         done = {row["number"] for row in self._rows}
         self.missing = [number for number in range(trials) if number not in done]
 
+    def is_by_tpe(self, number: int) -> bool:
+        """Return whether TPE proposes a trial."""
+        return number >= self._first_by_tpe and number % 2 == 1
+
     def ask(self, number: int) -> tuple[dict[str, Any], Config]:
         """Return the parameters and the config of a trial."""
         with self._lock:
-            if number < self._n_sobol:
+            if not self.is_by_tpe(number):
                 shares = zip(self._distributions.items(), self._points[number], strict=True)
                 params = {name: value_at(kind, share) for (name, kind), share in shares}
             else:
@@ -119,13 +124,15 @@ class Table:
         with self._lock:
             if number in self._asked:  # `_learn` adds it again, with its result
                 self._study.tell(self._asked.pop(number), state=TrialState.FAIL)
-            self._learn({"number": number, **params, **curves})
+            self._learn(
+                {"number": number, "by_tpe": int(self.is_by_tpe(number)), **params, **curves}
+            )
             if len(self._rows) % SAVE_EVERY == 0:
                 self.save()
 
     def save(self) -> None:
         """Write the table, and print the number of its trials."""
-        columns = ["number", *self._distributions]
+        columns = ["number", "by_tpe", *self._distributions]
         columns += [f"{kind}_{i + 1}" for kind in ("dev", "average") for i in range(POINTS)]
         frame = pd.DataFrame(self._rows, columns=columns).sort_values("number")
         part = self.path.with_suffix(".part")

@@ -26,7 +26,6 @@ from studies.harness.search.samplers import SpreadThenTPE
 from studies.harness.search.spaces import describe, distributions
 from tests.benchmarks.curve_table import curve_model, read_table
 
-TRIALS = 1000
 COSTS = (10, 30, 100)  # in whole trials
 SPACE = distributions(mlp.space, mlp.BASE)
 LOG2 = {**SPACE, "batch_size": IntDistribution(5, 8)}  # 32 to 256
@@ -90,17 +89,17 @@ class Progress:
 # ---- pruners
 
 
-def replay_pruner(space: str, pruner: str, kind: str, seed: int) -> dict[str, float]:
+def replay_pruner(space: str, pruner: str, kind: str, trials: int, seed: int) -> dict[str, float]:
     """Run one search that draws trainings of the table; returns the row of its results."""
     table = read_table(space)
     curves = table.curves[kind]
-    drawn = table.draw(TRIALS, np.random.default_rng(seed))
+    drawn = table.draw(trials, np.random.default_rng(seed))
     progress = Progress()
     search = _asha if pruner in ASHA else _prune
     search(pruner, curves, drawn, progress)
-    best = drawn[np.argsort(table.lowest(kind)[drawn])[:20]]
-    row = progress.row((100, TRIALS))
-    return {**row, "kept of the best 20": float(len(progress.kept & set(best)))}
+    best = drawn[np.argsort(table.lowest(kind)[drawn])[: len(drawn) // 50]]
+    row = progress.row((100, trials))
+    return {**row, "kept of the best 2%": 100 * len(progress.kept & set(best)) / len(best)}
 
 
 def _prune(name: str, curves: np.ndarray, drawn: np.ndarray, progress: Progress) -> None:
@@ -198,7 +197,9 @@ SAMPLERS: dict[str, tuple[Callable[[int], BaseSampler], dict[str, BaseDistributi
 }
 
 
-def replay_sampler(sampler: str, pruner: str, kind: str, seed: int) -> dict[str, float]:
+def replay_sampler(
+    sampler: str, pruner: str, kind: str, trials: int, seed: int
+) -> dict[str, float]:
     """Run one search over the model of the curves; returns the row of its results."""
     model = curve_model(kind)
     make, space = SAMPLERS[sampler]
@@ -207,7 +208,7 @@ def replay_sampler(sampler: str, pruner: str, kind: str, seed: int) -> dict[str,
     study.set_user_attr("seed", seed)
     study.set_user_attr("space", describe(mlp.space, mlp.BASE))
     progress, means = Progress(), []
-    for begun in range(1, TRIALS + 1):
+    for begun in range(1, trials + 1):
         trial = study.ask(space)
         params = dict(trial.params)
         if space is LOG2:
@@ -215,4 +216,4 @@ def replay_sampler(sampler: str, pruner: str, kind: str, seed: int) -> dict[str,
         curve, mean = model.curve(params, rng)
         if _train(trial, curve, begun, progress):
             means.append(float(mean.min()))
-    return {**progress.row((30, 100, 300, TRIALS)), "lowest mean": min(means)}
+    return {**progress.row((30, 100, trials)), "lowest mean": min(means)}
