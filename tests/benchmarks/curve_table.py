@@ -21,6 +21,7 @@ COLUMNS = {"weights": "dev", "average": "average"}
 FLOOR = 1.9  # nats; the model predicts log(loss - FLOOR), which is most exact near the best
 WORST = 4.0  # nats; diverged trainings count as this in the model
 NEIGHBOURS = 30
+CUT = 0.05  # of log(loss - FLOOR), about 0.008 nats near the best; larger errors are not noise
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Table:
 
     Attributes:
         params: (N, D) frame of the searched parameters.
-        by_tpe: (N,) bool, proposed by TPE; the others are spread over the space.
+        by_tpe: (N,) bool, proposed by TPE; all False if the table does not tell.
         curves: for each of KINDS, (N, P) float64 dev losses in nats at P evenly spaced steps; inf
             after divergence.
     """
@@ -44,17 +45,19 @@ class Table:
         return np.where(np.isfinite(curves[:, -1]), curves.min(axis=1), np.inf)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return up to n trainings in a random order that resembles a search.
+        """Return up to n trainings in a random order.
 
-        The later a draw, the more often it is one of TPE's proposals.
+        If the table has proposals of TPE, the order resembles a search: the later a draw, the more
+        often it is one of them. It ends when they run out.
         """
-        spread, proposed = (
-            list(rng.permutation(np.flatnonzero(self.by_tpe == flag))) for flag in (False, True)
-        )
-        drawn = []
-        for number in range(min(n, len(self.params))):
-            by_tpe = rng.random() < number / (number + 30)
-            drawn.append((proposed if (by_tpe and proposed) or not spread else spread).pop())
+        order = rng.permutation(len(self.params))
+        if not self.by_tpe.any():
+            return order[:n]
+        proposed, spread = list(order[self.by_tpe[order]]), list(order[~self.by_tpe[order]])
+        drawn: list[int] = []
+        while proposed and spread and len(drawn) < n:
+            by_tpe = rng.random() < len(drawn) / (len(drawn) + 30)
+            drawn.append((proposed if by_tpe else spread).pop())
         return np.array(drawn)
 
 
@@ -66,7 +69,7 @@ def read_table(space: str) -> Table:
     for kind in KINDS:
         columns = [f"{COLUMNS[kind]}_{i}" for i in range(STRIDE[space], 21, STRIDE[space])]
         curves[kind] = frame[columns].fillna(np.inf).to_numpy()
-    by_tpe = frame["by_tpe"] > 0 if "by_tpe" in frame else frame["number"] >= 266
+    by_tpe = frame.get("by_tpe", pd.Series(0, frame.index)) > 0
     others = ["number", "by_tpe", "seconds", "dev_1"]
     params = frame.loc[:, :"dev_1"].drop(columns=others, errors="ignore")
     return Table(params, by_tpe.to_numpy(), curves)
@@ -93,7 +96,7 @@ class CurveModel:
     """Predicts the curve of any parameters of the five-parameter space.
 
     The mean is a small neural net's. To it comes the error that the net makes at one of the
-    NEIGHBOURS nearest trainings, drawn at random: so a curve has the noise of a training.
+    NEIGHBOURS nearest trainings, drawn at random and cut: so a curve has the noise of a training.
 
     Args:
         kind: one of KINDS.
@@ -115,12 +118,12 @@ class CurveModel:
         best = lowest.nsmallest(len(lowest) // 4).index
         self.held_out = float(lowest[best].corr(predicted[best], method="spearman"))
         self._net = self._fit(self._places, curves)
-        self._errors = curves - self._net.predict(self._places)
+        self._errors = np.clip(curves - self._net.predict(self._places), -CUT, CUT)
 
     @staticmethod
     def _fit(x: np.ndarray, y: np.ndarray) -> Any:
         net = MLPRegressor(
-            hidden_layer_sizes=(64, 64), max_iter=1000, random_state=0, early_stopping=True
+            hidden_layer_sizes=(32, 32), solver="lbfgs", alpha=0.01, max_iter=1500, random_state=0
         )
         return make_pipeline(StandardScaler(), net).fit(x, y)
 

@@ -1,10 +1,9 @@
 """Makes the tables of bench_search.py: learning curves of complete trainings, without a pruner.
 
-The first third of the trials are points of a Sobol sequence over the space. Of the others, every
-second is TPE's proposal from all results so far (`by_tpe`), so that the table is dense near the
-best. A curve has POINTS evaluations of
-the weights (`dev_1` to `dev_20`) and of their running average as in a config with `ema = 0.1`
-(`average_1` to `average_20`), rounded to four decimals.
+The second third of the trials are TPE's proposals from all results so far (`by_tpe`), so that the
+table is dense near the best. The others are points of a Sobol sequence over the space. A curve has
+POINTS evaluations of the weights (`dev_1` to `dev_20`), and of their running average as the engine
+computes it for `ema = 0.1` (`average_1` to `average_20`), rounded to four decimals.
 
 curves_five.csv.gz has the space of studies/mlp.py, and 5,000 steps a trial. learning_curves.csv.gz
 has 300 trials of the first space of studies/record.py (n_hidden up to 1,024), and 10,000 steps; an
@@ -91,7 +90,7 @@ class Table:
         self._space, base = SPACES[space]
         self._base = base.replace(max_steps=steps, eval_interval=steps // POINTS, ema=EMA)
         self._distributions = distributions(self._space, self._base)
-        self._first_by_tpe = trials // 3
+        self._by_tpe = range(trials // 3, 2 * trials // 3)
         self._points = Sobol(len(self._distributions), rng=0).random_base2(16)
         self._lock = Lock()
         self._rows: list[dict[str, Any]] = []
@@ -105,7 +104,7 @@ class Table:
 
     def is_by_tpe(self, number: int) -> bool:
         """Return whether TPE proposes a trial."""
-        return number >= self._first_by_tpe and number % 2 == 1
+        return number in self._by_tpe
 
     def ask(self, number: int) -> tuple[dict[str, Any], Config]:
         """Return the parameters and the config of a trial."""
