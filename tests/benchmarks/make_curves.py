@@ -32,7 +32,7 @@ from scipy.stats.qmc import Sobol
 
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
-from makemore.engines.base import Diverged
+from makemore.engines.base import EvalPoint
 from makemore.engines.cpu.slot import Slot
 from studies import mlp, record
 from studies.harness.search.samplers import value_at
@@ -67,7 +67,7 @@ def learning_curves(config: Config, corpus: Corpus, stop: Event) -> dict[str, fl
             raise Stopped
         slot.eval_weights = average
         outcome = slot.train()
-        if outcome is None or isinstance(outcome, Diverged):
+        if not isinstance(outcome, EvalPoint):
             break
         slot.eval_weights = slot.weights
         curves[f"dev_{point}"] = round(slot.evaluate(), 4)
