@@ -1,6 +1,6 @@
 """Measures the default search with real studies: studies/mlp.py with and without its pruner.
 
-Each study has a folder and stores of its own. The two take turns, so that both meet the same load.
+Each study has its own folder and stores. The two take turns, so that both meet the same load.
 Seconds count from the start of the first trial.
 
     python tests/benchmarks/bench_defaults.py [--trials 1000] [--steps 2000] [--seeds 5]

@@ -8,7 +8,7 @@
 A study evaluates the weights, or with `ema` their average. Costs are in whole trials: 1 is the
 number of steps of one trial without a pruner. make_curves.py makes the tables.
 
-    python tests/benchmarks/bench_search.py [--seeds 20] [--space five|wide] [--no-samplers]
+    python tests/benchmarks/bench_search.py [--seeds 20] [--space five|tpe|wide] [--no-samplers]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import numpy as np
 import optuna
 
-from tests.benchmarks.curve_table import KINDS, curve_model, rank_correlations, read_table
+from tests.benchmarks.curve_table import FILES, KINDS, curve_model, rank_correlations, read_table
 from tests.benchmarks.search_replays import (
     ASHA,
     PRUNERS,
@@ -91,7 +91,7 @@ def print_results(first: str, started: dict[str, list[Future[Row]]]) -> None:
     """Print the medians of the searches, one row for each kind of search."""
     results = {name: [future.result() for future in futures] for name, futures in started.items()}
     columns = list(next(iter(results.values()))[0])
-    digits = [0 if column == "cost" or "%" in column else 4 for column in columns]
+    digits = [0 if column.startswith("cost") or "%" in column else 4 for column in columns]
     cells = {
         name: [
             f"{np.median([row[column] for row in rows]):.{n}f}{'%' * ('%' in column)}"
@@ -120,7 +120,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=1000, help="of each search")
-    parser.add_argument("--space", choices=["five", "wide"], default="five")
+    parser.add_argument("--space", choices=FILES, default="five")
     parser.add_argument("--no-samplers", dest="samplers", action="store_false")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     _be_quiet()

@@ -1,4 +1,4 @@
-"""The learning curves that make_curves.py measured, and a model that predicts the others."""
+"""The learning curves that make_curves.py measured, and a model that predicts new ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).parent
-FILES = {"five": "curves_five.csv.gz", "wide": "learning_curves.csv.gz"}
-STRIDE = {"five": 2, "wide": 1}  # a study evaluates 10 times, studies/record.py 20 times
+# "tpe": 300 trials of a search by TPE over the five parameters, in their order; only the curves.
+FILES = {
+    "five": "curves_five.csv.gz",
+    "tpe": "../studies/harness/report/judge/curves_five.csv.gz",
+    "wide": "learning_curves.csv.gz",
+}
+STRIDE = {"five": 2, "tpe": 2, "wide": 1}  # a study evaluates 10 times, studies/record.py 20 times
 KINDS = ("weights", "average")
 COLUMNS = {"weights": "dev", "average": "average"}
 FLOOR = 1.9  # nats; the model predicts log(loss - FLOOR), which is most exact near the best
@@ -29,7 +34,7 @@ class Table:
     """N trainings without a pruner.
 
     Attributes:
-        params: (N, D) frame of the searched parameters.
+        params: (N, D) frame of the searched parameters; without columns if they are not known.
         by_tpe: (N,) bool, proposed by TPE; all False if the table does not tell.
         curves: for each of KINDS, (N, P) float64 dev losses in nats at P evenly spaced steps; inf
             after divergence.
@@ -40,16 +45,18 @@ class Table:
     curves: dict[str, np.ndarray]
 
     def lowest(self, kind: str) -> np.ndarray:
-        """Return (N,) the lowest loss of each training that reached its end; inf for the others."""
+        """Return (N,) the lowest loss of each training; inf if it did not reach its end."""
         curves = self.curves[kind]
         return np.where(np.isfinite(curves[:, -1]), curves.min(axis=1), np.inf)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return up to n trainings in a random order.
+        """Return up to n trainings: in their order if the table is a search, else at random.
 
         If the table has proposals of TPE, the order resembles a search: the later a draw, the more
         often it is one of them. It ends when they run out.
         """
+        if self.params.empty:
+            return np.arange(min(n, len(self.by_tpe)))
         order = rng.permutation(len(self.params))
         if not self.by_tpe.any():
             return order[:n]

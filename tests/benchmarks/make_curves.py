@@ -1,9 +1,10 @@
 """Makes the tables of bench_search.py: learning curves of complete trainings, without a pruner.
 
 The second third of the trials are TPE's proposals from all results so far (`by_tpe`), so that the
-table is dense near the best. The others are points of a Sobol sequence over the space. A curve has
-POINTS evaluations of the weights (`dev_1` to `dev_20`), and of their running average as the engine
-computes it for `ema = 0.1` (`average_1` to `average_20`), rounded to four decimals.
+table is dense near the best. The first and the last third are points of a Sobol sequence over the
+space. A curve has POINTS evaluations of the weights (`dev_1` to `dev_20`), and of their running
+average as the engine computes it for `ema = 0.1` (`average_1` to `average_20`), rounded to four
+decimals.
 
 curves_five.csv.gz has the space of studies/mlp.py, and 5,000 steps a trial. learning_curves.csv.gz
 has 300 trials of the first space of studies/record.py (n_hidden up to 1,024), and 10,000 steps; an

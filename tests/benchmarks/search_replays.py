@@ -81,8 +81,8 @@ class Progress:
         def until(done: np.ndarray, limit: float) -> float:
             return float(lowest[max(0, np.searchsorted(done, limit + 1e-9, side="right") - 1)])
 
-        row = {f"best after {n:,} trials": until(begun, n) for n in trials}
-        row["cost"] = float(costs[-1])
+        row = {f"best after {n} trials": until(begun, n) for n in trials}
+        row |= {"best at the end": float(lowest[-1]), "cost at the end": float(costs[-1])}
         return row | {f"best at cost {cost}": until(costs, cost) for cost in COSTS}
 
 
@@ -98,7 +98,7 @@ def replay_pruner(space: str, pruner: str, kind: str, trials: int, seed: int) ->
     search = _asha if pruner in ASHA else _prune
     search(pruner, curves, drawn, progress)
     best = drawn[np.argsort(table.lowest(kind)[drawn])[: len(drawn) // 50]]
-    row = progress.row((100, trials))
+    row = progress.row((100,))
     return {**row, "kept of the best 2%": 100 * len(progress.kept & set(best)) / len(best)}
 
 
@@ -216,4 +216,4 @@ def replay_sampler(
         curve, mean = model.curve(params, rng)
         if _train(trial, curve, begun, progress):
             means.append(float(mean.min()))
-    return {**progress.row((30, 100, trials)), "lowest mean": min(means)}
+    return {**progress.row((30, 100)), "lowest mean": min(means)}
