@@ -33,7 +33,7 @@ format: .venv/.dev ## rewrite the files as `make check` expects them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.bench ## run the benchmarks and write docs/benchmarks.md (about 20 minutes)
+bench: .venv/.bench ## run the benchmarks and write docs/benchmarks.md (about an hour and a half)
 	$(BIN)/python tests/benchmarks/write_page.py
 
 screenshots: .venv/.test ## make docs/trials.png from the default study, in Chromium

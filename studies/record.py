@@ -26,10 +26,10 @@ def space(trial: Trial, base: Config) -> Config:
     return base.replace(
         lr=trial.suggest_float("lr", 3e-4, 3e-2, log=True),
         block_size=trial.suggest_int("block_size", 4, 12),
-        n_embd=trial.suggest_int("n_embd", 8, 32, step=4),
-        n_hidden=trial.suggest_int("n_hidden", 128, 1024, step=128),
-        batch_size=trial.suggest_categorical("batch_size", [64, 128, 256, 512]),
-        dropout=trial.suggest_float("dropout", 0.0, 0.5),
+        n_embd=trial.suggest_int("n_embd", 8, 64, step=8),
+        n_hidden=trial.suggest_int("n_hidden", 128, 4096, log=True),
+        batch_size=trial.suggest_categorical("batch_size", [128, 256, 512, 1024]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.6),
         weight_decay=trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
         direct=trial.suggest_categorical("direct", [False, True]),
     )

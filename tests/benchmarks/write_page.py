@@ -80,9 +80,16 @@ BENCHMARKS = (
     ),
     Benchmark(
         "search",
-        "Samplers and pruners",
-        "Searches replayed over stored learning curves, 20 seeds. Costs are counted in whole "
-        "trials: 1 is the number of steps of one trial.",
+        "Pruners and samplers",
+        "Searches replayed over stored learning curves. Costs are counted in whole trials: 1 is "
+        "the number of steps of one trial. weights: a study evaluates the weights; average: their "
+        "running average, as studies/mlp.py does.",
+    ),
+    Benchmark(
+        "defaults",
+        "The default search",
+        "studies/mlp.py with and without its pruner, all stores on. A cost of 1 is the number of "
+        "steps of one trial.",
     ),
 )
 

@@ -56,7 +56,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
             return False
 
     monkeypatch.setattr(time, "monotonic", lambda: monotonic() + (3600 if asked[0] >= 60 else 0))
-    monkeypatch.setattr("studies.harness.search.launch.default_pruner", Clock)
+    monkeypatch.setattr("studies.harness.search.launch.default_pruner", lambda base: Clock())
 
 
 def test_trials_cut_off_by_the_limit_resume_at_the_next_launch(
@@ -161,7 +161,9 @@ def test_minutes_must_be_positive(launch: Launcher) -> None:
 def test_pruned_best_trial_is_trained_to_its_end(
     launch: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("studies.harness.search.launch.default_pruner", PrunesTheTwelfth)
+    monkeypatch.setattr(
+        "studies.harness.search.launch.default_pruner", lambda base: PrunesTheTwelfth()
+    )
     monkeypatch.setattr(sys, "argv", ["small.py"])  # the report proposes this script's command
     flags = {"trials": 12, "workers": 1, "steps": 200, "audit_pruning": 0.0}
     assert launch(**flags) == 0

@@ -164,7 +164,7 @@ def test_unfinished_best_trial_is_finished(
         def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
             return True
 
-    monkeypatch.setattr("studies.harness.search.launch.default_pruner", PrunesAll)
+    monkeypatch.setattr("studies.harness.search.launch.default_pruner", lambda base: PrunesAll())
     launch(trials=2)
     assert launch(trials=2, finish_best=True) == 0
     assert trials_of("small")[-1].state == TrialState.COMPLETE

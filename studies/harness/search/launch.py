@@ -65,7 +65,7 @@ def run_study(
         base: the fixed fields. max_steps and eval_interval are replaced, from `args.steps`.
         first: parameters of the first trial; the sampler proposes the later ones.
         make_sampler: seed -> sampler; by default TPE.
-        pruner: by default the median pruner.
+        pruner: by default `default_pruner`.
         evaluations: evaluations of each trial, evenly spaced.
         write_more: writes further files of the ended study to a folder; they go to its MLflow run.
 
@@ -88,7 +88,7 @@ def run_study(
         # Only now, because torch takes seconds to import.
         from studies.harness.search import session
 
-        chosen = pruner or default_pruner()
+        chosen = pruner or default_pruner(base)
         stores = session.open_stores(args, space, base, first, chosen, ranges)
     except OtherSettings as error:
         raise UserError(_propose_new_study(args, error)) from None

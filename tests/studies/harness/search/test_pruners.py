@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.pruners import BasePruner
 
+from makemore.config import Config
 from studies.harness.search.pruners import default_pruner, halving_pruner, is_audited
 
 STEPS = 1000
@@ -31,10 +32,17 @@ def last_steps(pruner: BasePruner, losses: list[float]) -> list[int]:
     return ends
 
 
-def test_median_pruner_stops_the_worse_half_at_once() -> None:
+def test_default_without_averages_waits_and_then_stops_the_worse_half() -> None:
     # The first five trials are never pruned.
     losses = [1.0, 2.0, 3.0, 4.0, 5.0, 2.9, 3.1]
-    assert last_steps(default_pruner(), losses) == [STEPS] * 6 + [50]
+    pruner = default_pruner(Config(max_steps=STEPS))
+    assert last_steps(pruner, losses) == [STEPS] * 6 + [600]
+
+
+def test_default_with_averages_is_halving() -> None:
+    losses = [float(n) for n in range(1, 9)]
+    averaged = default_pruner(Config(max_steps=STEPS, ema=0.1))
+    assert last_steps(averaged, losses) == last_steps(halving_pruner(STEPS), losses)
 
 
 def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:

@@ -116,7 +116,7 @@ def test_first_trials_spread_over_every_range() -> None:
         shares = [np.log(p[name] / d.low) / np.log(d.high / d.low) for p in params]
         assert sorted(int(share * SPREAD) for share in shares) == list(range(SPREAD))
     # So each choice comes equally often.
-    for name, times in (("batch_size", 4), ("direct", 8), ("n_hidden", 2)):
+    for name, times in (("batch_size", 4), ("direct", 8), ("n_embd", 2)):
         assert set(Counter(p[name] for p in params).values()) == {times}
     block_sizes = [p["block_size"] for p in params]
     assert (min(block_sizes), max(block_sizes)) == (4, 12)
