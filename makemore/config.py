@@ -106,7 +106,8 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     """Return the tables of a config file.
 
     Raises:
-        UserError: the file is missing, unreadable or not TOML, or has no [config] table.
+        UserError: the file is missing, unreadable or not TOML, has no [config] table, or has
+            something else than [config] and [origin].
     """
     try:
         check_input(path, "the path of a TOML file with a [config] table")
@@ -129,6 +130,12 @@ def read_toml(path: Path | str) -> dict[str, Any]:
         raise UserError(
             f"{path}: has no [config] table; put the fields under a line that says [config]."
         )
+    for name in tables:
+        if name not in ("config", "origin"):
+            raise UserError(
+                f"{path}: {name} is outside the tables [config] and [origin]; put fields under "
+                "the line that says [config]."
+            )
     return tables
 
 

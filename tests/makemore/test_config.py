@@ -137,6 +137,8 @@ def test_config_is_frozen_hashable_and_picklable() -> None:
         (b"[config]\nlr = " + b"[" * 5000, "not valid TOML: nested too deeply."),
         (b"lr = 0.1", "has no [config] table"),
         (b"config = 3", "has no [config] table"),
+        (b"lr = 0.5\n[config]\n", "lr is outside the tables [config] and [origin]"),
+        (b"[config]\n[confg]\nlr = 0.5\n", "confg is outside the tables"),
         (b"[config]\nname = '\xff'", "not UTF-8 text"),
         (b"[config]\nlr = 'fast'", "lr must be a number, but got 'fast'."),
     ],
