@@ -64,7 +64,8 @@ def main(args: Args) -> int:
     """Write the config file. Returns the exit code."""
     from studies.harness.store.study import load_study
     from studies.harness.store.trials import trial_config
-    from studies.harness.store.winner.winner import CONFIRMED, describe
+    from studies.harness.store.winner import CONFIRMED
+    from studies.harness.store.winner.winner import describe
 
     path = check_output(args.out or CONFIGS / f"{args.study}.toml", "--out")
     study = load_study(args.study, args.storage)

@@ -81,7 +81,7 @@ def _show_trials(args: Args, name: str) -> int:
         print_next(
             console,
             ("compare the trials in the MLflow UI", "studies/ui.py", ui_flags),
-            ("export the best config", "experiments/export.py", [name, *store_flags(args)]),
+            ("export the winner", "experiments/export.py", [name, *store_flags(args)]),
         )
     if args.json:
         top = rows[: args.top]

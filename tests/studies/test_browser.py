@@ -15,7 +15,7 @@ from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.note import write_note
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.study import load_study
-from studies.harness.store.winner.winner import CONFIRMED
+from studies.harness.store.winner import CONFIRMED
 from studies.harness.tracking.connection.connect import connect, default_tracking_uri
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import NOTE

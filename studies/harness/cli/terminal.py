@@ -134,7 +134,7 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
         print_next(
             console,
             ("compare the trials in the MLflow UI", "studies/ui.py", view),
-            ("export the best config", "experiments/export.py", export),
+            ("export the winner", "experiments/export.py", export),
         )
 
 

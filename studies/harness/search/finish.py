@@ -21,8 +21,9 @@ from studies.harness.cli.args import running_script
 from studies.harness.cli.commands import shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
+from studies.harness.store.winner import CONFIRMED
 from studies.harness.store.winner.noise import Noise
-from studies.harness.store.winner.winner import CONFIRMED, find_winner
+from studies.harness.store.winner.winner import find_winner
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import (
     BEST_FILE,

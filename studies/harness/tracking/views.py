@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from studies.harness.store.winner.winner import CONFIRMED
+from studies.harness.store.winner import CONFIRMED
 
 # Ids of the two views, and their names in the UI.
 TRIALS = "trials"

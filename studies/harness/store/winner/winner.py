@@ -18,10 +18,6 @@ from optuna.trial import FrozenTrial
 from studies.harness.store.trials import dev_loss, ranked
 from studies.harness.store.winner.noise import Group, Noise, measure_noise
 
-# Names of a config's mean over seed repeats, its margin (95%) and the number of repeats, in MLflow
-# and in exported files.
-CONFIRMED = ("confirmed_dev_loss", "confirmed_ci", "confirmed_n")
-
 
 @dataclass(frozen=True)
 class Winner:
