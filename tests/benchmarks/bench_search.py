@@ -8,7 +8,8 @@
 A study evaluates the weights, or with `ema` their average. Costs are in whole trials: 1 is the
 number of steps of one trial without a pruner. make_curves.py makes the tables.
 
-    python tests/benchmarks/bench_search.py [--seeds 20] [--space five|tpe|wide] [--no-samplers]
+    python tests/benchmarks/bench_search.py [--seeds 20] [--trials 1000] [--space five|tpe|wide]
+        [--only pruners|samplers]
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Row = dict[str, float]
 def main(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     table = read_table(args.space)
-    samplers = args.samplers and args.space == "five"
+    samplers = args.only != "pruners" and args.space == "five"
     print(
         f"{len(table.params):,} trainings. Rank correlation of an early loss with the lowest one:"
     )
@@ -65,6 +66,7 @@ def main(args: argparse.Namespace) -> None:
                 for seed in range(args.seeds)
             ]
             for name in [*PRUNERS, *ASHA]
+            if args.only != "samplers"
             for kind in KINDS
         }
         proposing = {
@@ -75,8 +77,9 @@ def main(args: argparse.Namespace) -> None:
             for sampler, pruner, kind in SEARCHES
             if samplers and (HAS_CMA or "CMA" not in sampler)
         }
-        print(f"\nPruners, up to {args.trials:,} trials, medians of {args.seeds} seeds:")
-        print_results("pruner, evaluated", pruning)
+        if pruning:
+            print(f"\nPruners, up to {args.trials:,} trials, medians of {args.seeds} seeds:")
+            print_results("pruner, evaluated", pruning)
         if samplers:
             good = ", ".join(f"{curve_model(kind).held_out:.2f} ({kind})" for kind in KINDS)
             print(f"\nSamplers, {args.trials:,} trials, medians of {args.seeds} seeds. Rank")
@@ -121,7 +124,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=1000, help="of each search")
     parser.add_argument("--space", choices=FILES, default="five")
-    parser.add_argument("--no-samplers", dest="samplers", action="store_false")
+    parser.add_argument("--only", choices=["pruners", "samplers"])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     _be_quiet()
     main(parser.parse_args())
