@@ -61,7 +61,8 @@ def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: s
         prog: the program in the usage line. Default: python and the path of the script.
 
     Raises:
-        UserError: a flag is unknown, an argument is missing, or a value has the wrong type.
+        UserError: a flag is unknown, an argument is missing, a value has the wrong type, or the
+            working directory was removed.
         SystemExit: after --help, with code 0.
     """
     argv = sys.argv[1:] if argv is None else argv
@@ -89,7 +90,12 @@ def parse_args(args_type: type[Args], argv: Sequence[str] | None = None, prog: s
 
 def _make_app(parameters: list[inspect.Parameter], text: str | None, prog: str) -> App:
     """Return a cyclopts app with this project's help page and usage line."""
-    prog = prog or f"python {os.path.relpath(sys.argv[0])}"
+    try:
+        prog = prog or f"python {os.path.relpath(sys.argv[0])}"
+    except FileNotFoundError:
+        raise UserError(
+            "the working directory was removed; change to a folder that exists."
+        ) from None
     positional = [p for p in parameters if p.kind is POSITIONAL_OR_KEYWORD]
     required = [p.name.upper() for p in positional if p.default is p.empty]
     optional = [f"[{p.name.upper()}]" for p in positional if p.default is not p.empty]

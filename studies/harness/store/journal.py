@@ -76,21 +76,36 @@ class Journal(JournalFileBackend):
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        self._exclusive.acquire()
+        with self._reporting_removal():
+            self._exclusive.acquire()
         try:
             yield
         finally:
             self._exclusive.release()
 
+    @contextmanager
+    def _reporting_removal(self) -> Generator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(
+                f"{self._path}: the journal was removed while it was in use; put the file back, or "
+                "run the same command again to begin a new study."
+            ) from None
+
+    def _open(self, mode: str) -> IO[bytes]:
+        with self._reporting_removal():
+            return self._path.open(mode)
+
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield the records from a number on; a partial last line is left out.
 
         Raises:
-            UserError: a line is damaged.
+            UserError: a line is damaged, or the file was removed.
         """
         offsets = self._log_number_offset
         number = max(known for known in offsets if known <= log_number_from)
-        with self._path.open("rb") as file:
+        with self._open("rb") as file:
             file.seek(offsets[number])
             while (line := file.readline()).endswith(b"\n"):
                 record = parse_line(line)
@@ -105,7 +120,7 @@ class Journal(JournalFileBackend):
 
     def _check_again(self, number: int) -> None:
         """Refuse a damaged line, unless another process was just writing it."""
-        with self._locked(), self._path.open("rb") as file:
+        with self._locked(), self._open("rb") as file:
             file.seek(self._log_number_offset[number])
             if parse_line(file.readline()) is None:
                 raise UserError(
@@ -124,7 +139,7 @@ class Journal(JournalFileBackend):
         with self._locked():
             size = None
             try:
-                with self._path.open("rb+") as file:
+                with self._open("rb+") as file:
                     size = drop_torn_line(file)
                     file.write(text)
                     file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from makemore.errors import UserError
@@ -16,12 +17,29 @@ def report_path(study: str) -> Path:
 
 
 def check_folders(study: str) -> None:
-    """Refuse files where a study needs folders, before anything is created.
+    """Refuse folders that cannot hold a study, before anything is created.
 
     Raises:
-        UserError: mlruns/ or a folder in it exists and is not a folder.
+        UserError: mlruns/ or a folder in it exists and is not a folder, or the path is not UTF-8.
     """
+    check_utf8(MLRUNS.absolute())
     inside = ("locks", "optuna", "outbox", f"outbox/{study}", "reports", "artifacts")
     for folder in (MLRUNS, *(MLRUNS / name for name in inside)):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but must be a folder; move the file away.")
+
+
+def check_utf8(path: Path) -> None:
+    """Refuse a path that is not UTF-8 text: databases cannot store it.
+
+    Raises:
+        UserError: the path is not UTF-8 text.
+    """
+    raw = os.fsencode(path)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = raw.decode("utf-8", errors="backslashreplace")
+        raise UserError(
+            f"{shown}: the path is not UTF-8 text; rename the folder, or work in another one."
+        ) from None

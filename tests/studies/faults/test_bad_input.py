@@ -71,3 +71,33 @@ def test_damaged_journal_is_reported_and_left_unchanged(launch: Launcher, names:
     assert journal.read_bytes() == content
     shutil.copy("copy", journal)
     assert outcomes_of("mlp") == before
+
+
+@pytest.mark.parametrize("script", ["studies/mlp.py", "experiments/export.py"])
+def test_removed_working_directory_is_reported(
+    names: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    ran = finish(start(script, "mlp"))
+
+    assert ran.code == 2
+    assert ran.err == "the working directory was removed; change to a folder that exists.\n"
+
+
+def test_working_directory_that_is_not_utf8_is_refused(
+    names: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    ran = finish(start_study(names.absolute(), "--trials", 1))
+
+    assert ran.code == 2
+    sentence = f"{tmp_path}/caf\\xe9/mlruns: the path is not UTF-8 text; rename the folder"
+    assert ran.err.splitlines()[-1].startswith(sentence)
+    assert not any(folder.iterdir())

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS
 from studies.harness.tracking.connection.connect import connect
-from tests.conftest import finish, free_port
+from tests.conftest import finish, free_port, wait_for
 from tests.studies.conftest import Launcher, assert_whole, start_study, states_of
 
 
@@ -72,6 +72,22 @@ def test_read_only_disk_is_reported(small_disk: Callable[[str], None], names: Pa
     assert "ead-only file system" in ran.err
     small_disk("rw")
     assert_whole("mlp", 2)
+
+
+@pytest.mark.parametrize("removed", ["optuna/mlp.journal", "."])
+def test_removed_journal_ends_a_launch_with_one_sentence(names: Path, removed: str) -> None:
+    process = start_study(names, "--trials", 2, "--steps", 500_000, "--patience", 1)
+    wait_for(lambda: TrialState.RUNNING in states_of("mlp"))
+    path = MLRUNS / removed
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    ran = finish(process)
+
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    assert "mlp.journal: the journal was removed while it was in use" in ran.err
 
 
 def test_unusable_database_is_reported_during_training(names: Path, mlflow_template: Path) -> None:

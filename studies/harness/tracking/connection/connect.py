@@ -15,7 +15,7 @@ from typing import Any
 
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
-from studies.harness.store.paths import MLRUNS
+from studies.harness.store.paths import MLRUNS, check_utf8
 from studies.harness.store.text import reason, with_psycopg, without_password
 from studies.harness.tracking.connection.answers import ServerClient, repeat
 from studies.harness.tracking.connection.sqlite import check_database, check_room, connect_sqlite
@@ -61,10 +61,8 @@ def connect(uri: str | None) -> Any:
             f"tracking URI {without_password(uri)!r} has no scheme; give sqlite:///PATH or the "
             "http:// address of a server."
         )
-    if uri.startswith("sqlite:") and uri.removeprefix("sqlite:").strip("/") in ("", ":memory:"):
-        raise UserError(
-            f"tracking URI {uri} names no file, so nothing would be kept; give sqlite:///PATH."
-        )
+    if uri.startswith("sqlite:"):
+        _check_path(uri)
     with _reporting(uri):
         if uri.startswith("sqlite:///") and "?" not in uri:
             return connect_sqlite(uri)
@@ -78,6 +76,15 @@ def connect(uri: str | None) -> Any:
         client = ServerClient(MlflowClient(uri))
         repeat(partial(client.search_experiments, max_results=1), PAUSES, STARTS_WITHIN)
         return client
+
+
+def _check_path(uri: str) -> None:
+    """Refuse an SQLite URI without a file, or with a path on which MLflow would retry for 100 s."""
+    if uri.removeprefix("sqlite:").strip("/") in ("", ":memory:"):
+        raise UserError(
+            f"tracking URI {uri} names no file, so nothing would be kept; give sqlite:///PATH."
+        )
+    check_utf8(Path(uri.removeprefix("sqlite:///")).absolute())
 
 
 def _check_database_server(uri: str) -> None:

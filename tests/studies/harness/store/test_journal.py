@@ -113,6 +113,16 @@ def test_line_that_another_process_completes_is_not_damaged(journal: Journal) ->
     assert list(journal.read_logs(2)) == [{"op_code": 2, "name": "c"}]
 
 
+def test_removed_journal_is_not_created_again(journal: Journal) -> None:
+    list(journal.read_logs(0))
+    journal._path.unlink()
+
+    for use in (lambda: journal.append_logs([{"op_code": 2}]), lambda: list(journal.read_logs(2))):
+        with pytest.raises(UserError, match="the journal was removed while it was in use"):
+            use()
+    assert not journal._path.exists()
+
+
 def test_torn_line_is_dropped_at_next_append(journal: Journal) -> None:
     with journal._path.open("ab") as file:
         file.write(b'{"op_code":4,"worker')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_unusable_store_is_one_sentence(workdir: Path, uri: str, sentence: str) 
         connect(uri)
 
     assert str(caught.value).startswith(sentence) and "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(60)  # MLflow itself would retry such a path for about 100 s
+def test_path_that_is_not_utf8_is_refused(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = workdir / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for uri in (None, "sqlite:///other.db"):
+        with pytest.raises(UserError, match=r"caf\\xe9/.*: the path is not UTF-8 text; rename the"):
+            connect(uri)
+    assert not any(folder.iterdir())
 
 
 def test_default_store_that_is_no_database_is_refused_early(workdir: Path) -> None:
