@@ -1,10 +1,10 @@
 """The winner of a study: the best config, confirmed by its seed repeats. Every place names it.
 
 One rule decides. A config counts with the mean dev loss of its seed repeats, because its own loss
-was selected for being low. Of the configs within one standard error of the lowest mean, the
-smallest model wins (the one-standard-error rule, Breiman et al. 1984). A trial without repeats wins
-only if its own loss is so low that noise does not explain it, or if no config has repeats; it is
-then the unconfirmed winner.
+was selected for being low. The lowest mean wins. Configs whose means do not differ significantly
+(95%) are tied with it; they are named, with the smallest model of them. A trial without repeats
+wins only if its own loss is so low that noise does not explain it, or if no config has repeats; it
+is then the unconfirmed winner.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ class Winner:
         trial: the trial that found it.
         own: dev loss of this trial, in nats per character.
         group: its seed repeats; None if the winner is unconfirmed.
-        tied: numbers of the other repeated trials whose means do not differ significantly from the
-            lowest one.
+        tied: the other configs whose means do not differ significantly from the winner's.
         lowest: the trial with the lowest dev loss of its own, often by luck.
         lowest_repeated: whether it has seed repeats.
-        is_smaller: whether another config has a lower mean, but a larger model.
     """
 
     trial: FrozenTrial
@@ -39,8 +37,7 @@ class Winner:
     lowest: FrozenTrial
     lowest_repeated: bool = False
     group: Group | None = None
-    tied: tuple[int, ...] = ()
-    is_smaller: bool = False
+    tied: tuple[Group, ...] = ()
 
     @property
     def number(self) -> int:
@@ -84,23 +81,12 @@ def choose_winner(trials: Sequence[FrozenTrial], noise: Noise | None) -> Winner 
     if noise is None or not math.isfinite(noise.groups[0].mean):
         return Winner(lowest, own, lowest)
 
-    lowest_mean = noise.groups[0]
-    limit = lowest_mean.mean + noise.sd / math.sqrt(lowest_mean.n)
-    close = [group for group in noise.groups if group.mean <= limit]
-    best = min(close, key=lambda group: (group.n_params, group.mean))
+    best = noise.groups[0]
     is_repeated = lowest.number in {group.trial for group in noise.groups}
     if not is_repeated and own < best.mean - noise.t_sd * math.sqrt(1 + 1 / best.n):
         return Winner(lowest, own, lowest)
-    tied = tuple(g.trial for g in noise.groups if g is not best and not g.differs)
-    return Winner(
-        trial=trials[best.trial],
-        own=best.own,
-        lowest=lowest,
-        lowest_repeated=is_repeated,
-        group=best,
-        tied=tied,
-        is_smaller=best is not lowest_mean,
-    )
+    tied = tuple(group for group in noise.groups[1:] if not group.differs)
+    return Winner(trials[best.trial], best.own, lowest, is_repeated, best, tied)
 
 
 def describe(winner: Winner) -> list[str]:
@@ -116,17 +102,9 @@ def describe(winner: Winner) -> list[str]:
         f"{winner.loss_text} (95%, mean of {group.n} seed repeats)."
     ]
     if winner.tied:
-        names = ", ".join(str(number) for number in winner.tied)
-        plural = "s" if len(winner.tied) > 1 else ""
-        sentences.append(
-            f"Trial{plural} {names} cannot be distinguished from it (95%) by the seed repeats."
-        )
-    if winner.is_smaller:
-        sentences.append(
-            "Its mean is within one standard error of the lowest one, and its model is smaller."
-        )
+        sentences.append(_describe_ties(winner.tied, group))
     lowest = winner.lowest
-    if lowest.number not in (winner.number, *winner.tied):
+    if lowest.number not in (winner.number, *(tied.trial for tied in winner.tied)):
         why = "it has no seed repeats"
         if winner.lowest_repeated:
             why = "its seed repeats do not confirm it"
@@ -135,3 +113,15 @@ def describe(winner: Winner) -> list[str]:
             f"{why}."
         )
     return sentences
+
+
+def _describe_ties(tied: Sequence[Group], best: Group) -> str:
+    numbers = ", ".join(str(group.trial) for group in tied)
+    sentence = f"Tied with it (95%): trial{'s' if len(tied) > 1 else ''} {numbers}"
+    smallest = min(tied, key=lambda group: group.n_params)
+    if smallest.n_params < best.n_params:
+        sentence += (
+            f"; the smallest model of them is trial {smallest.trial}, with "
+            f"{smallest.n_params:,.0f} parameters instead of {best.n_params:,.0f}"
+        )
+    return f"{sentence}."

@@ -66,8 +66,8 @@ def _difference(group: Group, lowest: float) -> tuple[float | str, str]:
 
 def _summary(found: Noise) -> list[str]:
     sentences = [
-        "After the search, the best configs were trained again with other seeds. Of the configs "
-        "within one standard error of the lowest mean, the smallest model is the winner.",
+        "After the search, the best configs were trained again with other seeds. The config with "
+        "the lowest mean is the winner.",
         f"The dev loss of one config varies between seeds with a standard deviation of "
         f"{found.sd:.4f} ({found.freedom} degrees of freedom).",
         f"A difference between two single trials is significant (95%) if it is at least "

@@ -33,7 +33,7 @@ def test_verdicts_include_noise_and_selection_bias(rich_study: optuna.Study) -> 
     winner, tied, first, second, *rest = verdicts(findings)
 
     assert winner.startswith("Winner: trial ") and "confirmed: 2.0800 ±" in winner
-    assert "cannot be distinguished from it" in tied
+    assert tied.startswith("Tied with it (95%): trial")
 
     assert f"at least {findings.noise.min_difference:.4f} (sd between seeds 0.0100)" in first
     assert second.startswith("Selection bias: the mean over seed repeats is 0.0")

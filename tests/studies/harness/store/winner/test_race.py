@@ -68,7 +68,7 @@ def test_tied_configs_get_more_repeats_up_to_the_cap() -> None:
 
     assert repeats[1] == repeats[2] == 6 and repeats[0] < 6
     winner = find_winner(study.get_trials())
-    assert winner is not None and {winner.number, *winner.tied} == {1, 2}
+    assert winner is not None and {winner.number, *(group.trial for group in winner.tied)} == {1, 2}
 
 
 def test_default_budget_ends_the_race() -> None:

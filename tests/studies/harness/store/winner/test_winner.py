@@ -39,25 +39,25 @@ def test_lucky_seed_does_not_win() -> None:
     )
 
 
-def test_smallest_model_within_one_standard_error_wins() -> None:
-    # The means are 2.12, 2.13 and 2.15; the sd is 0.028, so the standard error of a mean is 0.02.
+def test_lowest_mean_wins_and_ties_are_named() -> None:
     repeats = [*repeats_of(0, 2.10, 2.14), *repeats_of(1, 2.11, 2.15), *repeats_of(2, 2.13, 2.17)]
 
-    winner = winner_of(sized(2.05, 900), sized(2.06, 300), sized(2.07, 10), *repeats)
+    winner = winner_of(sized(2.05, 9000), sized(2.06, 3000), sized(2.04, 100_000), *repeats)
 
-    assert (winner.number, winner.tied) == (1, (0, 2))
+    assert winner.number == 0 and [group.trial for group in winner.tied] == [1, 2]
+    # Trial 2 has the lowest loss of its own, but it is tied, so it is named once.
     assert describe(winner)[1:] == [
-        "Trials 0, 2 cannot be distinguished from it (95%) by the seed repeats.",
-        "Its mean is within one standard error of the lowest one, and its model is smaller.",
+        "Tied with it (95%): trials 1, 2; the smallest model of them is trial 1, with 3,000 "
+        "parameters instead of 9,000."
     ]
 
 
-def test_lowest_mean_wins_among_models_of_one_size() -> None:
+def test_tie_with_a_larger_model_is_short() -> None:
     repeats = [*repeats_of(0, 2.11, 2.15), *repeats_of(1, 2.10, 2.14)]
 
     winner = winner_of(sized(2.05), sized(2.06), *repeats)
 
-    assert (winner.number, winner.is_smaller) == (1, False)
+    assert describe(winner)[1:] == ["Tied with it (95%): trial 0."]
 
 
 def test_without_repeats_the_lowest_is_unconfirmed() -> None:
