@@ -52,6 +52,14 @@ def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:
     assert ends.count(100) == 7 - ends.count(400)
 
 
+def test_halving_by_two_judges_four_times() -> None:
+    losses = [float(n) for n in range(1, 9)]
+    ends = last_steps(halving_pruner(STEPS, factor=2), losses)
+    assert ends[0] == STEPS and set(ends[1:]) <= {100, 200, 400, 800}
+    # It trains more than halving by four does.
+    assert sum(ends) > sum(last_steps(halving_pruner(STEPS), losses))
+
+
 @pytest.mark.parametrize("steps", [1, 9])
 def test_halving_takes_the_shortest_trials(steps: int) -> None:
     assert isinstance(halving_pruner(steps), BasePruner)
