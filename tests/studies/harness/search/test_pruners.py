@@ -52,12 +52,28 @@ def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:
     assert ends.count(100) == 7 - ends.count(400)
 
 
-def test_halving_by_two_judges_four_times() -> None:
-    losses = [float(n) for n in range(1, 9)]
-    ends = last_steps(halving_pruner(STEPS, factor=2), losses)
-    assert ends[0] == STEPS and set(ends[1:]) <= {100, 200, 400, 800}
-    # It trains more than halving by four does.
-    assert sum(ends) > sum(last_steps(halving_pruner(STEPS), losses))
+def test_halving_by_two_judges_more_often_and_keeps_more() -> None:
+    losses = [1.0, 4.0, 2.0, 3.0, 1.5, 5.0, 1.2, 6.0]
+    assert last_steps(halving_pruner(STEPS, factor=2), losses) == [
+        1000,
+        100,
+        100,
+        100,
+        200,
+        100,
+        200,
+        100,
+    ]
+    assert last_steps(halving_pruner(STEPS, factor=4), losses) == [
+        1000,
+        100,
+        100,
+        100,
+        100,
+        100,
+        100,
+        100,
+    ]
 
 
 @pytest.mark.parametrize("steps", [1, 9])
