@@ -56,7 +56,7 @@ def main(args: Args) -> int:
         space,
         BASE,
         make_sampler=SpreadThenTPE,
-        pruner=halving_pruner(args.steps),
+        pruner=halving_pruner(args.steps, factor=2),
         evaluations=20,
     )
 

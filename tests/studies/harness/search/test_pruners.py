@@ -52,6 +52,30 @@ def test_halving_judges_at_a_tenth_and_at_four_tenths() -> None:
     assert ends.count(100) == 7 - ends.count(400)
 
 
+def test_halving_by_two_judges_more_often_and_keeps_more() -> None:
+    losses = [1.0, 4.0, 2.0, 3.0, 1.5, 5.0, 1.2, 6.0]
+    assert last_steps(halving_pruner(STEPS, factor=2), losses) == [
+        1000,
+        100,
+        100,
+        100,
+        200,
+        100,
+        200,
+        100,
+    ]
+    assert last_steps(halving_pruner(STEPS, factor=4), losses) == [
+        1000,
+        100,
+        100,
+        100,
+        100,
+        100,
+        100,
+        100,
+    ]
+
+
 @pytest.mark.parametrize("steps", [1, 9])
 def test_halving_takes_the_shortest_trials(steps: int) -> None:
     assert isinstance(halving_pruner(steps), BasePruner)
