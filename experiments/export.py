@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from studies.harness.store.winner.winner import Winner
 
 CONFIGS = Path("experiments", "configs")
-# These, and the mean over seed repeats, may differ between two exports of the same trial.
+# Fields of [origin] that may differ between two exports of the same trial.
 EXPORT_FIELDS = ("command", "exported", "commit", "versions", "trials")
 
 
@@ -75,7 +75,9 @@ def main(args: Args) -> int:
     origin = _origin(args, study, trial)
     written = _write_config(path, config.to_toml(origin=origin), force=args.force)
 
-    sentences = describe(winner) if trial is winner.trial else []
+    sentences = [f"The winner of the study is trial {winner.number}."]
+    if trial.number == winner.number:
+        sentences = describe(winner)
     _report(args, study, trial, sentences, path, written)
     if args.json:
         outcome = {
@@ -133,7 +135,7 @@ def _find_trial(study: optuna.Study, number: int) -> FrozenTrial:
 def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """Return the [origin] table: where the config comes from."""
     from studies.harness.store.trials import counts
-    from studies.harness.store.winner.noise import measure_noise
+    from studies.harness.store.winner.noise import confirmed_means, measure_noise
     from studies.harness.tracking.runs import versions
 
     summary = trial.user_attrs["summary"]
@@ -151,9 +153,7 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
         "state": trial.state.name,
         "dev_loss": summary["dev_loss"],
         "best_step": summary["best_step"],
-        "confirmed_dev_loss": group.mean if group else None,
-        "confirmed_ci": group.margin if group else None,
-        "confirmed_n": group.n if group else None,
+        **confirmed_means(group),
         "trials": sum(counts(t) and t.state.is_finished() for t in trials),
         "data": study.user_attrs["data"],
         "data_sha256": study.user_attrs["data_sha256"],
@@ -189,12 +189,14 @@ def _write_config(path: Path, text: str, *, force: bool) -> bool:
     """
     with writing(path, "--out"):
         if path.exists() and not force:
-            if _parse_export(path.read_bytes()) == _parse_export(text.encode()):
+            before, after = _parse_export(path.read_bytes()), _parse_export(text.encode())
+            if before == after:
                 return False
-            raise UserError(
-                f"{path}: exists and is not the config of this trial; "
-                "give --force to overwrite it, or give --out another path."
-            )
+            if _without_mean(before) != _without_mean(after):
+                raise UserError(
+                    f"{path}: exists and is not the config of this trial; "
+                    "give --force to overwrite it, or give --out another path."
+                )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -217,12 +219,16 @@ def _parse_export(raw: bytes) -> dict[str, Any] | None:
     origin = tables.get("origin", {})
     if not isinstance(origin, dict):
         return None
-    kept = {
-        key: value
-        for key, value in origin.items()
-        if key not in EXPORT_FIELDS and not key.startswith("confirmed_")
-    }
+    kept = {key: value for key, value in origin.items() if key not in EXPORT_FIELDS}
     return {**tables, "origin": kept}
+
+
+def _without_mean(tables: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the tables without the mean over seed repeats, which further repeats change."""
+    if tables is None:
+        return None
+    origin = {k: v for k, v in tables["origin"].items() if not k.startswith("confirmed_")}
+    return {**tables, "origin": origin}
 
 
 def _report(
@@ -236,7 +242,7 @@ def _report(
     """Print the exported trial and the command that trains it again.
 
     Args:
-        sentences: about the winner; empty for another trial.
+        sentences: about the winner.
     """
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.store.trials import dev_loss, trial_config

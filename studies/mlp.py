@@ -8,6 +8,8 @@ Copy this file to search something else: change the space, the base and the defa
 
 from __future__ import annotations
 
+import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
+
 import sys
 from dataclasses import dataclass
 from functools import partial

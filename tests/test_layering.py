@@ -145,3 +145,11 @@ print(len(names), sorted(heavy & set(sys.modules)))
     n_modules, loaded = done.stdout.split(maxsplit=1)
     assert int(n_modules) >= len(list((ROOT / "makemore").glob("*.py"))) - 1
     assert loaded.strip() == "[]"
+
+
+def test_scripts_import_the_interrupt_hook_first() -> None:
+    first = "from __future__ import annotations\n\nimport makemore.interrupt"
+    for folder in ("studies", "experiments"):
+        for path in (ROOT / folder).glob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert "run_script(" not in text or first in text, path

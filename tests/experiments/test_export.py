@@ -94,7 +94,7 @@ def test_pruned_trial_can_be_the_best(workdir: Path, run_file: Any) -> None:
     ran = run_file(EXPORT, "small")
 
     assert "Trial 3 of study small: dev loss 0.5000 at step 8." in ran.out
-    assert "Selected on one seed: 0.5000; not confirmed" in ran.out
+    assert "It is not confirmed: it was pruned" in ran.out
     assert "It was pruned; a retraining continues to step 40." in ran.out
     assert tomllib.loads(FILE.read_text())["origin"]["state"] == "PRUNED"
 

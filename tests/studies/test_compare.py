@@ -154,7 +154,7 @@ def test_winner_is_named_and_repeats_are_not_listed(
     assert ran.json["best_mean"] == pytest.approx(2.05)
     assert ran.json["selected_dev_loss"] == dev_loss(second)
     assert ran.json["trials"][0]["trial"] == second.number
-    assert f"Winner: trial {second.number}. Selected on one seed:" in ran.err
+    assert f"Winner: trial {second.number}, dev loss 2.0500 ±" in ran.err
 
 
 def test_study_without_trials_is_reported(workdir: Path, run_file: Any) -> None:

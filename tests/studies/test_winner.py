@@ -40,8 +40,7 @@ def test_every_output_names_the_winner(
     capsys: pytest.CaptureFixture[str], winner: Winner, run_file: Any
 ) -> None:
     # capsys comes first: the fixture `winner` prints what it checks.
-    name = f"Winner: trial {winner.number}. Selected on one seed: {winner.own:.4f}"
-    confirmed = f"confirmed: {winner.loss_text}"
+    sentence = f"Winner: trial {winner.number}, dev loss {winner.loss_text} (95%, mean of 2"
 
     printed = capsys.readouterr()
     outcome = json.loads(printed.out)
@@ -50,10 +49,10 @@ def test_every_output_names_the_winner(
     assert (outcome["best_mean"], outcome["best_n"]) == (winner.loss, 2)
     assert outcome["selected_dev_loss"] == winner.own > outcome["best_dev_loss"]
     assert table[3].split()[0] == str(winner.number)
-    assert f"{name}; {confirmed}" in printed.err
+    assert sentence in printed.err
 
     compared = run_file("studies/compare.py", "lucky", "--json")
-    assert f"{name}; {confirmed}" in compared.err
+    assert sentence in compared.err
     assert compared.json["best_trial"] == compared.json["trials"][0]["trial"] == winner.number
 
     exported = run_file("experiments/export.py", "lucky", "--json")
@@ -64,7 +63,8 @@ def test_every_output_names_the_winner(
 
     page = report_path("lucky").read_text(encoding="utf-8")
     assert f"Dev loss of the winner, trial {winner.number}" in page
-    assert f'<div class="score">{winner.loss:.4f}<small>±' in page and name in page
+    assert f'<div class="score">{winner.loss:.4f}<small>±' in page
+    assert sentence in page and f"trial {winner.number}, the winner" in page
     # No proposed command names another trial.
     assert "experiments/export.py lucky" in page and "--trial " not in page
 
@@ -73,7 +73,8 @@ def test_mlflow_names_the_winner(winner: Winner) -> None:
     runs = runs_of("lucky")
     (parent,) = [run for run in runs if "trial" not in run.data.tags]
     tags = parent.data.tags
-    assert tags["best.trial"] == str(winner.number) and tags["best.dev_loss"] == winner.loss_text
+    assert tags["winner.trial"] == str(winner.number)
+    assert tags["winner.confirmed_dev_loss"] == winner.loss_text
     assert tags["mlflow.note.content"].startswith(f"## lucky: dev loss {winner.loss_text}")
 
     assert winner.group is not None
@@ -83,6 +84,8 @@ def test_mlflow_names_the_winner(winner: Winner) -> None:
     assert metrics["confirmed_dev_loss"] == pytest.approx(winner.loss)
     assert metrics["confirmed_ci"] == pytest.approx(winner.group.margin)
     assert metrics["confirmed_n"] == 2
+    marked = [number for number, run in by_number.items() if "winner" in run.data.tags]
+    assert marked == [str(winner.number)]
 
     repeats = [run for run in by_number.values() if "repeat_of" in run.data.tags]
     assert len(repeats) == 6
@@ -98,6 +101,7 @@ def test_plain_queries_return_no_seed_repeat(winner: Winner) -> None:
     study = load_study("lucky", None)
     lowest = min(t.value for t in study.trials if t.value is not None)
     assert "repeat_of" not in study.best_trial.user_attrs
+    assert study.user_attrs["winner"] == winner.number
     frame: pd.DataFrame = trials_frame(study)
     assert frame.trial[0] == winner.number
     assert list(frame.repeat_of.notna()) == [False] * 12 + [True] * 6

@@ -71,10 +71,17 @@ def _row(
     losses = [_loss(dev_loss(trial))]
     if confirmed is not None:
         group = confirmed.get(trial.number)
-        losses.append(f"{group.mean:.4f} ± {group.margin:.4f}" if group else "")
+        losses.append(_confirmed(group) if group else "")
     params = [_cell(trial.params.get(name)) for name in names]
     sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
     return [str(trial.number), *losses, *params, *sizes, _state(trial)]
+
+
+def _confirmed(group: Group) -> str:
+    """Return the mean of the seed repeats with its margin; spaces that do not break a line."""
+    if group.n_diverged:
+        return f"{group.n_diverged}\N{NO-BREAK SPACE}diverged"
+    return f"{group.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{group.margin:.4f}"
 
 
 def _loss(value: float | None) -> str:
@@ -126,6 +133,12 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
             say(console, sentence)
     for sentence in [*_counts(args, outcome), *_how_to_continue(args, best, outcome)]:
         say(console, sentence)
+    if n_open := count_open_repeats(trials):
+        say(
+            console,
+            f"{n_open} seed repeats are left, and the winner may change; run the same command "
+            "again to continue.",
+        )
     if outcome["report"]:
         say(console, f"Report: {outcome['report']}")
     if best:
@@ -136,6 +149,12 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
             ("compare the trials in the MLflow UI", "studies/ui.py", view),
             ("export the winner", "experiments/export.py", export),
         )
+
+
+def count_open_repeats(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many seed repeats wait or train."""
+    repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
+    return sum(not trial.state.is_finished() for trial in repeats)
 
 
 def winner_first(trials: Sequence[FrozenTrial], winner: Winner | None) -> list[FrozenTrial]:
@@ -170,10 +189,13 @@ def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
             f"Study {args.study} already has {outcome['trials']} trials; give a larger --trials to "
             "continue it."
         ]
+    n_diverged = outcome["diverged"]
+    diverged = f" ({n_diverged} of them diverged)" if n_diverged else ""
     slots = outcome["slots"]
     busy = min(1.0, outcome["train_s"] / max(1e-9, slots * outcome["wall_s"]))
     return [
-        f"{outcome['complete']} complete, {outcome['pruned']} pruned, {outcome['failed']} failed.",
+        f"{outcome['complete']} complete, {outcome['pruned']} pruned{diverged}, "
+        f"{outcome['failed']} failed.",
         f"{outcome['wall_s']:.1f} s on the clock; {slots} slot{'s' if slots > 1 else ''} trained "
         f"for {outcome['train_s']:.1f} s in total ({busy:.0%} busy).",
     ]

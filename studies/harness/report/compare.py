@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from studies.harness.cli.terminal import say, trials_table
+from studies.harness.cli.terminal import count_open_repeats, say, trials_table
 from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.launches import is_alive, lease_of
@@ -81,6 +81,8 @@ def print_summary(
         )
     for sentence in describe(winner) if winner else ():
         say(console, sentence)
+    if n_open := count_open_repeats(study.get_trials(deepcopy=False)):
+        say(console, f"{n_open} seed repeats are left, and the winner may change.")
 
 
 # ---- several studies

@@ -19,8 +19,9 @@ from studies.harness.store.trials import (
     is_follow_up,
     minibatch_loss,
 )
-from studies.harness.store.winner.noise import Noise, measure_noise
-from studies.harness.store.winner.winner import Winner, choose_winner, find_winner
+from studies.harness.store.winner import CONFIRMED
+from studies.harness.store.winner.noise import Noise, confirmed_means, measure_noise
+from studies.harness.store.winner.winner import Winner, choose_winner
 
 if TYPE_CHECKING:
     import pandas as pd  # imported late: a study that starts does not need it
@@ -111,14 +112,21 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
 
     The trials and the repeats are each sorted by dev loss, those without a dev loss last.
 
-    Columns: trial, state, reason, dev_loss and minibatch_loss (nats per character, at the best
-    step), the searched parameters, best_step, seconds, n_params, further measurements, seed,
-    origin, repeat_of, finishes and retry_of (trial numbers), audited (step at which the pruner
-    would have stopped the trial), started and ended (seconds since the epoch).
+    Columns: trial, state, reason, dev_loss (nats per character), confirmed_dev_loss (mean of the
+    seed repeats), confirmed_ci (half of its 95% interval), confirmed_n (number of repeats),
+    minibatch_loss (at the best step), the searched parameters, best_step, seconds, n_params,
+    further measurements, seed, origin, repeat_of, finishes and retry_of (trial numbers), audited
+    (step at which the pruner would have stopped the trial), started and ended (seconds since the
+    epoch).
     """
     trials = study.get_trials(deepcopy=False)
     frame = _frame(trials)
-    winner = find_winner(trials)
+    noise = measure_noise(trials)
+    groups = {group.trial: group for group in noise.groups} if noise else {}
+    means = [confirmed_means(groups.get(number)) for number in frame.trial]
+    for column, name in enumerate(CONFIRMED, start=list(frame.columns).index("dev_loss") + 1):
+        frame.insert(column, name, [mean.get(name, math.nan) for mean in means])
+    winner = choose_winner(trials, noise)
     first = None if winner is None else winner.number
     # 0 for the winner, 1 for the other trials, 2 for the repeats.
     place = (frame.trial != first).astype(int) + frame.repeat_of.notna()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import tempfile
@@ -21,8 +20,7 @@ from studies.harness.cli.args import running_script
 from studies.harness.cli.commands import shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
-from studies.harness.store.winner import CONFIRMED
-from studies.harness.store.winner.noise import Noise
+from studies.harness.store.winner.noise import confirmed_means
 from studies.harness.store.winner.winner import find_winner
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.runs import (
@@ -70,21 +68,20 @@ def finish_study(
         note = write_note(findings, context, tracker.experiment_id)
         (folder / NOTE_FILE).write_text(note, encoding="utf-8")
         winner = findings.winner
-        values = {"trial": winner.number, "dev_loss": winner.loss_text} if winner else {}
-        values |= winner.trial.params if winner else {}
+        study.set_user_attr("winner", winner.number if winner else None)
+        values: dict[str, Any] = {}
+        if winner is not None:
+            values = {"trial": winner.number, "dev_loss": winner.own, **winner.trial.params}
+            if winner.group is not None:
+                values["confirmed_dev_loss"] = winner.loss_text
         (folder / BEST_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
-        confirmed = {"at": time.time(), "trials": _confirmed_means(findings.noise)}
+        groups = findings.noise.groups if findings.noise else ()
+        confirmed = {
+            "at": time.time(),
+            "winner": winner.number if winner else None,
+            "means": {group.trial: confirmed_means(group) for group in groups},
+        }
         (folder / CONFIRMED_FILE).write_text(json.dumps(confirmed, indent=2), encoding="utf-8")
-
-
-def _confirmed_means(noise: Noise | None) -> dict[int, dict[str, float]]:
-    """Return the metrics CONFIRMED by the number of each repeated trial."""
-    groups = noise.groups if noise else ()
-    return {
-        group.trial: dict(zip(CONFIRMED, (group.mean, group.margin, group.n), strict=True))
-        for group in groups
-        if math.isfinite(group.mean)
-    }
 
 
 def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:

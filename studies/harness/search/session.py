@@ -180,7 +180,7 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
             import studies.harness.report.page.page  # noqa: F401
 
     # Without the prefixes, a field of the base would look like a value of the best config, whose
-    # loss is in the same row. Those are the tags best.NAME.
+    # loss is in the same row. Those are the tags winner.NAME.
     base = attrs["base"].items()
     fixed = {f"base.{name}": value for name, value in base if name not in attrs["space"]}
     ranges = {f"range.{name}": format_range(text) for name, text in attrs["space"].items()}

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as the description of a run
 # Files of a parent run that become tags; a kill cannot lose what is in the outbox.
 NOTE_FILE = "note.md"
-BEST_FILE = "best.json"  # the winner: its trial, dev_loss and parameters
-# The means over seed repeats: {"at": seconds since the epoch, "trials": {number: {metric: value}}}
+BEST_FILE = "best.json"  # the winner: its trial, losses and parameters
+# {"at": seconds since the epoch, "winner": trial or null, "means": {trial: {metric: value}}}
 CONFIRMED_FILE = "confirmed.json"
+WINNER = "winner"  # the tag of the winner's run
 VERSIONS = ("makemore-studies", "torch", "numba", "optuna", "mlflow")
 MAX_METRICS = 1000  # MLflow's limit for one log_batch
 
@@ -112,21 +113,34 @@ def end_run(client: Any, run: Any, folder: Path | None) -> None:
 
 
 def parent_tags(folder: Path) -> dict[str, str]:
-    """Return the tags of a parent run that its files hold: the note, and `best.NAME`."""
+    """Return the tags of a parent run that its files hold: the note, and `winner.NAME`."""
     note = folder / NOTE_FILE
     best = folder / BEST_FILE
     tags = {NOTE: note.read_text(encoding="utf-8")} if note.exists() else {}
     values = json.loads(best.read_text(encoding="utf-8")) if best.exists() else {}
-    return tags | {f"best.{name}": str(value) for name, value in values.items()}
+    return tags | {f"{WINNER}.{name}": str(value) for name, value in values.items()}
 
 
 def log_confirmed(client: Any, experiment_id: str, folder: Path) -> None:
-    """Write the means over seed repeats, from a parent run's file, to the runs of the trials."""
+    """Write the means over seed repeats to the runs of the trials, and mark the winner's run.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: the study's experiment.
+        folder: files of a parent run, which hold the means.
+    """
     path = folder / CONFIRMED_FILE
     if not path.exists():
         return
     confirmed = json.loads(path.read_text(encoding="utf-8"))
-    for number, metrics in confirmed["trials"].items():
+    winner = str(confirmed["winner"])
+    for run in find_runs(client, experiment_id, f"tags.{WINNER} = 'yes'"):
+        if run.data.tags["trial"] != winner:
+            client.delete_tag(run.info.run_id, WINNER)
+    for run in find_runs(client, experiment_id, trial=winner):
+        if run.data.tags.get("state") in ("COMPLETE", "PRUNED"):
+            client.set_tag(run.info.run_id, WINNER, "yes")
+    for number, metrics in confirmed["means"].items():
         for run in find_runs(client, experiment_id, trial=int(number)):
             if run.data.tags.get("state") == "COMPLETE":
                 rows = [(key, value, 0, confirmed["at"]) for key, value in metrics.items()]

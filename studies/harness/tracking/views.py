@@ -85,7 +85,7 @@ def _state(params: Sequence[str]) -> dict[str, Any]:
     columns = [
         *(f"metrics.`{name}`" for name in METRICS),
         *(f"params.`{name}`" for name in params),
-        *(f"tags.`{name}`" for name in ("state", "reason")),
+        *(f"tags.`{name}`" for name in ("winner", "state", "reason")),
     ]
     return {
         "searchFilter": ONLY_TRIALS,

@@ -29,7 +29,9 @@ def draw_parallel(ax: Axes, results: Results) -> None:
             ax,
             f"Nothing to compare: {len(measured)} measured trials, {len(names)} parameters.",
         )
-    trials = measured[::-1]  # the best is drawn last
+    assert results.winner is not None
+    is_winner = measured.trial == results.winner.number
+    trials = measured.loc[[*measured.index[~is_winner][::-1], *measured.index[is_winner]]]
     scales = [Scale.drawn(name, results.space[name]) for name in names]
     low, high = loss_window(trials)
 
@@ -58,7 +60,7 @@ def _complete_params(results: Results) -> list[str]:
 
 
 def _draw_lines(ax: Axes, heights: np.ndarray) -> None:
-    """Draw each row of heights (trials, axes) as a line; rows are sorted from worst to best."""
+    """Draw each row of heights (trials, axes) as a line, from the worst trial to the winner."""
     level_of = color_levels(len(heights))
     x = np.arange(heights.shape[1])
     for level, colour in enumerate(LEVELS):

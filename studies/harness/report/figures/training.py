@@ -19,12 +19,13 @@ N_BINS = 10  # of the histogram of best steps
 
 
 def draw_training(ax: Axes, results: Results) -> None:
-    """Draw the dev loss of each trial by training step, the best trial on top."""
+    """Draw the dev loss of each trial by training step, the winner on top."""
     label(ax, "training step", LOSS)
     points = results.points[results.points.trial.isin(results.trials.trial)]
     if not len(points) or not len(results.measured):
         return say(ax, "Nothing was evaluated yet.")
-    best = results.measured.trial.iloc[0]
+    assert results.winner is not None
+    best = results.winner.number
     lines = _group_lines(results, best)
 
     def add(kind: str, name: str, width: float, zorder: int, alpha: float = 1.0) -> None:
@@ -37,7 +38,7 @@ def draw_training(ax: Axes, results: Results) -> None:
 
     add("pruned", "pruned", width=0.9, zorder=2)
     add("main", "complete", width=1.0, zorder=3, alpha=0.55)
-    add("best", f"trial {best}, the best", width=2.4, zorder=4)
+    add("best", f"trial {best}, the winner", width=2.4, zorder=4)
 
     # Trials that end above the window would stretch the axis, however many they are.
     inside = results.measured[results.measured.dev_loss <= loss_window(results.trials)[1]]

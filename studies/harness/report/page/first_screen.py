@@ -60,8 +60,8 @@ def _noise(findings: Findings) -> list[str]:
     if findings.noise is None:
         return ["The noise is unknown: no config has two seed repeats yet."]
     return [
-        "Without seed repeats, two trials whose dev losses differ by less than "
-        f"{findings.noise.min_difference:.4f} cannot be distinguished (95%)."
+        "Two trials of one seed each differ significantly (95%) only from "
+        f"{findings.noise.min_difference:.4f} on."
     ]
 
 
@@ -72,7 +72,8 @@ def _baseline_sentences(check: ModelCheck | None, loss: float) -> list[str]:
     bigram = check.rungs[1]
     counts = check.rungs[-1]
     return [
-        f"{_relative(loss, bigram.dev_loss)} bigram counts, {_relative(loss, counts.dev_loss)} "
+        f"The winner is {_relative(loss, bigram.dev_loss)} bigram counts and "
+        f"{_relative(loss, counts.dev_loss)} "
         "interpolated counts of 4 characters."
     ]
 

@@ -13,6 +13,7 @@ from studies.harness.report.judge.pruning import AUDIT_MORE
 from studies.harness.report.judge.ranges import MIN_MEASURED
 from studies.harness.store.text import without_password
 
+MORE_REPEATS = 8  # seed repeats proposed for tied configs
 MIN_TRIALS = 32  # suggested to a study with too few trials for a verdict
 REPLACED = ("--steps", "--repeats", "--audit-pruning")  # flags that a proposed command may change
 
@@ -54,6 +55,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
             *_change_steps(findings, context),
             *_prune_less(findings, context),
             *_add_trials(findings, context),
+            *_separate_ties(findings, context),
         ]
     return [*search, _export(findings, context), _retrain(findings, context)]
 
@@ -169,7 +171,8 @@ def _change_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         suffix = "-shorter"
     else:
         return []
-    command = _launch(findings, context, "--steps", str(steps), suffix=suffix)
+    arguments = ["--trials", str(_n_trials(findings)), "--steps", str(steps)]
+    command = _launch(findings, context, *arguments, suffix=suffix)
     return [Step(sentence, command, findings.budget.sentence)]
 
 
@@ -177,7 +180,8 @@ def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
     """Search without a harmful pruner, or measure one that may hide the best trials."""
     pruning = findings.pruning
     if pruning.verdict == "harmful":
-        command = _launch(findings, context, "--no-prune", suffix="-unpruned")
+        arguments = ["--trials", str(_n_trials(findings)), "--no-prune"]
+        command = _launch(findings, context, *arguments, suffix="-unpruned")
         return [Step("Search without pruning.", command, pruning.sentence)]
     if not pruning.may_hide_best:
         return []
@@ -192,6 +196,17 @@ def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:
         return []
     n = _n_trials(findings) + stopping.more_trials
     return [Step(stopping.advice, _launch(findings, context, "--trials", str(n)))]
+
+
+def _separate_ties(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    """Compare the configs that are tied with the winner by more seeds."""
+    winner = findings.winner
+    if winner is None or winner.group is None or not winner.tied:
+        return []
+    repeats = str(max(MORE_REPEATS, 2 * winner.group.n))
+    n = str(_n_trials(findings))
+    sentence = f"Compare the {len(winner.tied) + 1} tied configs with more seeds."
+    return [Step(sentence, _launch(findings, context, "--trials", n, "--repeats", repeats))]
 
 
 # ---- the best config

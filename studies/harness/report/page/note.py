@@ -31,6 +31,7 @@ def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) 
     steps = [_step(step) for step in next_steps(findings, {**results.facts, **context})]
     parts = [
         f"## {results.name}: {_headline(findings)}",
+        "\n".join(f"- {line}" for line in describe(findings.winner)) if findings.winner else "",
         _facts(findings, experiment_id),
         _best(findings),
         "\n".join(["### Searched\n", *ranges]),
@@ -56,17 +57,16 @@ def verdicts(findings: Findings) -> list[str]:
 
 def _noise(findings: Findings) -> list[str]:
     noise = findings.noise
-    sentences = describe(findings.winner) if findings.winner else []
     if noise is None:
-        return [*sentences, "The noise between seeds is unknown: no config has two seed repeats."]
-    sentences.append(
-        f"Two single trials differ significantly (95%) if their dev losses differ by at least "
-        f"{noise.min_difference:.4f} (sd between seeds {noise.sd:.4f})."
-    )
+        return ["The noise between seeds is unknown: no config has two seed repeats."]
+    sentences = [
+        "Two trials of one seed each differ significantly (95%) only from "
+        f"{noise.min_difference:.4f} on (sd between seeds {noise.sd:.4f})."
+    ]
     if noise.selection_bias > 0:
         sentences.append(
-            f"Selection bias: the mean over seed repeats is {noise.selection_bias:.4f} above a "
-            "selected trial's own loss."
+            f"Selection bias: the mean over seed repeats is on average {noise.selection_bias:.4f} "
+            f"above a selected trial's own loss ({len(noise.groups)} trials)."
         )
     return sentences
 

@@ -1,4 +1,4 @@
-"""Whether a study is complete: a launch with the same flags would train nothing."""
+"""Whether a study is complete, so a launch trains nothing more; and its summary for --json."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.harness.store.trials import (
     counts,
     dev_loss,
+    has_diverged,
     is_follow_up,
     ranked,
     was_pruned_early,
@@ -52,11 +53,14 @@ def _finishes(trial: FrozenTrial, number: int) -> bool:
 def summarize(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     """Return the counts of a study's trials and the winner, as --json prints them.
 
+    pruned includes the diverged trials, which end early too.
+
     best_trial is the winner. best_mean, best_ci (half-width of the 95% interval) and best_n come
     from its seed repeats, and are None and 0 without them. selected_dev_loss is the winner's own
     loss, and best_dev_loss the lowest loss of a single trial. All in nats per character.
     """
-    states = [trial.state for trial in trials if counts(trial)]
+    counted = [trial for trial in trials if counts(trial)]
+    states = [trial.state for trial in counted]
     lowest = next(iter(ranked(trials)), None)
     winner = find_winner(trials)
     group = winner.group if winner else None
@@ -64,11 +68,13 @@ def summarize(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "trials": len(states),
         "complete": states.count(TrialState.COMPLETE),
         "pruned": states.count(TrialState.PRUNED),
+        "diverged": sum(has_diverged(trial) for trial in counted),
         "failed": states.count(TrialState.FAIL),
         "best_trial": winner.number if winner else None,
         "best_mean": group.mean if group else None,
         "best_ci": group.margin if group else None,
         "best_n": group.n if group else 0,
+        "best_tied": [tied.trial for tied in winner.tied] if winner else [],
         "selected_dev_loss": winner.own if winner else None,
         "best_dev_loss": dev_loss(lowest) if lowest else None,
         "best_params": winner.trial.params if winner else None,

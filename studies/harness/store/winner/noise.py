@@ -1,4 +1,7 @@
-"""Noise between seeds: the seed repeats of each config, their means, and what the seed changes."""
+"""Noise between seeds: the seed repeats of each config, their means, and how much the seed changes.
+
+The lowest of several means is itself a little low by luck, because it is chosen among them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from dataclasses import dataclass, replace
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.harness.store.trials import dev_loss, has_diverged
+from studies.harness.store.winner import CONFIRMED
 
 CONFIDENCE = 0.95
 MIN_REPEATS = 2  # complete seed repeats that a config needs to be compared with others
@@ -28,6 +32,7 @@ class Group:
         n_params: number of parameters of the model.
         n_diverged: repeats that diverged.
         margin: half-width of the 95% interval of the mean.
+        difference_margin: half-width of the 95% interval of (mean - lowest mean).
         differs: whether the mean is significantly (95%) above the lowest mean.
     """
 
@@ -37,6 +42,7 @@ class Group:
     n_params: float
     n_diverged: int = 0
     margin: float = math.nan
+    difference_margin: float = math.nan
     differs: bool = False
 
     @property
@@ -87,6 +93,28 @@ class Noise:
         return statistics.fmean(group.mean - group.own for group in finite) if finite else math.nan
 
 
+@dataclass
+class Repeats:
+    """Numbers of seed repeats of a trial that are complete, and that diverged."""
+
+    complete: int = 0
+    diverged: int = 0
+
+
+def count_repeats(trials: Sequence[FrozenTrial]) -> defaultdict[int, Repeats]:
+    """Return the finished seed repeats by the number of the repeated trial."""
+    found: defaultdict[int, Repeats] = defaultdict(Repeats)
+    for trial in trials:
+        number = trial.user_attrs.get("repeat_of")
+        if number is None:
+            continue
+        if has_diverged(trial):
+            found[number].diverged += 1
+        elif trial.state == TrialState.COMPLETE:
+            found[number].complete += 1
+    return found
+
+
 def measure_noise(trials: Sequence[FrozenTrial]) -> Noise | None:
     """Return the noise between seeds, or None if no trial has MIN_REPEATS complete repeats.
 
@@ -94,19 +122,15 @@ def measure_noise(trials: Sequence[FrozenTrial]) -> Noise | None:
         trials: all trials of a study, by number.
     """
     losses: dict[int, list[float]] = defaultdict(list)
-    diverged: dict[int, int] = defaultdict(int)
     for trial in trials:
         repeated = trial.user_attrs.get("repeat_of")
         loss = dev_loss(trial)
-        if repeated is None:
-            continue
-        if has_diverged(trial):
-            diverged[repeated] += 1
-        elif trial.state == TrialState.COMPLETE and loss is not None:
+        if repeated is not None and trial.state == TrialState.COMPLETE and loss is not None:
             losses[repeated].append(loss)
+    counts = count_repeats(trials)
 
     groups = [
-        _group(trials[number], tuple(found), diverged[number])
+        _group(trials[number], tuple(found), counts[number].diverged)
         for number, found in losses.items()
         if len(found) >= MIN_REPEATS
     ]
@@ -136,14 +160,32 @@ def _compare(groups: Sequence[Group], t_sd: float) -> tuple[Group, ...]:
     best = ordered[0]
     compared = []
     for group in ordered:
-        margin = t_sd * math.sqrt(1 / group.n + 1 / best.n)
-        differs = group is not best and group.mean > best.mean + margin
-        compared.append(replace(group, margin=t_sd / math.sqrt(group.n), differs=differs))
+        difference_margin = t_sd * math.sqrt(1 / group.n + 1 / best.n)
+        compared.append(
+            replace(
+                group,
+                margin=t_sd / math.sqrt(group.n),
+                difference_margin=difference_margin,
+                differs=group is not best and group.mean > best.mean + difference_margin,
+            )
+        )
     return tuple(compared)
 
 
-def t_quantile(freedom: int) -> float:
-    """Return Student's t at the upper end of the two-sided 95% interval."""
+def confirmed_means(group: Group | None) -> dict[str, float]:
+    """Return the values of CONFIRMED; empty without a mean, or if a repeat diverged."""
+    if group is None or group.n_diverged:
+        return {}
+    return dict(zip(CONFIRMED, (group.mean, group.margin, group.n), strict=True))
+
+
+def t_quantile(freedom: int, n_compared: int = 1) -> float:
+    """Return Student's t at the upper end of the two-sided 95% interval.
+
+    Args:
+        freedom: degrees of freedom.
+        n_compared: number of comparisons of which not one should be wrong (Bonferroni).
+    """
     from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+    return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / n_compared))

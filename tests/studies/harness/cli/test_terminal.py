@@ -19,6 +19,7 @@ OUTCOME = {
     "trials": 3,
     "complete": 3,
     "pruned": 0,
+    "diverged": 0,
     "failed": 0,
     "ended_now": 3,
     "timed_out": False,

@@ -109,7 +109,7 @@ def test_summary_names_the_winner() -> None:
     lines = printed(lambda console: print_summary(console, study, {"complete": 4}, winner))
 
     assert lines[0] == "4 complete"
-    assert lines[1].startswith("Winner: trial 0. Selected on one seed: 2.3000; confirmed: 2.2000 ±")
+    assert lines[1].startswith("Winner: trial 0, dev loss 2.2000 ± ")
     assert printed(lambda console: print_summary(console, make_study(), {}, None)) == [
         "Study made-up has no trials yet."
     ]

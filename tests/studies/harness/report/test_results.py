@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from studies.harness.report.results import read_results, trials_frame
+from studies.harness.store.winner import CONFIRMED
 from tests.conftest import ROOT
 from tests.studies.synthetic import (
     PARAMS,
@@ -17,6 +18,7 @@ from tests.studies.synthetic import (
     make_study,
     make_trial,
     random_trials,
+    repeats_of,
     results_of,
 )
 
@@ -37,10 +39,21 @@ def test_table_ranks_trials_by_dev_loss() -> None:
     assert table.reason[2] == "diverged at step 9"
 
 
+def test_table_has_the_means_of_seed_repeats() -> None:
+    trials = [make_trial(PARAMS, falling(loss)) for loss in (2.2, 2.3)]
+
+    table = trials_frame(make_study([*trials, *repeats_of(1, 2.10, 2.12)]))
+
+    # The winner comes first, the repeats last.
+    assert list(table.trial) == [1, 0, 2, 3]
+    assert table.confirmed_dev_loss[0] == pytest.approx(2.11) and table.confirmed_n[0] == 2
+    assert list(table.confirmed_ci.notna()) == [True, False, False, False]
+
+
 def test_table_has_every_parameter_and_number() -> None:
     table = trials_frame(make_study([make_trial(PARAMS, falling(2.3), origin="the lecture's")]))
 
-    head = ["trial", "state", "reason", "dev_loss", "minibatch_loss", *PARAMS]
+    head = ["trial", "state", "reason", "dev_loss", *CONFIRMED, "minibatch_loss", *PARAMS]
     assert list(table.columns[: len(head)]) == head
     rest = {"best_step", "seconds", "n_params", "seed", "repeat_of", "started", "ended"}
     assert rest <= set(table.columns)

@@ -43,7 +43,7 @@ def test_parent_run_has_history_and_report(launch: Launcher) -> None:
     assert not {f"base.{name}" for name in searched} & params.keys()
     assert params["range.n_hidden"] == "50 to 300" and params["range.lr"] == "0.001 to 1.0 (log)"
     winner = ranked(trials_of("small"))[0].params
-    assert {name: tags[f"best.{name}"] for name in searched} == {
+    assert {name: tags[f"winner.{name}"] for name in searched} == {
         name: str(value) for name, value in winner.items()
     }
 

@@ -80,9 +80,10 @@ def test_note_has_score_ranges_verdicts_and_commands() -> None:
     lines = note.splitlines()
     assert lines[0].startswith("## made-up: dev loss 2.1500 ± ")
     assert lines[0].endswith(f"(trial {best.trial})")
-    assert "(#/experiments/7/runs?" in lines[2]
+    assert lines[2].startswith("- Winner: trial ")
+    assert "(#/experiments/7/runs?" in note
     assert "- `lr`: 0.001 to 1.0 (log)" in lines and "- `batch_size`: one of 32/64/128/256" in lines
-    assert "widen block_size beyond 8" in note and "Two single trials differ" in note
+    assert "widen block_size beyond 8" in note and "Two trials of one seed" in note
     assert "The last quarter of the trials (15, from trial 45 on)" in note
     assert note.count("```") % 2 == 0 and note.endswith("```\npython studies/mlp.py\n```")
     assert len(note) < 5000  # MLflow cuts a tag after 8000

@@ -16,7 +16,8 @@ HEADINGS = [
     "mean of repeats",
     "± 95%",
     "sd",
-    "minus the best mean",
+    "above the lowest mean",
+    "± 95%",
     "significant",
 ]
 
@@ -57,17 +58,18 @@ def noise(findings: Findings) -> str:
     )
 
 
-def _difference(group: Group, lowest: float) -> tuple[float | str, str]:
-    """Return a mean minus the lowest one, and whether it is significant; empty for the lowest."""
+def _difference(group: Group, lowest: float) -> tuple[float | str, float | str, str]:
+    """Return a mean minus the lowest one with its margin; empty for the lowest."""
     if group.mean == lowest:
-        return "", ""
-    return group.mean - lowest, "yes" if group.differs else "no"
+        return "", "", ""
+    return group.mean - lowest, group.difference_margin, "yes" if group.differs else "no"
 
 
 def _summary(found: Noise) -> list[str]:
     sentences = [
-        "After the search, the best configs were trained again with other seeds. The config with "
-        "the lowest mean is the winner.",
+        "At the end of each launch, the best configs were trained again with other seeds. The "
+        "config with the lowest mean is the winner. Its mean is a little low by luck, because it "
+        "is the lowest of several.",
         f"The dev loss of one config varies between seeds with a standard deviation of "
         f"{found.sd:.4f} ({found.freedom} degrees of freedom).",
         f"A difference between two single trials is significant (95%) if it is at least "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from studies.harness.report.judge.findings import N_SAMPLED, ModelCheck
 from studies.harness.report.page.markup import paragraph, table, text
 
-NO_MODEL = "The best trial's model was not available"
+NO_MODEL = "The winner's own model was not available"
 
 
 def unseen_words(check: ModelCheck | None) -> str:
@@ -23,7 +23,7 @@ def unseen_words(check: ModelCheck | None) -> str:
 
     counts = check.rungs[-1]
     rows = [
-        ["best model", check.dev_loss, check.new_loss, check.new_loss - check.dev_loss],
+        ["the winner's own model", check.dev_loss, check.new_loss, check.new_loss - check.dev_loss],
         [
             "interpolated counts",
             counts.dev_loss,
@@ -36,7 +36,7 @@ def unseen_words(check: ModelCheck | None) -> str:
 
 
 def samples(check: ModelCheck | None) -> str:
-    """Return section 7: names that the best model generated."""
+    """Return section 7: names that the winner's model generated."""
     head = "<h2>7. Sampled names</h2>"
     if check is None or check.share_in_train is None:
         return head + paragraph(f"{NO_MODEL}, so no names were sampled.")

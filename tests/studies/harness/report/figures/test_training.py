@@ -28,7 +28,7 @@ def test_each_searched_trial_has_a_curve(ax: Axes) -> None:
     assert {name: len(lines) for name, lines in curves.items()} == {
         "pruned": 1,
         "complete": 1,
-        "trial 1, the best": 1,
+        "trial 1, the winner": 1,
     }
     (pruned,) = curves["pruned"]
     assert pruned.tolist() == [[100, 2.9], [200, 2.8]]

@@ -18,10 +18,12 @@ def test_best_loss_noise_and_commands_are_shown(rich_study: optuna.Study) -> Non
 
     screen = first_screen(judge_study(results), None, CONTEXT)
 
-    assert f"Selected on one seed: {results.trials.dev_loss[0]:.4f}; confirmed: 2.0800 ±" in screen
+    assert f"by which it was selected, has {results.trials.dev_loss[0]:.4f}." in screen
     assert '<div class="score">2.0800<small>± ' in screen
     assert "widen block_size beyond 8" in screen
-    assert "studies/mlp.py --study made-up-longer --names words.txt --steps 2000" in screen
+    assert (
+        "studies/mlp.py --study made-up-longer --names words.txt --trials 60 --steps 2000" in screen
+    )
     assert "experiments/export.py made-up" in screen and "experiments/retrain.py" in screen
     assert "trials of 1,000 steps (" in screen and "on words.txt." in screen
 

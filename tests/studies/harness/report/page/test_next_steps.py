@@ -88,7 +88,7 @@ def test_wider_ranges_replace_earlier_ones() -> None:
     )
     # Other new studies keep the ranges.
     longer = find(steps, "Train longer").command
-    assert "--range block_size=2:8 --range n_hidden=50:300 --steps 2000" in longer
+    assert "--range block_size=2:8 --range n_hidden=50:300 --trials 15 --steps 2000" in longer
 
 
 def test_longer_training_replaces_the_steps_flag() -> None:
@@ -97,7 +97,7 @@ def test_longer_training_replaces_the_steps_flag() -> None:
 
     step = find(next_steps(findings, {**CONTEXT, "flags": flags}), "Train longer: 2,000 steps.")
 
-    assert step.command.endswith("--study made-up-longer --names w.txt --steps 2000")
+    assert step.command.endswith("--study made-up-longer --names w.txt --trials 12 --steps 2000")
     assert step.reason == findings.budget.sentence
 
 
@@ -107,7 +107,7 @@ def test_overtrained_study_is_shortened() -> None:
     findings = judge_study(results_of(*[make_trial(PARAMS, losses)] * 12))
 
     step = find(next_steps(findings, CONTEXT), "Train shorter: 250 steps.")
-    assert step.command.endswith("--study made-up-shorter --steps 250")
+    assert step.command.endswith("--study made-up-shorter --trials 12 --steps 250")
 
 
 def test_harmful_pruner_is_switched_off() -> None:
@@ -117,7 +117,7 @@ def test_harmful_pruner_is_switched_off() -> None:
 
     step = find(next_steps(judge_study(results_of(*trials)), CONTEXT), "Search without pruning.")
 
-    assert step.command.endswith("--study made-up-unpruned --no-prune")
+    assert step.command.endswith("--study made-up-unpruned --trials 22 --no-prune")
 
 
 def test_unknown_pruner_is_measured() -> None:
@@ -141,6 +141,15 @@ def test_winner_is_exported_and_retrained() -> None:
     step = find(steps, "Export the winner")
     assert step.command.endswith("export.py made-up --storage s.journal")
     assert "retrain.py experiments/configs/made-up.toml " in steps[-1].command
+
+
+def test_tied_configs_get_more_seeds() -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.001 * i)) for i in range(12)]
+    results = results_of(*trials, *repeats_of(0, 2.10, 2.13), *repeats_of(3, 2.10, 2.11))
+
+    step = find(next_steps(judge_study(results), CONTEXT), "Compare the 2 tied configs")
+
+    assert step.command.endswith("--study made-up --trials 12 --repeats 8")
 
 
 def test_retraining_gets_its_flags() -> None:

@@ -32,10 +32,12 @@ def test_lucky_seed_does_not_win() -> None:
     assert winner.loss == pytest.approx(2.065)
     assert winner.tied == ()
     first, second = describe(winner)
-    assert first.startswith("Winner: trial 1. Selected on one seed: 2.0500; confirmed: 2.0650 ± ")
-    assert first.endswith("(95%, mean of 2 seed repeats).")
+    assert first.startswith("Winner: trial 1, dev loss 2.0650 ± ")
+    assert first.endswith(
+        "(95%, mean of 2 seed repeats). Its own seed, by which it was selected, has 2.0500."
+    )
     assert second == (
-        "Trial 0 has the lowest loss of one seed, 2.0000, but its seed repeats do not confirm it."
+        "Trial 0 has the lowest loss of one seed, 2.0000, but its seed repeats are higher."
     )
 
 
@@ -66,9 +68,22 @@ def test_without_repeats_the_lowest_is_unconfirmed() -> None:
     assert (winner.number, winner.group, winner.loss) == (1, None, 2.1)
     assert winner.loss_text == "2.1000"
     assert describe(winner) == [
-        "Winner: trial 1. Selected on one seed: 2.1000; not confirmed, because it has no seed "
-        "repeats."
+        "Winner: trial 1, dev loss 2.1000 of one seed.",
+        "It is not confirmed: it has no seed repeats.",
     ]
+
+
+def test_one_repeat_confirms_nothing() -> None:
+    winner = winner_of(sized(2.1), *repeats_of(0, 2.1))
+
+    assert winner.group is None
+    assert describe(winner)[1] == "It is not confirmed: it has 1 seed repeat, and needs 2."
+
+
+def test_pruned_trial_is_not_confirmed() -> None:
+    winner = winner_of(sized(2.2), make_trial(PARAMS, [2.1], state="PRUNED"))
+
+    assert winner.number == 1 and "it was pruned" in describe(winner)[1]
 
 
 def test_new_trial_wins_only_beyond_the_noise() -> None:
@@ -82,14 +97,24 @@ def test_new_trial_wins_only_beyond_the_noise() -> None:
     assert (beyond.number, beyond.group) == (4, None)
 
 
-def test_config_that_diverges_with_another_seed_does_not_win() -> None:
+@pytest.mark.parametrize("losses", [(), (2.0,), (2.0, 2.01)])
+def test_config_that_diverges_with_another_seed_does_not_win(losses: tuple[float, ...]) -> None:
     diverged = make_trial(PARAMS, [2.9], state="PRUNED", reason="diverged at step 9", repeat_of=0)
+    trials = [sized(2.0), sized(2.1), *repeats_of(0, *losses), diverged]
 
-    winner = winner_of(
-        sized(2.0), sized(2.1), *repeats_of(0, 2.0, 2.01), *repeats_of(1, 2.1, 2.11), diverged
-    )
+    for winner in (winner_of(*trials), winner_of(*trials, *repeats_of(1, 2.1, 2.11))):
+        assert winner.number == 1
+    n_repeats = len(losses) + 1
+    assert f"but 1 of its {n_repeats} seed repeats diverged" in describe(winner)[-1]
 
-    assert winner.number == 1
+
+def test_lowest_of_many_new_trials_needs_a_lower_loss() -> None:
+    repeats = repeats_of(0, *(2.1 + 0.01 * (i % 2) for i in range(20)))  # sd 0.005, t = 2.09
+
+    alone = winner_of(sized(2.09), *repeats, sized(2.09))
+    many = winner_of(sized(2.09), *repeats, *[sized(2.2)] * 200, sized(2.09))
+
+    assert alone.number == 21 and many.number == 0
 
 
 def test_no_dev_loss_no_winner() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from studies.harness.report.judge.findings import judge_study
@@ -39,8 +41,8 @@ def test_lowest_mean_is_not_compared_with_itself() -> None:
 
     section = noise(judge_study(results_of(*trials, *repeats)))
 
-    assert "<td>0.0100</td><td></td><td></td></tr>" in section
-    assert "<td>0.2000</td><td>yes</td></tr>" in section
+    assert "<td>0.0100</td><td></td><td></td><td></td></tr>" in section
+    assert re.search(r"<td>0.2000</td><td>0\.\d{4}</td><td>yes</td></tr>", section)
 
 
 def test_unknown_noise_is_reported() -> None:
