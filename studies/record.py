@@ -27,7 +27,7 @@ def space(trial: Trial, base: Config) -> Config:
         lr=trial.suggest_float("lr", 3e-4, 3e-2, log=True),
         block_size=trial.suggest_int("block_size", 4, 12),
         n_embd=trial.suggest_int("n_embd", 8, 64, step=8),
-        n_hidden=trial.suggest_int("n_hidden", 128, 4096, log=True),
+        n_hidden=trial.suggest_int("n_hidden", 128, 2048, log=True),
         batch_size=trial.suggest_categorical("batch_size", [128, 256, 512, 1024]),
         dropout=trial.suggest_float("dropout", 0.0, 0.6),
         weight_decay=trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
