@@ -37,12 +37,13 @@ def test_two_launches_give_the_results_of_one(record: Record) -> None:
     assert outcomes("parts") == outcomes("whole")
 
 
-def test_most_trials_stop_at_a_tenth_of_the_steps(record: Record) -> None:
+def test_most_trials_stop_before_their_last_step(record: Record) -> None:
     assert record("--trials", 12).code == 0
 
     study = load_study("record", None)
     steps = [max(t.intermediate_values) for t in study.trials]
-    assert set(steps) <= {4, 16, 40} and steps.count(4) > 6
+    # Halving by two from a tenth of the 40 steps.
+    assert set(steps) <= {4, 8, 16, 32, 40} and steps.count(4) >= 4 and steps.count(40) < 6
     assert all(
         (t.state == TrialState.COMPLETE) == (step == 40)
         for t, step in zip(study.trials, steps, strict=True)
