@@ -19,6 +19,7 @@ from rich.progress import (
 
 from studies.harness.cli.terminal import make_console, say
 from studies.harness.store.trials import TrialRecord, counts, dev_loss, ranked
+from studies.harness.store.winner.race import count_open_repeats
 
 LINE_EVERY = 5.0  # seconds between two progress lines
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of an ended trial
@@ -93,7 +94,7 @@ def _show_bar(console: Console, tally: _Tally) -> Iterator[Callable[[TrialRecord
 
 
 class _Tally:
-    """Counts outcomes as they come, so that an event does not need to read the storage."""
+    """Counts outcomes as they come, so that most events do not read the storage."""
 
     def __init__(
         self, study: optuna.Study, total: int, max_steps: int, minutes: float | None
@@ -139,9 +140,8 @@ class _Tally:
         """Count a seed repeat: not towards the total, and its dev loss is not a new best one."""
         has_ended = record.state in ("COMPLETE", "PRUNED")
         self.repeated += has_ended
-        trials = self.study.get_trials(deepcopy=False)
-        repeats = [t for t in trials if "repeat_of" in t.user_attrs]
-        self.open_repeats = sum(not t.state.is_finished() for t in repeats)
+        if has_ended or not self.open_repeats:
+            self.open_repeats = count_open_repeats(self.study.get_trials(deepcopy=False))
 
     def text(self) -> str:
         """Return the counts, the lowest dev loss and the speed."""

@@ -16,6 +16,7 @@ from rich.text import Text
 from studies.harness.cli.commands import print_next, shell_command, store_flags
 from studies.harness.store.trials import counts, dev_loss, ranked, was_pruned_early
 from studies.harness.store.winner.noise import Group, Noise, measure_noise
+from studies.harness.store.winner.race import count_open_repeats
 from studies.harness.store.winner.winner import Winner, choose_winner, describe
 
 if TYPE_CHECKING:
@@ -71,17 +72,11 @@ def _row(
     losses = [_loss(dev_loss(trial))]
     if confirmed is not None:
         group = confirmed.get(trial.number)
-        losses.append(_confirmed(group) if group else "")
+        # These spaces do not break the cell into two lines.
+        losses.append(group.mean_text.replace(" ", "\N{NO-BREAK SPACE}") if group else "")
     params = [_cell(trial.params.get(name)) for name in names]
     sizes = [_cell(summary.get("best_step")), _cell(summary.get("metrics", {}).get("n_params"))]
     return [str(trial.number), *losses, *params, *sizes, _state(trial)]
-
-
-def _confirmed(group: Group) -> str:
-    """Return the mean of the seed repeats with its margin; spaces that do not break a line."""
-    if group.n_diverged:
-        return f"{group.n_diverged}\N{NO-BREAK SPACE}diverged"
-    return f"{group.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{group.margin:.4f}"
 
 
 def _loss(value: float | None) -> str:
@@ -149,12 +144,6 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
             ("compare the trials in the MLflow UI", "studies/ui.py", view),
             ("export the winner", "experiments/export.py", export),
         )
-
-
-def count_open_repeats(trials: Sequence[FrozenTrial]) -> int:
-    """Return how many seed repeats wait or train."""
-    repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
-    return sum(not trial.state.is_finished() for trial in repeats)
 
 
 def winner_first(trials: Sequence[FrozenTrial], winner: Winner | None) -> list[FrozenTrial]:

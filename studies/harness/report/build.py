@@ -35,7 +35,7 @@ def examine_study(
     Args:
         study: a study of this project.
         corpus: the study's words; without them the model is not checked.
-        best_model: of the trial of lowest dev loss; without it the check has no samples and no loss
+        best_model: of the winner; without it the check has no samples and no loss
             on unseen words.
     """
     from studies.harness.report.judge.findings import check_model, judge_study

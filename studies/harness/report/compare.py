@@ -12,12 +12,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from studies.harness.cli.terminal import count_open_repeats, say, trials_table
+from studies.harness.cli.terminal import say, trials_table
 from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.study import format_range
 from studies.harness.store.winner.noise import measure_noise
+from studies.harness.store.winner.race import count_open_repeats
 from studies.harness.store.winner.winner import Winner, describe
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training steps that all compared studies have

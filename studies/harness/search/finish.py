@@ -32,6 +32,7 @@ from studies.harness.tracking.runs import (
 
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
+    from studies.harness.report.judge.findings import Findings
     from studies.harness.search.coordinator import Coordinator
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -67,21 +68,27 @@ def finish_study(
         (folder / "report.html").write_text(page, encoding="utf-8")
         note = write_note(findings, context, tracker.experiment_id)
         (folder / NOTE_FILE).write_text(note, encoding="utf-8")
-        winner = findings.winner
-        study.set_user_attr("winner", winner.number if winner else None)
-        values: dict[str, Any] = {}
-        if winner is not None:
-            values = {"trial": winner.number, "dev_loss": winner.own, **winner.trial.params}
-            if winner.group is not None:
-                values["confirmed_dev_loss"] = winner.loss_text
-        (folder / BEST_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
-        groups = findings.noise.groups if findings.noise else ()
-        confirmed = {
-            "at": time.time(),
-            "winner": winner.number if winner else None,
-            "means": {group.trial: confirmed_means(group) for group in groups},
-        }
-        (folder / CONFIRMED_FILE).write_text(json.dumps(confirmed, indent=2), encoding="utf-8")
+        _write_winner(findings, folder)
+    winner = findings.winner
+    study.set_user_attr("winner", winner.number if winner else None)
+
+
+def _write_winner(findings: Findings, folder: Path) -> None:
+    """Write the winner and the means over seed repeats, for the tags and metrics in MLflow."""
+    winner = findings.winner
+    values: dict[str, Any] = {}
+    if winner is not None:
+        values = {"trial": winner.number, "dev_loss": winner.own, **winner.trial.params}
+        if winner.group is not None:
+            values["confirmed_dev_loss"] = winner.loss_text
+    groups = findings.noise.groups if findings.noise else ()
+    confirmed = {
+        "at": time.time(),
+        "winner": winner.number if winner else None,
+        "means": {group.trial: confirmed_means(group) for group in groups},
+    }
+    for name, content in ((BEST_FILE, values), (CONFIRMED_FILE, confirmed)):
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
+from studies.harness.search.samplers import IgnoresFollowUps
 from studies.harness.search.spaces import Space
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
@@ -136,7 +135,7 @@ class TrialQueue:
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
         sampler = self.make_sampler(trial_seed(self.seed + 1, trial.number))
-        self.study.sampler = _IgnoresFollowUps(sampler)
+        self.study.sampler = IgnoresFollowUps(sampler)
         config = self.space(trial, self.base).replace(seed=seed)
 
         duplicate = None if is_follow_up(frozen) else self._duplicate_of(trial)
@@ -223,55 +222,3 @@ class TrialQueue:
             attrs = {"finishes": best.number, "seed": best.user_attrs["seed"]}
             self.study.enqueue_trial(best.params, user_attrs=attrs)
             return True
-
-
-class _IgnoresFollowUps(BaseSampler):
-    """A sampler that learns from the search alone.
-
-    A seed repeat has the parameters of one of the best trials. If the sampler saw it, those
-    parameters would count several times, and the proposals would crowd around them.
-    """
-
-    def __init__(self, sampler: BaseSampler) -> None:
-        self._sampler = sampler
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(_WithoutFollowUps(study), trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(_WithoutFollowUps(study), trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._sampler.sample_independent(
-            _WithoutFollowUps(study), trial, param_name, param_distribution
-        )
-
-
-class _WithoutFollowUps(optuna.Study):
-    """A view of a study that leaves out its follow-up trials.
-
-    Samplers read the trials through `_get_trials`. Optuna's HyperbandPruner filters a study in the
-    same way.
-    """
-
-    def __init__(self, study: optuna.Study) -> None:
-        self.__dict__.update(study.__dict__)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
-        return [trial for trial in trials if not is_follow_up(trial)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import optuna
@@ -15,7 +16,9 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.search_space import intersection_search_space
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.harness.store.trials import is_follow_up
 
 # Number of spread trials. With fewer, TPE has too little to learn from. With more, the search
 # spends steps in poor regions.
@@ -160,3 +163,55 @@ class EvenSampler(BaseSampler):
             )
         share = (0.5 + trial.number * (math.sqrt(5) - 1) / 2) % 1
         return param_distribution.low * (param_distribution.high / param_distribution.low) ** share
+
+
+class IgnoresFollowUps(BaseSampler):
+    """A sampler that learns from the search alone.
+
+    A seed repeat has the parameters of one of the best trials. If the sampler saw it, those
+    parameters would count several times, and the proposals would crowd around them.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self._sampler = sampler
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(_WithoutFollowUps(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(_WithoutFollowUps(study), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._sampler.sample_independent(
+            _WithoutFollowUps(study), trial, param_name, param_distribution
+        )
+
+
+class _WithoutFollowUps(optuna.Study):
+    """A view of a study that leaves out its follow-up trials.
+
+    Samplers read the trials through `_get_trials`. Optuna's HyperbandPruner filters a study in the
+    same way.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.__dict__.update(study.__dict__)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in trials if not is_follow_up(trial)]

@@ -60,6 +60,13 @@ class Group:
         """Standard deviation of the repeats' dev losses."""
         return statistics.stdev(self.losses)
 
+    @property
+    def mean_text(self) -> str:
+        """The mean with its margin, such as "2.0897 ± 0.0012", or how many repeats diverged."""
+        if self.n_diverged:
+            return f"{self.n_diverged} diverged"
+        return f"{self.mean:.4f} ± {self.margin:.4f}"
+
 
 @dataclass(frozen=True)
 class Noise:

@@ -28,11 +28,12 @@ def plan_repeats(trials: Sequence[FrozenTrial], cap: int | None) -> list[int]:
         trials: all trials of a study, by number.
         cap: most seed repeats of a config. None: DEFAULT_CAP, within the default budget.
     """
-    repeats = [t for t in trials if "repeat_of" in t.user_attrs and "replaced" not in t.user_attrs]
-    if any(not trial.state.is_finished() for trial in repeats):
+    if count_open_repeats(trials):
         return []
+    repeats = [t for t in trials if "repeat_of" in t.user_attrs and "replaced" not in t.user_attrs]
     done = Counter(int(trial.user_attrs["repeat_of"]) for trial in repeats)
     affordable = _affordable(trials)
+    # The budget covers the two repeats of round 1, and about one more for each config.
     n_configs = min(MOST, max(FEWEST, affordable // 3))
     limit = DEFAULT_CAP if cap is None else cap
 
@@ -50,6 +51,12 @@ def plan_repeats(trials: Sequence[FrozenTrial], cap: int | None) -> list[int]:
         return []
     more = [group.trial for group in tied if done[group.trial] < limit]
     return more if cap is not None else more[: max(0, affordable - len(repeats))]
+
+
+def count_open_repeats(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many seed repeats wait or train."""
+    repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
+    return sum(not trial.state.is_finished() for trial in repeats)
 
 
 def _affordable(trials: Sequence[FrozenTrial]) -> int:

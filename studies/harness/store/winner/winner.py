@@ -58,9 +58,7 @@ class Winner:
     @property
     def loss_text(self) -> str:
         """The loss as text, such as "2.0897 ± 0.0012" or "2.0851"."""
-        if self.group is None:
-            return f"{self.own:.4f}"
-        return f"{self.group.mean:.4f} ± {self.group.margin:.4f}"
+        return f"{self.own:.4f}" if self.group is None else self.group.mean_text
 
 
 def find_winner(trials: Sequence[FrozenTrial]) -> Winner | None:

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import EvalPoint
-from studies.harness.search.queue import TrialQueue, _IgnoresFollowUps
-from studies.harness.search.samplers import default_sampler
-from studies.harness.search.spaces import describe
+from studies.harness.search.queue import TrialQueue
+from studies.harness.search.samplers import IgnoresFollowUps, default_sampler
+from studies.harness.search.spaces import Space, describe
 from studies.harness.store.launches import Launch
 from studies.harness.store.study import open_study
 from studies.harness.store.trials import dev_loss
@@ -105,7 +105,7 @@ def test_study_of_three_values_ends_early(
 
 def proposal_after(n_repeats: int) -> dict[str, Any]:
     """Return what TPE proposes after twelve trials and some very good seed repeats."""
-    study = optuna.create_study(sampler=_IgnoresFollowUps(optuna.samplers.TPESampler(seed=1)))
+    study = optuna.create_study(sampler=IgnoresFollowUps(optuna.samplers.TPESampler(seed=1)))
     for i in range(12):
         params = {"lr": 10 ** (-i / 4)}
         loss = abs(i - 5.0)
@@ -143,6 +143,22 @@ class Counted(TrialQueue):
         self.tell(active, state)
 
 
+def open_queue(space: Space, corpus: Corpus) -> Counted:
+    """Return the queue of a new study."""
+    study = open_study(
+        "one",
+        None,
+        space=describe(space, Config()),
+        base=Config(),
+        corpus=corpus,
+        seed=0,
+        pruner=optuna.pruners.NopPruner(),
+        launched_with={},
+        first=None,
+    )
+    return Counted(study, space, Config(), Launch.begin(study), 100, 0, default_sampler)
+
+
 @pytest.mark.parametrize("reason", ["diverged at step 950", "out of memory"])
 @pytest.mark.parametrize("n_losses", [0, 9])
 def test_proposals_move_away_from_configs_that_cannot_train(
@@ -151,19 +167,7 @@ def test_proposals_move_away_from_configs_that_cannot_train(
     def space(trial: optuna.Trial, base: Config) -> Config:
         return base.replace(lr=trial.suggest_float("lr", 1e-3, 1e3, log=True))
 
-    study = open_study(
-        "one",
-        None,
-        space=describe(space, Config()),
-        base=Config(),
-        corpus=small_corpus,
-        seed=0,
-        pruner=optuna.pruners.NopPruner(),
-        launched_with={},
-        first=None,
-    )
-    launched = Launch.begin(study)
-    queue = Counted(study, space, Config(), launched, 100, 0, default_sampler)
+    queue = open_queue(space, small_corpus)
     # The pruner stopped every trial with a low lr at once. Those with a high lr trained for longer,
     # with lower losses, before they ended.
     for i in range(12):
@@ -171,33 +175,21 @@ def test_proposals_move_away_from_configs_that_cannot_train(
         queue.end(100 * 1.1**i, TrialState.PRUNED, reason, *[2.5] * n_losses)
 
     proposed = [queue.next() for _ in range(12)]
-    launched.end()
+    queue.launch.end()
 
     # Random proposals would have a low lr in one case of two.
     assert sum(active is not None and active.config.lr < 1 for active in proposed) >= 9
 
 
 def test_pruned_trial_has_its_lowest_loss(workdir: Path, small_corpus: Corpus) -> None:
-    study = open_study(
-        "one",
-        None,
-        space=describe(one_lr, Config()),
-        base=Config(),
-        corpus=small_corpus,
-        seed=0,
-        pruner=optuna.pruners.NopPruner(),
-        launched_with={},
-        first=None,
-    )
-    launched = Launch.begin(study)
-    queue = Counted(study, one_lr, Config(), launched, 100, 0, default_sampler)
+    queue = open_queue(one_lr, small_corpus)
 
     queue.end(0.1, TrialState.PRUNED, "pruned", 2.5, 2.4, 2.6)
     queue.end(0.2, TrialState.PRUNED, "out of memory")
-    launched.end()
+    queue.launch.end()
 
     # As MLflow has it, and the checkpoint; 2.6 was the last one.
-    pruned, refused = study.get_trials()
+    pruned, refused = queue.study.get_trials()
     assert (pruned.state, pruned.value, dev_loss(pruned)) == (TrialState.PRUNED, 2.4, 2.4)
     assert pruned.intermediate_values == {100: 2.5, 200: 2.4, 300: 2.6}
     assert (refused.state, refused.value) == (TrialState.PRUNED, None)

@@ -73,7 +73,7 @@ def _fixed(findings: Findings) -> list[str]:
 
 
 def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> list[Any]:
-    confirmed = f"{group.mean:.4f} ± {group.margin:.4f}" if group else ""
+    confirmed = group.mean_text if group else ""
     return [
         trial["trial"],
         trial["dev_loss"],

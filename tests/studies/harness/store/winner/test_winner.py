@@ -120,13 +120,3 @@ def test_lowest_of_many_new_trials_needs_a_lower_loss() -> None:
 def test_no_dev_loss_no_winner() -> None:
     assert find_winner([]) is None
     assert find_winner(make_study([make_trial(PARAMS, [], state="FAIL")]).get_trials()) is None
-
-
-def test_optuna_names_no_seed_repeat() -> None:
-    # A seed repeat is stored as infeasible, as `TrialQueue.tell` does.
-    study = make_study([sized(2.1)])
-    repeat = study.ask()
-    repeat.set_constraint("is no seed repeat", 1.0)
-    study.tell(repeat, 2.0)
-
-    assert study.best_trial.number == 0
