@@ -99,6 +99,23 @@ def test_pruned_trial_can_be_the_best(workdir: Path, run_file: Any) -> None:
     assert tomllib.loads(FILE.read_text())["origin"]["state"] == "PRUNED"
 
 
+def test_further_seed_repeats_update_the_file(workdir: Path, run_file: Any) -> None:
+    run_file(EXPORT, "small")
+    study = load_study("small", None)
+    best = ranked(study.get_trials())[0]
+    for loss in (2.0, 2.1):
+        repeat = study.ask()
+        repeat.set_user_attr("repeat_of", best.number)
+        repeat.set_user_attr("summary", {"reason": "finished", "dev_loss": loss})
+        study.tell(repeat, loss)
+
+    assert f"Exported to {FILE}" in run_file(EXPORT, "small").out
+    origin = tomllib.loads(FILE.read_text())["origin"]
+    assert (origin["trial"], origin["confirmed_n"]) == (best.number, 2)
+    assert origin["confirmed_dev_loss"] == pytest.approx(2.05)
+    assert f"Already exported to {FILE}" in run_file(EXPORT, "small").out
+
+
 def test_only_force_overwrites_another_config(workdir: Path, run_file: Any) -> None:
     run_file(EXPORT, "small")
     before = FILE.read_bytes()

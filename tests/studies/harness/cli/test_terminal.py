@@ -79,6 +79,14 @@ def test_follow_up_trials_are_labelled(printed: Printed) -> None:
     assert any("complete (finishes 1)" in line for line in lines)
 
 
+def test_open_seed_repeats_are_mentioned(printed: Printed) -> None:
+    study = make_study({}, {}, {})
+    assert not any("repeats are left" in line for line in printed(study))
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={"repeat_of": 2})
+    assert any(line.startswith("2 seed repeats are left") for line in printed(study))
+
+
 def test_reached_total_is_one_sentence(printed: Printed) -> None:
     lines = printed(make_study({}, {}, {}), ended_now=0)
     assert "Study mlp already has 3 trials; give a larger --trials to continue it." in lines
