@@ -153,8 +153,10 @@ def _describe_ties(tied: Sequence[Group], best: Group) -> str:
     sentence = f"Tied with it (95%): trial{'s' if len(tied) > 1 else ''} {numbers}"
     smallest = min(tied, key=lambda group: group.n_params)
     if smallest.n_params < best.n_params:
+        which = f"the smallest model of them is trial {smallest.trial}"
+        if len(tied) == 1:
+            which = "its model is smaller"
         sentence += (
-            f"; the smallest model of them is trial {smallest.trial}, with "
-            f"{smallest.n_params:,.0f} parameters instead of {best.n_params:,.0f}"
+            f"; {which}, with {smallest.n_params:,.0f} parameters instead of {best.n_params:,.0f}"
         )
     return f"{sentence}."

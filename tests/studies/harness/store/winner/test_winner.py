@@ -62,6 +62,16 @@ def test_tie_with_a_larger_model_is_short() -> None:
     assert describe(winner)[1:] == ["Tied with it (95%): trial 0."]
 
 
+def test_tie_with_one_smaller_model_names_it_once() -> None:
+    repeats = [*repeats_of(0, 2.11, 2.15), *repeats_of(1, 2.10, 2.14)]
+
+    winner = winner_of(sized(2.05, 300), sized(2.06, 900), *repeats)
+
+    assert describe(winner)[1:] == [
+        "Tied with it (95%): trial 0; its model is smaller, with 300 parameters instead of 900."
+    ]
+
+
 def test_without_repeats_the_lowest_is_unconfirmed() -> None:
     winner = winner_of(sized(2.2), sized(2.1))
 
