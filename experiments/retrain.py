@@ -58,7 +58,7 @@ class Args:
     allow_other_words: Annotated[bool, SWITCH, Parameter(group=TRAINING)] = False
     """Train even if the config was found on other words than --names."""
     workers: Annotated[int | None, Parameter(group=TRAINING)] = None
-    """Models trained at once. Default: the number of cores, or 256 on a GPU."""
+    """Models trained at once. Default: the number of cores, or 256 on each GPU."""
     device: Annotated[str, Parameter(group=TRAINING)] = "auto"
     """auto, cpu, cuda, cuda:0 or mps. auto takes CUDA, then MPS, then the CPU."""
     select: Annotated[Literal["median", "best"], Parameter(group=MODEL)] = "median"

@@ -65,10 +65,12 @@ def train(
 
     with closing(make_engine(device, corpus, 1, Envelope.around(config))) as engine:
         slot = engine.admit(config)
-        while outcomes := engine.advance():
-            for _, outcome in outcomes:
+        step = 0
+        while step < config.max_steps:
+            for _, outcome in engine.advance():
                 if not isinstance(outcome, EvalPoint):
                     raise outcome
+                step = outcome.step
                 if on_eval is not None:
                     on_eval(outcome)
         return engine.remove(slot)

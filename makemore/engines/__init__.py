@@ -1,13 +1,14 @@
 """Training engines: they keep models in slots and train each one to its next evaluation.
 
 `make_engine` chooses the engine for a device: `cpu` trains one model per thread, `batched` trains
-many models in one step on a GPU. The batched engine was tested on a CPU only; it has not been run
-on a GPU yet.
+many models in one step on a GPU, and `fleet` joins the engines of several GPUs into one.
+The batched engine was tested on a CPU only; it has not been run on a GPU yet.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import torch
 
@@ -18,6 +19,7 @@ from makemore.engines.base import (
     EngineFailed,
     Envelope,
     EvalPoint,
+    HostLost,
     Outcome,
     OutOfMemory,
     TrainResult,
@@ -30,9 +32,11 @@ __all__ = [
     "EngineFailed",
     "Envelope",
     "EvalPoint",
+    "HostLost",
     "OutOfMemory",
     "Outcome",
     "TrainResult",
+    "devices",
     "make_engine",
     "resolve_device",
 ]
@@ -79,15 +83,30 @@ def _best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def devices(device: str) -> list[torch.device]:
+    """Return the devices that a name means: "auto" and "cuda" mean every visible CUDA device.
+
+    Args:
+        device: a name that `resolve_device` accepts.
+
+    Raises:
+        UserError: as `resolve_device`.
+    """
+    resolved = resolve_device(device)
+    if resolved.type == "cuda" and resolved.index is None:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [resolved]
+
+
 def make_engine(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> Engine:
     """Make the engine for a device: `CpuEngine` on a CPU, `BatchedEngine` on a GPU.
 
-    `BatchedEngine` has not been run on a GPU yet.
+    Several GPUs get one `BatchedEngine` each, in a `Fleet`. Neither has been run on a GPU yet.
 
     Args:
         device: a name that `resolve_device` accepts.
         corpus: the train and dev splits.
-        capacity: number of models to train at once, at least 1.
+        capacity: number of models to train at once, at least 1; several GPUs share them.
         envelope: the largest model that will be admitted. Only `BatchedEngine` uses it.
 
     Raises:
@@ -97,12 +116,23 @@ def make_engine(device: str, corpus: Corpus, capacity: int, envelope: Envelope) 
     if capacity < 1:
         raise ValueError(f"capacity must be at least 1, but got {capacity=}.")
 
-    resolved = resolve_device(device)
-    if resolved.type == "cpu":
+    used = devices(device)[:capacity]
+    if used[0].type == "cpu":
         from makemore.engines.cpu.engine import CpuEngine
 
         return CpuEngine(corpus, capacity)
 
     from makemore.engines.batched.engine import BatchedEngine
 
-    return BatchedEngine(corpus, capacity, envelope, device=resolved)
+    if len(used) == 1:
+        return BatchedEngine(corpus, capacity, envelope, device=used[0])
+
+    from makemore.engines.fleet.fleet import Fleet
+    from makemore.engines.fleet.host import ThreadHost
+
+    def make(number: int) -> Engine:
+        share = len(range(number, capacity, len(used)))
+        return BatchedEngine(corpus, share, envelope, device=used[number])
+
+    hosts = [ThreadHost(str(gpu), partial(make, number)) for number, gpu in enumerate(used)]
+    return Fleet.of(hosts, len(corpus.vocab))

@@ -12,6 +12,7 @@ from makemore.model import MLP
 # Nats. A dev loss above this is divergence. An untrained model with standard normal weights is at
 # about 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 for 1,024 hidden units.
 DIVERGED_LOSS = 300.0
+RETURN_AFTER = 1.0  # seconds after which `Engine.advance` returns even without an outcome
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Diverged(ArithmeticError):
         self.step = step
         self.loss = loss
 
+    def __reduce__(self) -> tuple[type[Diverged], tuple[int, float]]:
+        return type(self), (self.step, self.loss)
+
 
 class EngineFailed(RuntimeError):
     """The device failed, not the model: it can be trained again."""
@@ -52,6 +56,10 @@ class EngineFailed(RuntimeError):
 
 class OutOfMemory(EngineFailed):
     """The model does not fit into the device's memory; trained again, it would not fit either."""
+
+
+class HostLost(EngineFailed):
+    """The process or machine that trained a model is gone; neither model nor engine is at fault."""
 
 
 Outcome = EvalPoint | Diverged | EngineFailed
@@ -126,14 +134,22 @@ class Engine(Protocol):
     A model's result depends only on its config, the corpus and the kind of device. It does not
     depend on its slot, on other models, or on the time of admission. Call an engine from one thread
     only.
+
+    An engine may consist of several hosts (`Fleet`), which come and go while it trains.
     """
 
     @property
     def capacity(self) -> int:
-        """Number of models that can be trained at once; may shrink when the device is full."""
+        """Number of models that can be trained at once.
+
+        It shrinks when the device is full or a host is lost, and grows when a host joins. It is 0
+        while a fleet waits for its first host.
+        """
 
     def admit(self, config: Config) -> int:
         """Put a new model into a free slot and return the number of the slot.
+
+        An engine that does not wait for its hosts reports the first two errors as outcomes.
 
         Raises:
             ModelTooLarge: this machine has too little memory for the model.
@@ -142,19 +158,27 @@ class Engine(Protocol):
         """
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        """Train until at least one model reaches its next evaluation.
+        """Train until at least one model reaches its next evaluation, or for about RETURN_AFTER.
 
         Evaluations are at multiples of the config's eval_interval and at max_steps. A model that
         has reached max_steps, diverged or failed does not train further, but keeps its slot until
         it is removed.
 
         Returns:
-            (slot, outcome) of each model that reached an evaluation; an empty list if no model has
-            steps left.
+            (slot, outcome) of each model that reached an evaluation, diverged or failed, in the
+            order of arrival; an empty list if there is nothing to report yet, and at once if no
+            model has steps left.
         """
 
     def remove(self, slot: int) -> TrainResult:
-        """Free a slot at any time and return the result of its model so far."""
+        """Free a slot at any time and return the result of its model so far.
+
+        Raises:
+            HostLost: the weights are lost with their host; the slot is free all the same.
+        """
+
+    def discard(self, slot: int) -> None:
+        """Free a slot at any time, without a result and without waiting for a busy host."""
 
     def close(self) -> None:
         """Stop training within a second and free all memory; the engine cannot be used again."""

@@ -61,6 +61,9 @@ class NoEngine:
         model = MLP(config, self._vocab_size)
         return TrainResult(model, tuple(history), model.flat.numel(), 0.0)
 
+    def discard(self, slot: int) -> None:
+        del self._slots[slot]
+
     def close(self) -> None:
         self._slots.clear()
 

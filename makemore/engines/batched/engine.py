@@ -14,15 +14,17 @@ import torch
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.base import Envelope, Outcome, OutOfMemory, TrainResult
+from makemore.engines.base import RETURN_AFTER, Envelope, Outcome, OutOfMemory, TrainResult
 from makemore.engines.batched.evaluation import DevSet, dev_losses
 from makemore.engines.batched.layout import Layout, check_envelope
 from makemore.engines.batched.plan import Parts, TrainSet
 from makemore.engines.batched.slot import Slot
 from makemore.engines.batched.stack import Stack, State, is_out_of_memory, max_models
+from makemore.engines.batched.step import CHUNK
 from makemore.model import MLP, n_params
 
 logger = logging.getLogger(__name__)
+PIECE = 32 * CHUNK  # most steps between two looks at the clock
 
 
 class BatchedEngine:
@@ -97,7 +99,7 @@ class BatchedEngine:
         return number
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        """Train all models to the first evaluation of any of them, as `Engine.advance`."""
+        """Train to the first evaluation of any model, or for RETURN_AFTER, as `Engine.advance`."""
         self._check_open()
         while True:
             try:
@@ -126,6 +128,12 @@ class BatchedEngine:
         size = n_params(held.config, model.vocab_size)
         return TrainResult(model, tuple(held.history), size, held.seconds)
 
+    def discard(self, slot: int) -> None:
+        """Free a slot at any time, without a result."""
+        held = self._slots.pop(slot)
+        if self._stack is not None and held.row is not None:
+            self._stack.step.knobs.deactivate(held.row)
+
     def close(self) -> None:
         """Free all memory; an `advance` in another thread ends at its next chunk of steps."""
         self._closed = True
@@ -138,7 +146,8 @@ class BatchedEngine:
 
     def _advance(self) -> list[tuple[int, Outcome]]:
         outcomes: list[tuple[int, Outcome]] = []
-        while not outcomes:
+        until = time.monotonic() + RETURN_AFTER
+        while not outcomes and time.monotonic() < until:
             stack = self._assign_rows()
             started = time.perf_counter()
             training = {
@@ -155,8 +164,8 @@ class BatchedEngine:
         return outcomes
 
     def _train(self, stack: Stack, slots: list[Slot]) -> bool:
-        """Train to the first stop of any of the models; return False if the engine was closed."""
-        steps = min(slot.stop - slot.step for slot in slots)
+        """Train towards the first stop of any model; return False if the engine was closed."""
+        steps = min(PIECE, *(slot.stop - slot.step for slot in slots))
         parts = Parts.of([slot.config for slot in slots])
         stack.prepare(steps, parts)
         self._interrupted = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.engines.base import Outcome, OutOfMemory, TrainResult
+from makemore.engines.base import RETURN_AFTER, Outcome, OutOfMemory, TrainResult
 from makemore.engines.cpu.compile import check_compiler
 from makemore.engines.cpu.evaluation import evaluate
 from makemore.engines.cpu.slot import Slot, number_contexts
@@ -66,7 +66,7 @@ class CpuEngine:
         return free
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        """Train until at least one model reaches its next evaluation, as `Engine.advance`.
+        """Train until a model reaches its next evaluation, or RETURN_AFTER, as `Engine.advance`.
 
         Raises:
             Exception: a bug in a slot's thread. The model of that slot does not train further. The
@@ -77,7 +77,7 @@ class CpuEngine:
             if not slot.done and number not in self._running:
                 self._running[number] = threads.submit(self._train, slot)
         if self._running:
-            wait(self._running.values(), return_when=FIRST_COMPLETED)
+            wait(self._running.values(), RETURN_AFTER, FIRST_COMPLETED)
 
         finished = sorted(number for number, future in self._running.items() if future.done())
         for number in finished:
@@ -118,6 +118,10 @@ class CpuEngine:
         if slot in self._running:
             wait([self._running.pop(slot)])
         return model.result()
+
+    def discard(self, slot: int) -> None:
+        """Free a slot at any time, without a result."""
+        self.remove(slot)
 
     def close(self) -> None:
         """Stop training and free all memory; the engine cannot be used again."""

@@ -83,7 +83,7 @@ class StudyArgs:
     minutes: Annotated[float | None, Parameter(group=BUDGET)] = None
     """Time limit of the search in minutes; seed repeats run after it. Default: none."""
     workers: Annotated[int | None, Parameter(group=BUDGET)] = None
-    """Models trained at once. Default: the number of cores, or 256 on a GPU."""
+    """Models trained at once. Default: the number of cores, or 256 on each GPU."""
     device: Annotated[str, Parameter(group=BUDGET)] = "auto"
     """auto, cpu, cuda, cuda:0 or mps. auto takes CUDA, then MPS, then the CPU."""
     storage: Annotated[str | None, Parameter(group=STORES)] = None
@@ -144,11 +144,12 @@ def given_ranges(args: StudyArgs) -> dict[str, str]:
 
 def count_slots(device: str, workers: int | None, models: int) -> int:
     """Return how many of `models` models are trained at once on a device."""
-    from makemore.engines import resolve_device
+    from makemore.engines import devices
 
     if workers is None:
-        on_cpu = resolve_device(device).type == "cpu"
-        workers = (os.cpu_count() or 1) if on_cpu else GPU_SLOTS
+        used = devices(device)
+        on_cpu = used[0].type == "cpu"
+        workers = (os.cpu_count() or 1) if on_cpu else GPU_SLOTS * len(used)
     return min(models, workers)
 
 

@@ -23,6 +23,7 @@ from makemore.engines import (
     Engine,
     EngineFailed,
     EvalPoint,
+    HostLost,
     Outcome,
     OutOfMemory,
     TrainResult,
@@ -37,6 +38,7 @@ from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, 
 from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
+MAX_HOSTS_LOST = 10  # a trial that loses more hosts has probably ended them itself
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
 
@@ -124,7 +126,6 @@ class Coordinator:
             self.tracker.check()
             for slot, outcome in self._advance():
                 self._handle(slot, outcome)
-            self.queue.launch.beat()
 
     def _follow_up(self, enqueue: Callable[[], bool]) -> None:
         """Train follow-up trials after the search, without a time limit, until none is enqueued."""
@@ -141,14 +142,14 @@ class Coordinator:
         """Requeue the search's running trials, and let the queue hand out follow-up trials only."""
         for slot, active in self._running.items():
             if not _is_follow_up(active):
-                self.engine.remove(slot)
+                self.engine.discard(slot)
         self._requeue_rest("out of time", keep_follow_ups=True)
         self.queue.closed = True
 
     # ---- the life of a trial, from asked to told
 
     def _admit(self) -> bool:
-        """Fill the free slots; returns whether any trial is running."""
+        """Fill the free slots; returns whether any trial is running or waits for a slot."""
         if time.monotonic() >= self.deadline:
             self.timed_out = bool(self._running or self._asked) or self.queue.left > 0
             return False
@@ -156,15 +157,21 @@ class Coordinator:
             active = self._asked.popleft() if self._asked else self.queue.next()
             if active is None:
                 break
-            active.record.started = time.time()
+            first_time = active.hosts_lost == 0
+            if first_time:
+                active.record.started = time.time()
             try:
                 slot = self.engine.admit(active.config)
             except (ModelTooLarge, MemoryError):
                 self._refuse(active)
                 continue
             self._running[slot] = active
-            self.tracker.start(active.record)
-        return bool(self._running)
+            if first_time:
+                self.tracker.start(active.record)
+        if not self._running and not self._asked:
+            # A fleet may have no host for a while. One trial that waits keeps the study going.
+            self._asked.extend(filter(None, [self.queue.next()]))
+        return bool(self._running or self._asked)
 
     def _refuse(self, active: Active) -> None:
         """Store the end of a trial whose model does not fit into memory."""
@@ -217,6 +224,9 @@ class Coordinator:
             self._finish(slot, TrialState.PRUNED, f"diverged at step {outcome.step}")
         elif isinstance(outcome, OutOfMemory):
             self._finish(slot, TrialState.PRUNED, OUT_OF_MEMORY)
+        elif isinstance(outcome, HostLost) and active.hosts_lost < MAX_HOSTS_LOST:
+            self.engine.discard(slot)
+            self._train_again(slot)
         elif isinstance(outcome, EngineFailed):
             self._finish(slot, TrialState.FAIL, f"engine failed: {outcome}")
         self.on_event(active.record)
@@ -224,8 +234,13 @@ class Coordinator:
             self._count_too_large()
 
     def _report(self, active: Active, point: EvalPoint) -> None:
-        active.record.times.append(time.time())
-        active.record.points.append(point)
+        record = active.record
+        known = next((n for n, other in enumerate(record.points) if other.step == point.step), None)
+        if known is None:
+            record.times.append(time.time())
+            record.points.append(point)
+        else:  # a lost host trained to here before; another kind of machine may round differently
+            record.points[known] = point
         # A requeued trial reported its first steps already.
         if point.step > active.reported_step:
             active.trial.report(point.dev_loss, point.step)
@@ -250,11 +265,25 @@ class Coordinator:
     def _finish(self, slot: int, state: TrialState, reason: str) -> None:
         """Store the end of a running trial: its files, Optuna's record, then MLflow's."""
         active = self._running[slot]
-        result = self.engine.remove(slot)
+        result = None
+        try:
+            result = self.engine.remove(slot)
+        except HostLost:
+            if state != TrialState.FAIL:
+                self._train_again(slot)
+                return
         folder = self._store(active, result, state, reason)
         # Only now: if anything above fails, the trial still counts as running, and is requeued.
         del self._running[slot]
         self._publish(active.record, folder)
+
+    def _train_again(self, slot: int) -> None:
+        """Train a trial again whose host is lost: it is the next to be admitted."""
+        active = self._running.pop(slot)
+        active.hosts_lost += 1
+        reported = (point.step for point in active.record.points)
+        active.reported_step = max(reported, default=active.reported_step)
+        self._asked.appendleft(active)
 
     def _store(
         self, active: Active, result: TrainResult | None, state: TrialState, reason: str
@@ -263,7 +292,7 @@ class Coordinator:
 
         Args:
             active: the trial.
-            result: None if the engine refused the model.
+            result: None if the engine refused the model or lost it.
             state: how it ended.
             reason: why it ended.
         """

@@ -41,12 +41,14 @@ class Active:
 
     Attributes:
         reported_step: last step that an earlier, interrupted training of it reported, or -1.
+        hosts_lost: how often the host that trained it was lost, see `HostLost`.
     """
 
     trial: optuna.Trial
     config: Config
     record: TrialRecord
     reported_step: int
+    hosts_lost: int = 0
 
 
 @dataclass

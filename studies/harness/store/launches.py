@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies.harness.store.journal import Journal
 from studies.harness.store.paths import MLRUNS
 
+logger = logging.getLogger(__name__)
 HEARTBEAT = 30.0  # seconds between two heartbeats of a launch
 STALE = 4 * HEARTBEAT  # a launch on another host counts as dead after so many seconds of silence
 LOCK_WAIT = 0.2  # seconds; another process may hold the lock for a moment, for the same test
@@ -27,37 +30,47 @@ class Launch:
     """One process that works on a study.
 
     It holds a file lock while it lives, and the kernel releases the lock when the process dies.
-    Other hosts cannot see the lock; they read the time of the last heartbeat from the study.
+    Other hosts cannot see the lock; they read the time of the last heartbeat from the study. A
+    thread writes the heartbeats, so that a launch is alive however long its main thread takes.
     """
 
     id: str
     study: optuna.Study
     _lock: FileLock
-    _last_beat: float = 0.0
+    _ended: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def begin(cls, study: optuna.Study) -> Launch:
-        """Create a launch with a new id, take its lock, and write its first heartbeat."""
+        """Create a launch with a new id, take its lock, and start its heartbeat."""
         launch_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         folder = (MLRUNS / "locks").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"launch-{launch_id}.lock")
         lock.acquire()
         launch = cls(launch_id, study, lock)
-        launch.beat()
+        launch._beat()
+        threading.Thread(target=launch._beat_until_end, name="heartbeat", daemon=True).start()
         return launch
 
-    def beat(self) -> None:
-        """Write a heartbeat if the last one is older than HEARTBEAT."""
-        now = time.time()
-        if now - self._last_beat >= HEARTBEAT:
-            lease = {"host": socket.gethostname(), "lock": str(self._lock.lock_file), "seen": now}
-            lease["journal"] = journal_path(self.study)
-            self.study.set_user_attr(f"launch:{self.id}", lease)
-            self._last_beat = now
+    def _beat(self) -> None:
+        lease = {
+            "host": socket.gethostname(),
+            "lock": str(self._lock.lock_file),
+            "seen": time.time(),
+            "journal": journal_path(self.study),
+        }
+        self.study.set_user_attr(f"launch:{self.id}", lease)
+
+    def _beat_until_end(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
+            try:
+                self._beat()
+            except Exception as error:  # the main thread meets the same outage, and reports it
+                logger.debug("launch %s: no heartbeat (%s)", self.id, error)
 
     def end(self) -> None:
         """Release the lock; from now on, other launches requeue the running trials of this one."""
+        self._ended.set()
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 

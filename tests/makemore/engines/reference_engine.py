@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
 from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
-from makemore.engines.base import check_finite, next_stop
+from makemore.engines.base import RETURN_AFTER, check_finite, next_stop
 from makemore.engines.batched.engine import BatchedEngine
 from makemore.engines.cpu.engine import CpuEngine
+from makemore.engines.fleet.fleet import Fleet
+from makemore.engines.fleet.host import ThreadHost
 from makemore.model import MLP, n_params
 from makemore.schedule import averaging_at, lr_at
 
@@ -49,6 +52,8 @@ class ReferenceModel:
     corpus: Corpus
     history: list[EvalPoint] = field(default_factory=list)
     step: int = 0
+    evaluated: int = 0  # step of the last evaluation
+    losses: float = 0.0  # sum of the minibatch losses since then
     seconds: float = 0.0
     done: bool = False
 
@@ -92,23 +97,25 @@ class ReferenceModel:
         shape = (config.batch_size, config.n_hidden)
         return torch.from_numpy(dropout_keep(config.seed, self.step, shape, config.dropout))
 
-    def advance(self) -> Outcome:
-        """Train to the next evaluation and evaluate."""
+    def advance(self) -> Outcome | None:
+        """Train to the next evaluation and evaluate; None if RETURN_AFTER passes before it."""
         started = time.perf_counter()
-        start = self.step
-        losses = 0.0
+        while self.step < next_stop(self.config, self.evaluated):
+            self.losses += self.train_step()
+            if time.perf_counter() - started > RETURN_AFTER:
+                return None
         try:
-            while self.step < next_stop(self.config, start):
-                losses += self.train_step()
             with torch.no_grad():
                 dev_loss = self.average.loss(
                     *self.corpus.dev.tensors(self.config.block_size)
                 ).item()
-            minibatch_loss = losses / (self.step - start)
+            minibatch_loss = self.losses / (self.step - self.evaluated)
             check_finite(self.step, minibatch_loss, dev_loss)
         except Diverged as diverged:
             self.done = True
             return diverged
+        self.evaluated = self.step
+        self.losses = 0.0
         lr = float(lr_at(self.config, np.array([self.step - 1]))[0])
         point = EvalPoint(self.step, minibatch_loss, dev_loss, lr)
         self.history.append(point)
@@ -150,18 +157,30 @@ class ReferenceEngine:
         slot = min(
             training, key=lambda slot: next_stop(self.slots[slot].config, self.slots[slot].step)
         )
-        return [(slot, self.slots[slot].advance())]
+        outcome = self.slots[slot].advance()
+        return [] if outcome is None else [(slot, outcome)]
 
     def remove(self, slot: int) -> TrainResult:
         return self.slots.pop(slot).result()
+
+    def discard(self, slot: int) -> None:
+        del self.slots[slot]
 
     def close(self) -> None:
         self.slots.clear()
 
 
+def two_hosts(corpus: Corpus, capacity: int, envelope: Envelope | None = None) -> Fleet:
+    """Return a fleet of CPU engines on two threads, or on one for a single slot."""
+    shares = [n for n in (capacity - capacity // 2, capacity // 2) if n]
+    hosts = [ThreadHost(f"host {i}", partial(CpuEngine, corpus, n)) for i, n in enumerate(shares)]
+    return Fleet.of(hosts, len(corpus.vocab))
+
+
 # Makes each engine for the contract tests; add a line for a new engine.
 ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
     "reference": lambda corpus, capacity, envelope: ReferenceEngine(corpus, capacity),
+    "fleet": two_hosts,
     "cpu": lambda corpus, capacity, envelope: CpuEngine(corpus, capacity),
     "batched": lambda corpus, capacity, envelope: BatchedEngine(
         corpus, capacity, envelope, device=torch.device("cpu")
@@ -172,9 +191,24 @@ ENGINES: dict[str, Callable[[Corpus, int, Envelope], Engine]] = {
 def train_alone(engine: Engine, config: Config) -> TrainResult:
     """Train one config in an engine to its end and return the result."""
     slot = engine.admit(config)
-    while engine.advance():
-        pass
+    outcomes_of(engine, {slot: config})
     return engine.remove(slot)
+
+
+def outcomes_of(engine: Engine, configs: dict[int, Config]) -> dict[int, list[Outcome]]:
+    """Advance until no model has steps left; return the outcomes of each slot in order."""
+    outcomes: dict[int, list[Outcome]] = {slot: [] for slot in configs}
+
+    def trains(slot: int) -> bool:
+        last = outcomes[slot][-1] if outcomes[slot] else None
+        if isinstance(last, EvalPoint):
+            return last.step < configs[slot].max_steps
+        return last is None
+
+    while any(trains(slot) for slot in configs):
+        for slot, outcome in engine.advance():
+            outcomes[slot].append(outcome)
+    return outcomes
 
 
 def reference(config: Config, corpus: Corpus) -> TrainResult:

@@ -15,7 +15,7 @@ from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, Tra
 from makemore.engines.cpu.evaluation import evaluate
 from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
-from tests.makemore.engines.reference_engine import ENGINES, reference, train_alone
+from tests.makemore.engines.reference_engine import ENGINES, outcomes_of, reference, train_alone
 
 BASE = Config(
     block_size=3,
@@ -28,6 +28,7 @@ BASE = Config(
     init="kaiming",
     seed=1,
 )
+ENDLESS = BASE.replace(max_steps=10**8, eval_interval=10**7)
 LARGEST = Envelope(
     block_size=5, n_embd=6, n_hidden=30, batch_size=32, direct=True, dropout=True, ema=True
 )
@@ -73,15 +74,6 @@ def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]
         engine.close()
 
 
-def outcomes_of(engine: Engine) -> dict[int, list[Outcome]]:
-    """Advance until no model has steps left; return the outcomes of each slot in order."""
-    outcomes: dict[int, list[Outcome]] = {}
-    while reported := engine.advance():
-        for slot, outcome in reported:
-            outcomes.setdefault(slot, []).append(outcome)
-    return outcomes
-
-
 def steps_of(outcomes: list[Outcome]) -> list[int]:
     return [outcome.step for outcome in outcomes if isinstance(outcome, EvalPoint)]
 
@@ -97,7 +89,9 @@ def test_full_engine_refuses_until_removal(make: Make) -> None:
     with pytest.raises(RuntimeError):
         engine.admit(BASE)
     engine.remove(slots[1])
-    assert engine.admit(BASE) == slots[1]
+    assert engine.admit(BASE) != slots[0]
+    with pytest.raises(RuntimeError):
+        engine.admit(BASE)
 
 
 def test_reused_slot_keeps_no_state(make: Make) -> None:
@@ -113,16 +107,10 @@ def test_reused_slot_keeps_no_state(make: Make) -> None:
 
 def test_evaluations_at_interval_multiples_and_end(make: Make) -> None:
     engine = make(3)
-    whole = engine.admit(BASE.replace(max_steps=12))
-    rest = engine.admit(BASE.replace(max_steps=10))
-    short = engine.admit(BASE.replace(max_steps=3))
-    outcomes = outcomes_of(engine)
+    configs = {engine.admit(c): c for c in (BASE.replace(max_steps=n) for n in (12, 10, 3))}
+    outcomes = outcomes_of(engine, configs)
 
-    assert {slot: steps_of(reported) for slot, reported in outcomes.items()} == {
-        whole: [4, 8, 12],
-        rest: [4, 8, 10],
-        short: [3],
-    }
+    assert [steps_of(reported) for reported in outcomes.values()] == [[4, 8, 12], [4, 8, 10], [3]]
 
 
 def test_idle_engine_returns_empty_list(make: Make) -> None:
@@ -130,7 +118,7 @@ def test_idle_engine_returns_empty_list(make: Make) -> None:
 
     assert engine.advance() == []
     slot = engine.admit(BASE)
-    outcomes_of(engine)
+    outcomes_of(engine, {slot: BASE})
     # A finished model keeps its slot and does not train further.
     assert engine.advance() == []
     with pytest.raises(RuntimeError):
@@ -142,7 +130,7 @@ def test_outcome_has_last_learning_rate(make: Make) -> None:
     engine = make(1)
     config = BASE.replace(schedule="cosine")
     slot = engine.admit(config)
-    points = outcomes_of(engine)[slot]
+    points = outcomes_of(engine, {slot: config})[slot]
 
     assert [point.lr for point in points if isinstance(point, EvalPoint)] == lr_at(
         config, np.array([3, 7, 9])
@@ -182,6 +170,14 @@ def test_result_does_not_depend_on_neighbours(make: Make) -> None:
             assert a.step == b.step and a.dev_loss == pytest.approx(b.dev_loss, rel=1e-5)
 
 
+def test_advance_returns_before_a_late_evaluation(make: Make) -> None:
+    engine = make(1)
+    slot = engine.admit(ENDLESS)
+
+    assert engine.advance() == []
+    assert engine.remove(slot).history == ()
+
+
 # --- divergence
 
 
@@ -189,7 +185,7 @@ def test_divergence_does_not_affect_neighbour(make: Make) -> None:
     engine = make(2)
     wild = engine.admit(BASE.replace(lr=1e30))
     tame = engine.admit(BASE)
-    outcomes = outcomes_of(engine)
+    outcomes = outcomes_of(engine, {wild: BASE, tame: BASE})
 
     (diverged,) = outcomes[wild]
     assert isinstance(diverged, Diverged) and 1 <= diverged.step <= 4
@@ -218,18 +214,37 @@ def test_unevaluated_model_has_initial_weights(make: Make) -> None:
 
 def test_removed_model_has_reported_history(make: Make, small_corpus: Corpus) -> None:
     engine = make(2)
-    config = BASE.replace(max_steps=1000)
-    slot = engine.admit(config)
+    slot = engine.admit(BASE.replace(max_steps=1000))
     other = engine.admit(BASE)
-    reported: list[Outcome] = []
-    while len(reported) < 2:
-        reported += [outcome for s, outcome in engine.advance() if s == slot]
+    reported: dict[int, list[Outcome]] = {slot: [], other: []}
+
+    def advance() -> None:
+        for number, outcome in engine.advance():
+            reported[number].append(outcome)
+
+    while len(reported[slot]) < 2:
+        advance()
     result = engine.remove(slot)
 
-    assert list(result.history) == reported and steps_of(reported) == [4, 8]
+    assert list(result.history) == reported[slot] and steps_of(reported[slot]) == [4, 8]
     assert evaluate(result.model, small_corpus.dev) == pytest.approx(result.best.dev_loss, rel=1e-5)
-    outcomes_of(engine)
-    assert steps_of(list(engine.remove(other).history)) == [4, 8, 10]
+    while steps_of(reported[other]) != [4, 8, 10]:
+        advance()
+    assert list(engine.remove(other).history) == reported[other]
+
+
+def test_discarded_slot_is_free(make: Make) -> None:
+    engine = make(2)
+    endless = engine.admit(ENDLESS)
+    slot = engine.admit(BASE)
+    while not engine.advance():
+        pass
+    engine.discard(slot)
+    engine.discard(endless)
+    again = [engine.admit(BASE), engine.admit(BASE)]
+
+    outcomes = outcomes_of(engine, dict.fromkeys(again, BASE))
+    assert [steps_of(reported) for reported in outcomes.values()] == [[4, 8, 10], [4, 8, 10]]
 
 
 def test_result_has_best_weights(make: Make, small_corpus: Corpus) -> None:
@@ -250,7 +265,7 @@ def test_result_has_best_weights(make: Make, small_corpus: Corpus) -> None:
 def test_close_stops_running_models(make: Make) -> None:
     engine = make(2)
     engine.admit(BASE)
-    engine.admit(BASE.replace(max_steps=10**7, eval_interval=10**6))
+    engine.admit(ENDLESS)
     engine.advance()
     engine.close()  # otherwise the test hangs
 

@@ -15,6 +15,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from studies.harness.store import launches
 from studies.harness.store.launches import STALE, Launch, is_alive, requeue, requeue_dead
 from tests.conftest import ROOT
 
@@ -80,16 +81,40 @@ def test_launch_on_another_host_lives_by_its_heartbeat(silence: float, alive: bo
     assert is_alive(lease) is alive
 
 
-def test_heartbeats_are_not_written_too_often(study: optuna.Study) -> None:
+def test_heart_beats_while_the_main_thread_is_busy(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launches, "HEARTBEAT", 0.02)
     launch = Launch.begin(study)
     first = lease_of(launch)["seen"]
+    time.sleep(0.3)
+    later = lease_of(launch)["seen"]
+    launch.end()
+    time.sleep(0.1)
+    last = lease_of(launch)["seen"]
+    time.sleep(0.3)
 
-    launch.beat()
-    assert lease_of(launch)["seen"] == first
+    assert later > first
+    assert lease_of(launch)["seen"] == last
 
-    launch._last_beat = 0.0
-    launch.beat()
-    assert lease_of(launch)["seen"] > first
+
+def test_heartbeat_survives_an_outage_of_the_storage(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launches, "HEARTBEAT", 0.02)
+    launch = Launch.begin(study)
+    write = study.set_user_attr
+
+    def fail(key: str, value: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(study, "set_user_attr", fail)
+    time.sleep(0.2)
+    outage = lease_of(launch)["seen"]
+    monkeypatch.setattr(study, "set_user_attr", write)
+    time.sleep(0.3)
+
+    assert lease_of(launch)["seen"] > outage
     launch.end()
 
 
