@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,10 +175,22 @@ def run_file(
     return run_file
 
 
-def start(script: str, *flags: object) -> subprocess.Popen[str]:
-    """Start a script of the project as a user would, in its own process group."""
+def start(
+    script: str,
+    *flags: object,
+    folder: Path | None = None,
+    patches: Mapping[str, object] | None = None,
+) -> subprocess.Popen[str]:
+    """Start a script of the project as a user would, in its own process group.
+
+    Args:
+        folder: the working directory; by default the one of this process.
+        patches: other values of some constants, see tests/patched.py.
+    """
+    patched = [str(ROOT / "tests" / "patched.py"), json.dumps(patches)] if patches else []
     return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *map(str, flags)],
+        [sys.executable, *patched, str(ROOT / script), *map(str, flags)],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

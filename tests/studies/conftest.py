@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,17 @@ def server(workdir: Path, mlflow_template: Path) -> Iterator[MlflowServer]:
 # ---- studies in other processes
 
 
-def start_study(names: Path, *flags: object, storage: str | None = None) -> subprocess.Popen[str]:
-    """Start studies/mlp.py on the CPU as a user would, without seed repeats."""
+def start_study(
+    names: Path,
+    *flags: object,
+    storage: str | None = None,
+    folder: Path | None = None,
+    patches: Mapping[str, object] | None = None,
+) -> subprocess.Popen[str]:
+    """Start studies/mlp.py on the CPU as a user would, without seed repeats; see `start`."""
     store = ["--storage", storage] if storage else []
     always = ("--names", names, "--device", "cpu", "--repeats", 0)
-    return start("studies/mlp.py", *always, *flags, *store)
+    return start("studies/mlp.py", *always, *flags, *store, folder=folder, patches=patches)
 
 
 # ---- contents of the stores

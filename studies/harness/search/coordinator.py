@@ -212,7 +212,9 @@ class Coordinator:
 
     def _handle(self, slot: int, outcome: Outcome) -> None:
         active = self._running[slot]
-        if isinstance(outcome, EvalPoint):
+        if not self.queue.owns(active):
+            self._give_up(slot)
+        elif isinstance(outcome, EvalPoint):
             self._too_large = 0
             self._report(active, outcome)
             if outcome.step >= active.config.max_steps:
@@ -285,6 +287,18 @@ class Coordinator:
         active.reported_step = max(reported, default=active.reported_step)
         self._asked.appendleft(active)
 
+    def _give_up(self, slot: int) -> None:
+        """Leave a trial to the launch that has taken it over."""
+        self.engine.discard(slot)
+        active = self._running.pop(slot)
+        self._end_interrupted(active, "taken over by another launch")
+
+    def _end_interrupted(self, active: Active, reason: str) -> None:
+        """End the run of a trial that is trained again by another launch."""
+        record = active.record
+        record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
+        self.tracker.finish(record, None, None)
+
     def _store(
         self, active: Active, result: TrainResult | None, state: TrialState, reason: str
     ) -> Path:
@@ -326,10 +340,9 @@ class Coordinator:
         for active in [*self._running.values(), *self._asked]:
             if is_kept(active):
                 continue
-            requeue(self.queue.study, active.trial._trial_id)
-            record = active.record
-            record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
-            self.tracker.finish(record, None, None)
+            if self.queue.owns(active):
+                requeue(self.queue.study, active.trial._trial_id)
+            self._end_interrupted(active, reason)
         self._running = {slot: a for slot, a in self._running.items() if is_kept(a)}
         self._asked = deque(a for a in self._asked if is_kept(a))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import optuna
@@ -80,6 +81,10 @@ class TrialQueue:
         """Number of trials that the study still lacks."""
         return self.total - sum(counts(t) for t in self.study.get_trials(deepcopy=False))
 
+    def _asking(self) -> AbstractContextManager[None]:
+        """Return the lock of all changes to the queue; launches on all machines share it."""
+        return exclusive(f"ask-{self.study.study_name}", self.study._storage)
+
     # ---- the next trial
 
     def next(self) -> Active | None:
@@ -103,7 +108,7 @@ class TrialQueue:
 
         Follow-up trials do not count towards the total, so they are taken beyond it.
         """
-        with exclusive(f"ask-{self.study.study_name}"):
+        with self._asking():
             trials = self.study.get_trials(deepcopy=False)
             follow_ups = [t for t in trials if t.state == TrialState.WAITING and is_follow_up(t)]
             if self.closed or sum(counts(t) for t in trials) >= self.total:
@@ -157,6 +162,18 @@ class TrialQueue:
                 return other.number
         return None
 
+    def owns(self, active: Active) -> bool:
+        """Return whether the trial still belongs to this launch.
+
+        A machine that slept for minutes wrote no heartbeat, so another launch may have its trials.
+        """
+        if not self.launch.has_lapsed():
+            return True
+        trial = self.study._storage.get_trial(active.trial._trial_id)
+        return (
+            trial.state == TrialState.RUNNING and trial.user_attrs.get("launch") == self.launch.id
+        )
+
     # ---- the end of a trial
 
     def tell(self, active: Active, state: TrialState) -> None:
@@ -204,7 +221,7 @@ class TrialQueue:
         Args:
             cap: most seed repeats of a config, see `plan_repeats`.
         """
-        with exclusive(f"ask-{self.study.study_name}"):
+        with self._asking():
             trials = self.study.get_trials(deepcopy=False)
             planned = plan_repeats(trials, cap)
             for number in planned:
@@ -216,7 +233,7 @@ class TrialQueue:
 
         Returns whether it was.
         """
-        with exclusive(f"ask-{self.study.study_name}"):
+        with self._asking():
             trials = self.study.get_trials(deepcopy=False)
             best = unfinished_best(trials)
             if best is None:

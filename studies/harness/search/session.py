@@ -164,7 +164,7 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
     study, launch, client = stores.study, stores.launch, stores.client
     dataset = describe_data(stores.corpus, args.names)
     tracker = Tracker(client, "", MLRUNS / "outbox" / args.study, launch.id, dataset)
-    with exclusive(f"ask-{args.study}"):
+    with exclusive(f"ask-{args.study}", study._storage):
         requeue_dead(study)
     attrs = study.user_attrs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -37,6 +38,8 @@ class Launch:
     id: str
     study: optuna.Study
     _lock: FileLock
+    _seen: float = math.inf  # time of the last heartbeat
+    _lapsed: bool = False
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
@@ -53,13 +56,16 @@ class Launch:
         return launch
 
     def _beat(self) -> None:
+        now = time.time()
         lease = {
             "host": socket.gethostname(),
             "lock": str(self._lock.lock_file),
-            "seen": time.time(),
+            "seen": now,
             "journal": journal_path(self.study),
         }
         self.study.set_user_attr(f"launch:{self.id}", lease)
+        self.has_lapsed()
+        self._seen = now
 
     def _beat_until_end(self) -> None:
         while not self._ended.wait(HEARTBEAT):
@@ -67,6 +73,11 @@ class Launch:
                 self._beat()
             except Exception as error:  # the main thread meets the same outage, and reports it
                 logger.debug("launch %s: no heartbeat (%s)", self.id, error)
+
+    def has_lapsed(self) -> bool:
+        """Return whether other hosts could ever take this launch for dead."""
+        self._lapsed |= time.time() - self._seen >= STALE
+        return self._lapsed
 
     def end(self) -> None:
         """Release the lock; from now on, other launches requeue the running trials of this one."""

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from sqlalchemy import event
+from optuna.storages import BaseStorage, JournalStorage
 
 from makemore.errors import UserError
 from studies.harness.store.journal import Journal, check_journal
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import check_study_name, reason, with_psycopg, without_password
-
-RECONNECT = 10.0  # seconds in which a server that restarts must come back
-CONNECT_TIMEOUT = 5  # seconds
 
 
 class NoStudy(UserError):
@@ -91,16 +85,15 @@ def _open_url(url: str, *, create: bool) -> BaseStorage:
         except OSError as error:
             raise UserError(f"storage {shown} cannot be opened: {error.strerror}.") from None
 
+    from studies.harness.store.database import open_database
+
     try:
         # Two processes that create the tables at the same time would crash one of them.
         with exclusive("storage"):
-            storage = RDBStorage(url, engine_kwargs=_engine_options(url))
+            return open_database(url)
     # SQLAlchemy and each driver raise their own exceptions, some with the password in the message.
     except Exception as error:
         raise UserError(f"storage {shown} cannot be opened: {reason(error)}") from None
-    if not url.startswith("sqlite:"):
-        _wait_for_server(storage)
-    return storage
 
 
 def _check_sqlite(url: str, *, create: bool) -> None:
@@ -116,32 +109,3 @@ def _check_sqlite(url: str, *, create: bool) -> None:
     if not create and not file.is_file():
         raise NoStudy(f"{file.absolute()}: no such SQLite file; give --storage one that exists.")
     file.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _engine_options(url: str) -> dict[str, Any]:
-    """Return SQLAlchemy's options: test a connection before its use, and do not wait for ever."""
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("postgresql") and "connect_timeout" not in url:
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT}
-    return options
-
-
-def _wait_for_server(storage: RDBStorage) -> None:
-    """Let a server that restarts come back: repeat a failed connection for a few seconds."""
-    is_away = False
-
-    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
-        nonlocal is_away
-        deadline = time.monotonic() + (0 if is_away else RECONNECT)
-        while True:
-            try:
-                connection = dialect.connect(*args, **options)
-                is_away = False
-                return connection
-            except dialect.loaded_dbapi.OperationalError:
-                if time.monotonic() >= deadline:
-                    is_away = True  # the calls that clean up do not wait again
-                    raise
-            time.sleep(0.2)
-
-    event.listen(storage.engine, "do_connect", connect)

@@ -90,7 +90,7 @@ def open_study(
     """
     store = open_storage(storage, check_study_name(name))
     settings = study_settings(space, base, corpus)
-    with exclusive(f"ask-{name}"):
+    with exclusive(f"ask-{name}", store):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name=name, storage=store, direction="minimize", pruner=pruner, load_if_exists=True

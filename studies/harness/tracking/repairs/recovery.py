@@ -30,7 +30,7 @@ def recover(tracker: Tracker, study: optuna.Study) -> int:
     Returns:
         How many trials of the outbox are to be sent.
     """
-    with exclusive(f"recover-{study.study_name}"):
+    with exclusive(f"recover-{study.study_name}", study._storage):
         senders = {read_folder_name(folder)[2] for folder in trial_folders(tracker.outbox)}
         dead = _dead(tracker, study, senders)
         # Only now: the folders and trials of a launch that is dead no longer change.

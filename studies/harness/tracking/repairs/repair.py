@@ -30,7 +30,7 @@ def repair(study: optuna.Study, tracker: Tracker, violations: list[Violation]) -
         tracker: a tracker that has not begun; it gets the runs that must be sent.
         violations: from `check`.
     """
-    with exclusive(f"ask-{study.study_name}"):
+    with exclusive(f"ask-{study.study_name}", study._storage):
         requeue_dead(study)
     recover(tracker, study)
     files = files_on_disk(tracker, study)

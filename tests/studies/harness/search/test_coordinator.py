@@ -19,6 +19,7 @@ from makemore.engines.cpu.engine import CpuEngine, Slot
 from makemore.errors import ModelTooLarge, UserError
 from studies.harness.report.results import trials_frame
 from studies.harness.search import session as launch_module
+from studies.harness.store import launches
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, has_diverged, ranked, was_pruned_early
 from tests.studies.conftest import (
@@ -355,3 +356,30 @@ def test_bug_in_trainer_keeps_finished_trials(
     assert states.count(TrialState.COMPLETE) == 2
     assert TrialState.RUNNING not in states
     assert violations("small") == []
+
+
+# ---- trials that another launch took over
+
+
+def test_trial_taken_over_is_left_to_the_other_launch(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_over(slot: Slot) -> None:
+        """Act as a launch on another machine, which finds the first trial's launch dead."""
+        study = load_study("small", None)
+        first = study.get_trials(deepcopy=False)[0]
+        if slot.history and first.state == TrialState.RUNNING:
+            study._storage.set_trial_user_attr(first._trial_id, "launch", "another")
+            study._storage.set_trial_state_values(first._trial_id, TrialState.COMPLETE, [1.5])
+
+    monkeypatch.setattr(launches, "STALE", 0.0)  # as if the heartbeat had been silent
+    inject(monkeypatch, take_over)
+    assert launch(trials=3, workers=1, prune=False) == 0
+
+    first, *others = trials_of("small")
+    assert (first.user_attrs["launch"], first.value) == ("another", 1.5)
+    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
+    # If MLflow had a run of it already, that one is ended as interrupted.
+    runs = [run for run in runs_of("small") if run.data.tags.get("trial") == "0"]
+    own = [run for run in runs if run.data.tags["launch"] != "another"]
+    assert all(run.info.status == "KILLED" for run in own)

@@ -139,3 +139,18 @@ def test_only_trials_of_dead_launches_are_requeued(study: optuna.Study) -> None:
     states = [trial.state.name for trial in study.trials]
     assert states == ["RUNNING", "WAITING", "WAITING", "RUNNING"]
     alive.end()
+
+
+def test_launch_knows_that_others_could_take_it_for_dead(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch.begin(study)
+    assert not launch.has_lapsed()
+
+    now = time.time()
+    monkeypatch.setattr(launches.time, "time", lambda: now + STALE + 1)  # the machine slept
+
+    assert launch.has_lapsed()
+    launch._beat()
+    assert launch.has_lapsed()
+    launch.end()
