@@ -20,6 +20,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from studies.harness.store.text import reason
 
 logger = logging.getLogger(__name__)
+# Optuna would print the whole SQL statement that an outage cut off.
+logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
 RIDE_OUT = 60.0  # seconds in which a server that is away must come back
 RETRY = 0.5  # seconds between two attempts
 CONNECT_TIMEOUT = 5  # seconds
@@ -115,14 +117,15 @@ class PatientStorage(RDBStorage):
             try:
                 result = call()
             except Exception as error:
-                if not is_away(error) or not self._may_wait(error):
+                outage = _outage_behind(error)
+                if outage is None or not self._may_wait(outage):
                     raise
             else:
                 self._away_since = None
                 return result
             time.sleep(RETRY)
 
-    def _may_wait(self, error: Exception) -> bool:
+    def _may_wait(self, outage: BaseException) -> bool:
         """Return whether the server may still come back; says once that it is away."""
         with self._guard:
             now = time.monotonic()
@@ -130,7 +133,7 @@ class PatientStorage(RDBStorage):
                 self._away_since = now
                 logger.warning(
                     "The storage does not answer (%s). Trying again for %d s.",
-                    reason(error),
+                    reason(outage),
                     RIDE_OUT,
                 )
             return now - self._away_since < RIDE_OUT
@@ -153,12 +156,12 @@ class PatientStorage(RDBStorage):
         return self.patiently(set_values)
 
 
-def is_away(error: BaseException) -> bool:
-    """Return whether an error of Optuna or SQLAlchemy means that the server does not answer."""
+def _outage_behind(error: BaseException) -> BaseException | None:
+    """Return the error of a server that does not answer, if it caused an error of Optuna."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
         cause = cause.__cause__
-    return cause is not None
+    return cause
 
 
 def _patient(name: str) -> Callable[..., Any]:
