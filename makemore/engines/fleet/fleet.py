@@ -79,11 +79,18 @@ class Fleet:
     Args:
         find_hosts: returns the hosts that joined since its last call; called once a second.
         vocab_size: number of different tokens of the corpus.
+        on_close: called after all hosts are closed.
     """
 
-    def __init__(self, find_hosts: Callable[[], Sequence[Host]], vocab_size: int) -> None:
+    def __init__(
+        self,
+        find_hosts: Callable[[], Sequence[Host]],
+        vocab_size: int,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._find_hosts = find_hosts
         self._vocab_size = vocab_size
+        self._on_close = on_close
         self._members: list[_Member] = []
         self._slots: dict[int, _Slot] = {}
         self._numbers = itertools.count()  # never used again: an answer may come after a removal
@@ -189,6 +196,7 @@ class Fleet:
         for member in self._members:
             member.host.close()
         self._slots.clear()
+        self._on_close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -249,6 +257,7 @@ class Fleet:
             return lost  # an earlier answer said so
         logger.warning("%s; its %d models start again.", lost, len(member.slots))
         self._members.remove(member)
+        member.host.close()
         self._outcomes += [(n, lost) for n, slot in member.slots.items() if not slot.done]
         for slot in member.slots.values():
             slot.member = None

@@ -86,7 +86,7 @@ class Host(Protocol):
         """Return whether an exception of a call means that the worker is gone."""
 
     def close(self) -> None:
-        """End the worker; its engine was closed before."""
+        """End the worker, which is lost, or whose engine was closed before."""
 
 
 class ThreadHost:

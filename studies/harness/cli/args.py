@@ -27,7 +27,7 @@ OUTPUT = Group("Output", sort_key=5)
 
 # A proposed command sets these flags itself, or they depend on the machine it runs on.
 NOT_PROPOSED = frozenset(
-    "names study trials minutes steps storage tracking_uri device workers patience finish_best "
+    "names study trials minutes steps storage tracking_uri device workers ray patience finish_best "
     "json".split()
 )
 
@@ -83,7 +83,11 @@ class StudyArgs:
     minutes: Annotated[float | None, Parameter(group=BUDGET)] = None
     """Time limit of the search in minutes; seed repeats run after it. Default: none."""
     workers: Annotated[int | None, Parameter(group=BUDGET)] = None
-    """Models trained at once. Default: the number of cores, or 256 on each GPU."""
+    """Models trained at once. Default: the number of cores, or 256 on each GPU. With --ray, the
+    number on each node or GPU."""
+    ray: Annotated[str | None, Parameter(group=BUDGET)] = None
+    """Address HOST:PORT of a Ray cluster, to train on all its nodes, auto for the cluster of this
+    machine, or local to start one here. Default: train without Ray."""
     device: Annotated[str, Parameter(group=BUDGET)] = "auto"
     """auto, cpu, cuda, cuda:0 or mps. auto takes CUDA, then MPS, then the CPU."""
     storage: Annotated[str | None, Parameter(group=STORES)] = None

@@ -21,10 +21,10 @@ from optuna.samplers import BaseSampler
 
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
-from makemore.engines import Engine, make_engine, resolve_device
+from makemore.engines import Engine, Envelope, make_engine, resolve_device
 from makemore.model import check_memory, n_params
 from studies.harness.cli import progress, terminal
-from studies.harness.cli.args import StudyArgs, count_slots, launched_with
+from studies.harness.cli.args import GPU_SLOTS, StudyArgs, count_slots, launched_with
 from studies.harness.cli.script import clean_stop
 from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
@@ -86,13 +86,12 @@ def open_stores(
     torch.set_num_threads(1)
     check_folders(args.study)
     corpus = load_corpus(args.names)
-    slots = count_slots(args.device, args.workers, args.trials)
     described = describe(space, base, first)
     if first is not None and not contains(space, base, first):
         first = None
     check_memory(n_params(largest_config(space, base), len(corpus.vocab)))
     client = _reach_mlflow(args)
-    engine = make_engine(args.device, corpus, slots, envelope(space, base))
+    engine = _start_engine(args, corpus, envelope(space, base))
     try:
         study = open_study(
             args.study,
@@ -110,10 +109,19 @@ def open_stores(
     except BaseException:
         engine.close()
         raise
-    device = resolve_device(args.device).type.upper()
-    models = f"{slots} trials" if slots > 1 else "1 trial"
-    print(f"Training {models} at a time on the {device}.", file=sys.stderr, flush=True)
+    place = "Ray" if args.ray else f"the {resolve_device(args.device).type.upper()}"
+    models = f"{engine.capacity} trial{'' if engine.capacity == 1 else 's'}"
+    print(f"Training {models} at a time on {place}.", file=sys.stderr, flush=True)
     return Stores(study, launch, client, corpus, engine)
+
+
+def _start_engine(args: StudyArgs, corpus: Corpus, largest: Envelope) -> Engine:
+    if args.ray is None:
+        slots = count_slots(args.device, args.workers, args.trials)
+        return make_engine(args.device, corpus, slots, largest)
+    from makemore.engines.fleet.ray_hosts import ray_fleet
+
+    return ray_fleet(args.ray, corpus, args.workers, largest, args.device, GPU_SLOTS)
 
 
 def _reach_mlflow(args: StudyArgs) -> Any:
