@@ -43,18 +43,20 @@ class NoEngine:
         return slot
 
     def advance(self) -> list[tuple[int, Outcome]]:
-        outcomes: list[tuple[int, Outcome]] = []
-        for slot, (config, history) in self._slots.items():
-            step = (len(history) + 1) * config.eval_interval
-            loss = (
-                2
-                + abs(np.log10(config.lr) + 0.5)
-                + 8 / config.n_hidden
-                + 0.5 * config.max_steps / step / 10
-            )
-            history.append(EvalPoint(step, loss, loss, config.lr))
-            outcomes.append((slot, history[-1]))
-        return outcomes
+        return [(slot, self.evaluate(slot)) for slot in self._slots]
+
+    def evaluate(self, slot: int) -> EvalPoint:
+        """Make up the next evaluation of a slot, and add it to the history."""
+        config, history = self._slots[slot]
+        step = (len(history) + 1) * config.eval_interval
+        loss = (
+            2
+            + abs(np.log10(config.lr) + 0.5)
+            + 8 / config.n_hidden
+            + 0.5 * config.max_steps / step / 10
+        )
+        history.append(EvalPoint(step, loss, loss, config.lr))
+        return history[-1]
 
     def remove(self, slot: int) -> TrainResult:
         config, history = self._slots.pop(slot)
