@@ -17,7 +17,7 @@ ui: .venv/.study ## open the MLflow UI on the studies in mlruns/
 test: .venv/.test ## run the fast tests (about 4 minutes)
 	$(PYTEST) -m "not slow"
 
-test-all: .venv/.test ## run all tests, also those marked slow (about 12 minutes)
+test-all: .venv/.all ## run all tests, also those marked slow (about 12 minutes)
 	$(PYTEST)
 
 N ?= 60
@@ -54,8 +54,9 @@ help: ## list the targets
 .venv/.test: EXTRAS := [test]
 .venv/.dev: EXTRAS := [dev,test]
 .venv/.bench: EXTRAS := [bench,test]
+.venv/.all: EXTRAS := [test,ray]
 LOG := .venv/install.log
-.venv/.study .venv/.test .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.study .venv/.test .venv/.dev .venv/.bench .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing (about a minute)"
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
 		-e '.$(EXTRAS)' > $(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
