@@ -89,14 +89,14 @@ def time_one_study(trials: int, steps: int) -> None:
     clock, begun = Clock(), time.perf_counter()
     with clock.activity("imports"):
         from studies import mlp
-        from studies.harness.search import coordinator, launch, session, trial_files
+        from studies.harness.search import coordinator, launch, session, trial_ends
 
     files = "a trial's samples, checkpoint and diagnostics"
     ours, theirs = coordinator.Coordinator, tracker.Tracker
     for owner, name, label in (
         (queue.TrialQueue, "next", "Optuna: ask"),
         (ours, "_handle", "Optuna: report and tell"),
-        (trial_files.TrialFiles, "write", files),
+        (trial_ends.TrialFiles, "write", files),
         (coordinator, "diagnose", files),
         (ours, "_advance", "idle: waiting for the slots"),
         (session, "finish_study", "report and pictures"),

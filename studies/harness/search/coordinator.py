@@ -12,12 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from optuna.trial import TrialState
 
 from makemore.data import Corpus
-from makemore.diagnostics import diagnose
 from makemore.engines import (
     Diverged,
     Engine,
@@ -26,15 +24,12 @@ from makemore.engines import (
     HostLost,
     Outcome,
     OutOfMemory,
-    TrainResult,
 )
 from makemore.errors import ModelTooLarge, UserError
-from makemore.model import n_params
 from studies.harness.search.pruners import is_audited
 from studies.harness.search.queue import Active, TrialQueue
-from studies.harness.search.trial_files import TrialFiles
-from studies.harness.store.launches import requeue
-from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
+from studies.harness.search.trial_ends import TrialEnds
+from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord
 from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
@@ -57,8 +52,6 @@ class Coordinator:
         on_event: called with the trial's record after each outcome.
 
     Attributes:
-        n_ended: trials that ended in this launch, follow-up trials included.
-        train_s: seconds of training, summed over the slots.
         interrupted: a signal stopped the launch.
         timed_out: the deadline passed before the study had its total.
     """
@@ -74,18 +67,25 @@ class Coordinator:
     finish_best: bool = False
     deadline: float = math.inf
     on_event: Callable[[TrialRecord], None] = lambda record: None
-    n_ended: int = 0
-    train_s: float = 0.0
     interrupted: bool = False
     timed_out: bool = False
     _asked: deque[Active] = field(default_factory=deque)  # not admitted yet
     _running: dict[int, Active] = field(default_factory=dict)  # by slot
-    _lowest: float = math.inf  # dev loss of the study, seed repeats excluded
     _too_large: int = 0  # models in a row that did not fit into memory
     _interruptible: bool = False  # a signal may raise KeyboardInterrupt now
 
     def __post_init__(self) -> None:
-        self._files = TrialFiles(self.queue.study, self.corpus, self.tracker, self.keep_models)
+        self._ends = TrialEnds(self.queue, self.corpus, self.tracker, self.keep_models)
+
+    @property
+    def n_ended(self) -> int:
+        """Trials that ended in this launch, follow-up trials included."""
+        return self._ends.n_ended
+
+    @property
+    def train_s(self) -> float:
+        """Seconds of training, summed over the slots."""
+        return self._ends.train_s
 
     # ---- the course of a launch
 
@@ -99,11 +99,6 @@ class Coordinator:
             Exception: a bug in the trainer. In both cases, finished trials are stored, and
                 unfinished ones requeued.
         """
-        best = ranked(self.queue.study.get_trials(deepcopy=False))[:1]
-        self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
-        self._files.trim()
-        # A later launch with the same number need not look for models to drop.
-        self.queue.study.set_user_attr("keep_models", self.keep_models)
         try:
             self._train_all()
             if self.finish_best:
@@ -176,8 +171,8 @@ class Coordinator:
     def _refuse(self, active: Active) -> None:
         """Store the end of a trial whose model does not fit into memory."""
         self.tracker.start(active.record)
-        folder = self._store(active, None, TrialState.PRUNED, OUT_OF_MEMORY)
-        self._publish(active.record, folder)
+        folder = self._ends.store(active, None, TrialState.PRUNED, OUT_OF_MEMORY)
+        self._ends.publish(active.record, folder)
         self.on_event(active.record)
         self._count_too_large()
 
@@ -274,10 +269,10 @@ class Coordinator:
             if state != TrialState.FAIL:
                 self._train_again(slot)
                 return
-        folder = self._store(active, result, state, reason)
+        folder = self._ends.store(active, result, state, reason)
         # Only now: if anything above fails, the trial still counts as running, and is requeued.
         del self._running[slot]
-        self._publish(active.record, folder)
+        self._ends.publish(active.record, folder)
 
     def _train_again(self, slot: int) -> None:
         """Train a trial again whose host is lost: it is the next to be admitted."""
@@ -291,45 +286,7 @@ class Coordinator:
         """Leave a trial to the launch that has taken it over."""
         self.engine.discard(slot)
         active = self._running.pop(slot)
-        self._end_interrupted(active, "taken over by another launch")
-
-    def _end_interrupted(self, active: Active, reason: str) -> None:
-        """End the run of a trial that is trained again by another launch."""
-        record = active.record
-        record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
-        self.tracker.finish(record, None, None)
-
-    def _store(
-        self, active: Active, result: TrainResult | None, state: TrialState, reason: str
-    ) -> Path:
-        """Write a trial's files, then tell Optuna; returns the folder of the files.
-
-        Args:
-            active: the trial.
-            result: None if the engine refused the model or lost it.
-            state: how it ended.
-            reason: why it ended.
-        """
-        record = active.record
-        record.state, record.reason, record.ended = state.name, reason, time.time()
-        record.metrics["n_params"] = n_params(record.config, len(self.corpus.vocab))
-        record.metrics["seconds"] = result.seconds if result else 0.0
-        self.train_s += record.metrics["seconds"]
-        if result and record.best and state != TrialState.FAIL and reason != OUT_OF_MEMORY:
-            record.metrics |= diagnose(result.model, record.best, self.corpus)
-        folder = self._files.write(record, result)
-        self.queue.tell(active, state)
-        self.n_ended += 1
-        return folder
-
-    def _publish(self, record: TrialRecord, folder: Path) -> None:
-        """Drop the models that fell behind, and hand a stored trial to the tracker."""
-        measured = record.best is not None and record.state != TrialState.FAIL.name
-        if measured and "repeat_of" not in record.tags:
-            assert record.best is not None
-            self._lowest = min(self._lowest, record.best.dev_loss)
-        self._files.trim()
-        self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
+        self._ends.give_back(active, "taken over by another launch")
 
     def _requeue_rest(self, reason: str, *, keep_follow_ups: bool = False) -> None:
         """Requeue asked and running trials for the next launch."""
@@ -340,9 +297,7 @@ class Coordinator:
         for active in [*self._running.values(), *self._asked]:
             if is_kept(active):
                 continue
-            if self.queue.owns(active):
-                requeue(self.queue.study, active.trial._trial_id)
-            self._end_interrupted(active, reason)
+            self._ends.give_back(active, reason)
         self._running = {slot: a for slot, a in self._running.items() if is_kept(a)}
         self._asked = deque(a for a in self._asked if is_kept(a))
 

@@ -19,10 +19,25 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
 from optuna.trial import TrialState
 
+from makemore.config import Config
 from studies.harness.search.samplers import SPREAD, EvenSampler, SpreadThenTPE, value_at
 from studies.harness.search.spaces import describe, distributions
 from studies.record import BASE
-from studies.record import space as eight_parameters
+
+
+def eight_parameters(trial: optuna.Trial, base: Config) -> Config:
+    """Suggest parameters of all kinds of ranges."""
+    return base.replace(
+        lr=trial.suggest_float("lr", 3e-4, 3e-2, log=True),
+        block_size=trial.suggest_int("block_size", 4, 12),
+        n_embd=trial.suggest_int("n_embd", 8, 64, step=8),
+        n_hidden=trial.suggest_int("n_hidden", 128, 2048, log=True),
+        batch_size=trial.suggest_categorical("batch_size", [128, 256, 512, 1024]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.6),
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        direct=trial.suggest_categorical("direct", [False, True]),
+    )
+
 
 SPACE = distributions(eight_parameters, BASE)
 

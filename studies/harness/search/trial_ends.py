@@ -1,22 +1,99 @@
-"""The files of finished trials: config, samples, and the checkpoints of the best ones."""
+"""The end of a trial: its files, then Optuna's record, then MLflow's run."""
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from makemore.checkpoint import save_checkpoint
 from makemore.data import Corpus
+from makemore.diagnostics import diagnose
 from makemore.engines import TrainResult
+from makemore.model import n_params
 from makemore.sampling import sample_words
-from studies.harness.store.trials import TrialRecord, dev_loss, ranked
+from studies.harness.search.queue import Active, TrialQueue
+from studies.harness.store.launches import requeue
+from studies.harness.store.trials import OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
 from studies.harness.tracking.sending.tracker import Tracker
 
 N_SAMPLES = 20  # generated words in samples.txt
 SAMPLE_LENGTH = 24  # characters; an untrained model would seldom end a word
+
+
+@dataclass
+class TrialEnds:
+    """Stores how trials end.
+
+    Args:
+        keep_models: number of best trials that keep their checkpoint.
+
+    Attributes:
+        n_ended: trials that ended in this launch, follow-up trials included.
+        train_s: seconds of training, summed over these trials.
+    """
+
+    queue: TrialQueue
+    corpus: Corpus
+    tracker: Tracker
+    keep_models: int
+    n_ended: int = 0
+    train_s: float = 0.0
+    _lowest: float = math.inf  # dev loss of the study, seed repeats excluded
+
+    def __post_init__(self) -> None:
+        study = self.queue.study
+        self._files = TrialFiles(study, self.corpus, self.tracker, self.keep_models)
+        best = ranked(study.get_trials(deepcopy=False))[:1]
+        self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
+        self._files.trim()
+        # A later launch with the same number need not look for models to drop.
+        study.set_user_attr("keep_models", self.keep_models)
+
+    def store(
+        self, active: Active, result: TrainResult | None, state: TrialState, reason: str
+    ) -> Path:
+        """Write a trial's files, then tell Optuna; returns the folder of the files.
+
+        Args:
+            active: the trial.
+            result: None if the engine refused the model or lost it.
+            state: how it ended.
+            reason: why it ended.
+        """
+        record = active.record
+        record.state, record.reason, record.ended = state.name, reason, time.time()
+        record.metrics["n_params"] = n_params(record.config, len(self.corpus.vocab))
+        record.metrics["seconds"] = result.seconds if result else 0.0
+        self.train_s += record.metrics["seconds"]
+        if result and record.best and state != TrialState.FAIL and reason != OUT_OF_MEMORY:
+            record.metrics |= diagnose(result.model, record.best, self.corpus)
+        folder = self._files.write(record, result)
+        self.queue.tell(active, state)
+        self.n_ended += 1
+        return folder
+
+    def publish(self, record: TrialRecord, folder: Path) -> None:
+        """Drop the models that fell behind, and hand a stored trial to the tracker."""
+        measured = record.best is not None and record.state != TrialState.FAIL.name
+        if measured and "repeat_of" not in record.tags:
+            assert record.best is not None
+            self._lowest = min(self._lowest, record.best.dev_loss)
+        self._files.trim()
+        self.tracker.finish(record, folder, self._lowest if math.isfinite(self._lowest) else None)
+
+    def give_back(self, active: Active, reason: str) -> None:
+        """Requeue a trial, unless another launch has it, and end its run as interrupted."""
+        if self.queue.owns(active):
+            requeue(self.queue.study, active.trial._trial_id)
+        record = active.record
+        record.state, record.reason, record.ended = "INTERRUPTED", reason, time.time()
+        self.tracker.finish(record, None, None)
 
 
 @dataclass
