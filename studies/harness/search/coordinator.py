@@ -34,6 +34,7 @@ from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
 MAX_HOSTS_LOST = 10  # a trial that loses more hosts has probably ended them itself
+WAIT = 0.5  # seconds between two looks at the launches of other hosts
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
 
@@ -144,7 +145,7 @@ class Coordinator:
     # ---- the life of a trial, from asked to told
 
     def _admit(self) -> bool:
-        """Fill the free slots; returns whether any trial is running or waits for a slot."""
+        """Fill the free slots; returns whether there is anything to wait for."""
         if time.monotonic() >= self.deadline:
             self.timed_out = bool(self._running or self._asked) or self.queue.left > 0
             return False
@@ -166,6 +167,9 @@ class Coordinator:
         if not self._running and not self._asked:
             # A fleet may have no host for a while. One trial that waits keeps the study going.
             self._asked.extend(filter(None, [self.queue.next()]))
+        if not self._running and not self._asked and self.queue.awaits_others():
+            time.sleep(WAIT)
+            return True
         return bool(self._running or self._asked)
 
     def _refuse(self, active: Active) -> None:

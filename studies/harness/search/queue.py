@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from makemore.config import Config
 from studies.harness.search.samplers import IgnoresFollowUps
 from studies.harness.search.spaces import Space
-from studies.harness.store.launches import Launch, requeue_dead
+from studies.harness.store.launches import Launch, lease_of, requeue_dead, this_host
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (
     FOLLOW_UP,
@@ -29,6 +30,7 @@ from studies.harness.store.trials import (
 from studies.harness.store.winner.follow_ups import unfinished_best
 from studies.harness.store.winner.race import plan_repeats
 
+logger = logging.getLogger(__name__)
 MAX_RETRIES = 2  # retries of a trial whose engine failed
 ORPHAN_CHECK = 5.0  # seconds between two checks for trials of crashed launches
 
@@ -75,6 +77,7 @@ class TrialQueue:
     exhausted: bool = False
     closed: bool = False
     _orphans_checked: float = -math.inf  # time.monotonic() of the last check
+    _first_beats: dict[str, float] = field(default_factory=dict)  # of other launches, as first seen
 
     @property
     def left(self) -> int:
@@ -136,6 +139,24 @@ class TrialQueue:
             return False
         self._orphans_checked = time.monotonic()
         return bool(requeue_dead(self.study, exclude=self.launch.id))
+
+    def awaits_others(self) -> bool:
+        """Return whether a launch on another host may be dead, with trials that remain to be done.
+
+        It is alive if it writes another heartbeat while this launch waits. If it is silent for too
+        long, `next` requeues its trials.
+        """
+        if self.closed:
+            return False
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for launch in {str(trial.user_attrs.get("launch", "")) for trial in running}:
+            lease = lease_of(self.study, launch)
+            if lease is not None and lease["host"] != this_host():
+                if launch not in self._first_beats:
+                    logger.warning("Waiting for a sign of launch %s on another host.", launch)
+                if lease["seen"] == self._first_beats.setdefault(launch, lease["seen"]):
+                    return True
+        return False
 
     def _suggest(self, trial: optuna.Trial) -> Active | None:
         """Suggest the trial's parameters; returns None if another trial has the same ones."""

@@ -58,7 +58,7 @@ class Launch:
     def _beat(self) -> None:
         now = time.time()
         lease = {
-            "host": socket.gethostname(),
+            "host": this_host(),
             "lock": str(self._lock.lock_file),
             "seen": now,
             "journal": journal_path(self.study),
@@ -84,6 +84,18 @@ class Launch:
         self._ended.set()
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def this_host() -> str:
+    """Return the name of this host, with an id that is new at each start of a Linux system.
+
+    Machines that were cloned have the same name. On one host, file locks tell who is alive.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()} {boot}".strip()
 
 
 def journal_path(study: optuna.Study) -> str | None:
@@ -113,7 +125,7 @@ def is_alive(lease: dict[str, Any] | None) -> bool:
     """
     if lease is None:
         return False
-    if lease["host"] != socket.gethostname():
+    if lease["host"] != this_host():
         return time.time() - float(lease["seen"]) < STALE
     if not os.path.exists(lease["lock"]):
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import EvalPoint
+from studies.harness.search import queue
 from studies.harness.search.queue import TrialQueue
 from studies.harness.search.samplers import IgnoresFollowUps, default_sampler
 from studies.harness.search.spaces import Space, describe
+from studies.harness.store import launches
 from studies.harness.store.launches import Launch
-from studies.harness.store.study import open_study
+from studies.harness.store.study import load_study, open_study
 from studies.harness.store.trials import dev_loss
 from tests.studies.conftest import Launcher, outcomes_of, trials_of
 
@@ -198,3 +202,45 @@ def test_pruned_trial_has_its_lowest_loss(workdir: Path, small_corpus: Corpus) -
 def one_lr(trial: optuna.Trial, base: Config) -> Config:
     """A space of one parameter."""
     return base.replace(lr=trial.suggest_float("lr", 1e-3, 1.0, log=True))
+
+
+# ---- launches on other hosts
+
+
+def run_elsewhere(study: optuna.Study) -> dict[str, Any]:
+    """Let a launch on another host take the next trial; returns its heartbeat."""
+    trial = study.ask()
+    trial.set_user_attr("launch", "far")
+    lease = {"host": "far away", "lock": "/absent", "seen": time.time()}
+    study.set_user_attr("launch:far", lease)
+    return lease
+
+
+def test_last_launch_trains_the_trials_of_a_dead_host(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch(trials=2, prune=False)
+    run_elsewhere(load_study("small", None))
+    monkeypatch.setattr(launches, "STALE", 2.0)
+    monkeypatch.setattr(queue, "ORPHAN_CHECK", 0.1)
+
+    assert launch(trials=3, prune=False) == 0
+
+    assert [trial.state for trial in trials_of("small")] == [TrialState.COMPLETE] * 3
+    assert "Waiting for a sign of launch far on another host." in caplog.messages
+
+
+def test_launch_ends_while_another_host_trains(launch: Launcher) -> None:
+    launch(trials=2, prune=False)
+    study = load_study("small", None)
+    lease = run_elsewhere(study)
+
+    def beat() -> None:
+        lease["seen"] += 1
+        study.set_user_attr("launch:far", lease)
+
+    beats = threading.Timer(2.0, beat)
+    beats.start()
+    assert launch(trials=3, prune=False) == 0
+
+    assert trials_of("small")[2].state == TrialState.RUNNING

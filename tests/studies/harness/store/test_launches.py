@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from studies.harness.store import launches
-from studies.harness.store.launches import STALE, Launch, is_alive, requeue, requeue_dead
+from studies.harness.store.launches import STALE, Launch, is_alive, requeue, requeue_dead, this_host
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -65,7 +64,7 @@ def test_killed_launch_is_dead(study: optuna.Study) -> None:
     ) as process:
         assert process.stdout
         lock = process.stdout.readline().strip()
-        lease = {"host": socket.gethostname(), "lock": lock, "seen": time.time()}
+        lease = {"host": this_host(), "lock": lock, "seen": time.time()}
         assert is_alive(lease)
         os.kill(process.pid, signal.SIGKILL)
 
