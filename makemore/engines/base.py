@@ -149,7 +149,7 @@ class Engine(Protocol):
     def admit(self, config: Config) -> int:
         """Put a new model into a free slot and return the number of the slot.
 
-        An engine that does not wait for its hosts reports the first two errors as outcomes.
+        A fleet does not wait for its hosts, so it reports `ModelTooLarge` as an outcome.
 
         Raises:
             ModelTooLarge: this machine has too little memory for the model.

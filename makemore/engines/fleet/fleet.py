@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from makemore.model import MLP, n_params
 
 logger = logging.getLogger(__name__)
 START_WAIT = 30.0  # seconds; hosts that are there at the start have so long to answer
+WARN_EVERY = 60.0  # seconds
 CLOSE_WAIT = 2 * RETURN_AFTER
 
 
@@ -77,7 +79,8 @@ class Fleet:
     any of them. A lost host is no error: each of its models gets the outcome `HostLost`.
 
     Args:
-        find_hosts: returns the hosts that joined since its last call; called once a second.
+        find_hosts: returns the hosts that joined since its last call; `advance` calls it, at most
+            once a second.
         vocab_size: number of different tokens of the corpus.
         on_close: called after all hosts are closed.
     """
@@ -97,6 +100,7 @@ class Fleet:
         self._answers: queue.SimpleQueue[tuple[_Member, Future[Any]]] = queue.SimpleQueue()
         self._outcomes: list[tuple[int, Outcome]] = []  # not returned yet
         self._looked = -RETURN_AFTER  # time.monotonic() of the last search for hosts
+        self._last_warning: float | None = None
         self._closed = False
         self._join()
         wait([member.advancing for member in self._members if member.advancing], START_WAIT)
@@ -104,7 +108,7 @@ class Fleet:
 
     @classmethod
     def of(cls, hosts: Sequence[Host], vocab_size: int) -> Fleet:
-        """Return a fleet of these hosts, which no other host joins."""
+        """Return a fleet of these hosts, that no other host joins."""
         batches: Iterator[Sequence[Host]] = iter([hosts])
         return cls(lambda: next(batches, ()), vocab_size)
 
@@ -192,9 +196,12 @@ class Fleet:
         if self._closed:
             return
         self._closed = True
-        wait([member.host.call("close") for member in self._members], CLOSE_WAIT)
+        # What a lost host answers to this does not matter any more.
+        with suppress(Exception):
+            wait([member.host.call("close") for member in self._members], CLOSE_WAIT)
         for member in self._members:
-            member.host.close()
+            with suppress(Exception):
+                member.host.close()
         self._slots.clear()
         self._on_close()
 
@@ -209,10 +216,20 @@ class Fleet:
         if time.monotonic() - self._looked < RETURN_AFTER:
             return
         self._looked = time.monotonic()
+        self._warn_without_hosts()
         for host in self._find_hosts():
             member = _Member(host)
             self._members.append(member)
             member.advancing = self._call(member, "capacity")
+
+    def _warn_without_hosts(self) -> None:
+        """Say once a minute that no host can train."""
+        now = time.monotonic()
+        if self.capacity or self._last_warning is None:
+            self._last_warning = now  # or the start
+        elif now - self._last_warning >= WARN_EVERY:
+            self._last_warning = now
+            logger.warning("No host can train now. Waiting for one with free cores or a free GPU.")
 
     def _call(self, member: _Member, method: str, *args: Any) -> Future[Any]:
         future = member.host.call(method, *args)
@@ -255,7 +272,7 @@ class Fleet:
         lost = HostLost(f"host {member.host.name} was lost ({one_line(error)})")
         if member not in self._members:
             return lost  # an earlier answer said so
-        logger.warning("%s; its %d models start again.", lost, len(member.slots))
+        logger.warning("%s; models that start again: %d", lost, len(member.slots))
         self._members.remove(member)
         member.host.close()
         self._outcomes += [(n, lost) for n, slot in member.slots.items() if not slot.done]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -20,6 +21,7 @@ from makemore.engines.fleet.fleet import Fleet
 from makemore.engines.fleet.host import Host, Worker
 from makemore.errors import UserError, one_line
 
+logger = logging.getLogger(__name__)
 LOCAL = "local"  # the address of a cluster of this machine only, for one launch
 LOOPBACK = "127.0.0.1"
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -59,6 +61,9 @@ def ray_fleet(
         raise UserError(f"device {device!r} cannot be used with Ray; use auto, cpu or cuda.")
     _connect(address, capacity)
     cluster = RayCluster(corpus, capacity, envelope, device, gpu_capacity)
+    if device == "cuda" and not cluster.has_gpu:
+        cluster.close()
+        raise UserError("no node of the Ray cluster has a GPU; use --device auto or cpu.")
     return Fleet(cluster.find_hosts, len(corpus.vocab), cluster.close)
 
 
@@ -73,7 +78,8 @@ def _connect(address: str, cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == LOCAL:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
+        options |= {"address": "local", "num_cpus": cpus}  # no other cluster of this machine
+        options |= {"include_dashboard": False, "_node_ip_address": LOOPBACK}
     else:
         _check_reachable(address)
         # The nodes need the same versions of Python and of the dependencies, but not makemore.
@@ -82,7 +88,10 @@ def _connect(address: str, cpus: int | None) -> None:
         ray.init(**options)
     except Exception as error:  # of several kinds, for example ConnectionError and RuntimeError
         where = "on this machine cannot be started" if address == LOCAL else f"at {address} failed"
-        raise UserError(f"the Ray cluster {where}: {one_line(error)}") from None
+        raise UserError(
+            f"the Ray cluster {where}: {one_line(error)}. A cluster with a token needs "
+            "RAY_AUTH_MODE=token and the same token here."
+        ) from None
 
 
 def _check_reachable(address: str) -> None:
@@ -153,7 +162,9 @@ class RayHost:
         """Return whether the actor or its node is gone."""
         import ray.exceptions
 
-        return isinstance(error, ray.exceptions.RayActorError | ray.exceptions.ObjectLostError)
+        # A RayTaskError is an exception of the worker's own code.
+        is_bug = isinstance(error, ray.exceptions.RayTaskError)
+        return isinstance(error, ray.exceptions.RayError) and not is_bug
 
     def close(self) -> None:
         """End the actor."""
@@ -197,8 +208,10 @@ class RayCluster:
     def find_hosts(self) -> Sequence[Host]:
         """Start a worker on each node that has none; returns the new hosts.
 
+        A node that failed to start a worker MAX_FAILED_STARTS times in a row is left out.
+
         Raises:
-            UserError: a node could not start a worker MAX_FAILED_STARTS times in a row.
+            UserError: all nodes are left out.
         """
         new = []
         for node in self._ray.nodes():
@@ -223,8 +236,8 @@ class RayCluster:
         old = self._hosts.get(name)
         if old is not None and not old.is_closed:
             return []
-        if old is not None:
-            self._count_failures(name, old)
+        if old is not None and self._is_left_out(name, old):
+            return []
         default = needs["num_cpus"] if device == "cpu" else self._gpu_capacity
         actor = (
             self._ray.remote(RayWorker)
@@ -240,13 +253,24 @@ class RayCluster:
         self._hosts[name] = host
         return [host]
 
-    def _count_failures(self, name: str, old: RayHost) -> None:
-        self._failures[name] = 0 if old.has_answered else self._failures[name] + 1
-        if self._failures[name] == MAX_FAILED_STARTS:
+    def _is_left_out(self, name: str, old: RayHost) -> bool:
+        """Count the failed starts of a node's workers; returns whether it gets no other one."""
+        if self._failures[name] < MAX_FAILED_STARTS:
+            self._failures[name] = 0 if old.has_answered else self._failures[name] + 1
+            if self._failures[name] == MAX_FAILED_STARTS:
+                logger.warning("Ray node %s is left out: its worker does not start.", name)
+        is_left_out = self._failures[name] >= MAX_FAILED_STARTS
+        if is_left_out and all(host.is_closed for host in self._hosts.values()):
             raise UserError(
-                f"Ray node {name} failed to start a worker {MAX_FAILED_STARTS} times, for the "
-                "reasons above; it needs the same versions of Python and of the packages as here."
+                "no Ray node can start a worker, for the reasons above; the nodes need the same "
+                "versions of Python and of the packages as here."
             )
+        return is_left_out
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a node of the cluster has a GPU."""
+        return any(self._n_gpus(node) for node in self._ray.nodes() if node["Alive"])
 
     def close(self) -> None:
         """Disconnect from the cluster; one that LOCAL started ends."""

@@ -185,7 +185,7 @@ def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
     return [
         f"{outcome['complete']} complete, {outcome['pruned']} pruned{diverged}, "
         f"{outcome['failed']} failed.",
-        f"{outcome['wall_s']:.1f} s on the clock; {slots} slot{'s' if slots > 1 else ''} trained "
+        f"{outcome['wall_s']:.1f} s on the clock; {slots} slot{'' if slots == 1 else 's'} trained "
         f"for {outcome['train_s']:.1f} s in total ({busy:.0%} busy).",
     ]
 

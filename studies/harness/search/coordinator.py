@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from optuna.trial import TrialState
 
@@ -34,6 +35,7 @@ from studies.harness.tracking.sending.tracker import Tracker
 
 MAX_TOO_LARGE = 10  # models in a row that did not fit into memory; then the search gives up
 MAX_HOSTS_LOST = 10  # a trial that loses more hosts has probably ended them itself
+ADMIT_FOR = 1.0  # seconds; then the loop handles outcomes before it fills more slots
 WAIT = 0.5  # seconds between two looks at the launches of other hosts
 ASK_AHEAD = 2  # trials asked before a slot is free, so that no slot waits for the sampler
 
@@ -113,6 +115,9 @@ class Coordinator:
     def interrupt(self) -> None:
         """End the loop soon; for a signal handler. Never breaks off a write to a store."""
         self.interrupted = True
+        storage: Any = getattr(self.queue.study._storage, "_backend", None)
+        if hasattr(storage, "hurry"):
+            storage.hurry()
         if self._interruptible:
             raise KeyboardInterrupt
 
@@ -149,7 +154,8 @@ class Coordinator:
         if time.monotonic() >= self.deadline:
             self.timed_out = bool(self._running or self._asked) or self.queue.left > 0
             return False
-        while len(self._running) < self.engine.capacity:
+        until = time.monotonic() + ADMIT_FOR
+        while len(self._running) < self.engine.capacity and time.monotonic() < until:
             active = self._asked.popleft() if self._asked else self.queue.next()
             if active is None:
                 break
@@ -210,7 +216,9 @@ class Coordinator:
             self._interruptible = False
 
     def _handle(self, slot: int, outcome: Outcome) -> None:
-        active = self._running[slot]
+        active = self._running.get(slot)
+        if active is None:
+            return  # an earlier outcome of the same call ended the trial
         if not self.queue.owns(active):
             self._give_up(slot)
         elif isinstance(outcome, EvalPoint):
@@ -235,13 +243,8 @@ class Coordinator:
             self._count_too_large()
 
     def _report(self, active: Active, point: EvalPoint) -> None:
-        record = active.record
-        known = next((n for n, other in enumerate(record.points) if other.step == point.step), None)
-        if known is None:
-            record.times.append(time.time())
-            record.points.append(point)
-        else:  # a lost host trained to here before; another kind of machine may round differently
-            record.points[known] = point
+        active.record.times.append(time.time())
+        active.record.points.append(point)
         # A requeued trial reported its first steps already.
         if point.step > active.reported_step:
             active.trial.report(point.dev_loss, point.step)
@@ -282,8 +285,12 @@ class Coordinator:
         """Train a trial again whose host is lost: it is the next to be admitted."""
         active = self._running.pop(slot)
         active.hosts_lost += 1
-        reported = (point.step for point in active.record.points)
-        active.reported_step = max(reported, default=active.reported_step)
+        record = active.record
+        steps = [point.step for point in record.points]
+        active.reported_step = max([active.reported_step, *steps])
+        # Their weights are lost, and the next training may end earlier.
+        record.points.clear()
+        record.times.clear()
         self._asked.appendleft(active)
 
     def _give_up(self, slot: int) -> None:

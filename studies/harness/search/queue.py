@@ -115,17 +115,19 @@ class TrialQueue:
             trials = self.study.get_trials(deepcopy=False)
             follow_ups = [t for t in trials if t.state == TrialState.WAITING and is_follow_up(t)]
             if self.closed or sum(counts(t) for t in trials) >= self.total:
-                if follow_ups:
-                    return self._take(follow_ups[0])
+                for waiting in follow_ups:
+                    if taken := self._take(waiting):
+                        return taken
                 if self.closed or not self._requeue_orphans():
                     return None
             trial = self.study.ask()
             trial.set_user_attr("launch", self.launch.id)
             return trial
 
-    def _take(self, waiting: FrozenTrial) -> optuna.Trial:
-        """Take this waiting trial; `ask` would take the first one."""
-        self.study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+    def _take(self, waiting: FrozenTrial) -> optuna.Trial | None:
+        """Take this waiting trial, unless another launch has it; `ask` would take the first one."""
+        if not self.study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+            return None
         trial = optuna.Trial(self.study, waiting._trial_id)
         trial.set_user_attr("launch", self.launch.id)
         return trial

@@ -9,12 +9,14 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.harness.store.journal import Journal
@@ -75,27 +77,29 @@ class Launch:
                 logger.debug("launch %s: no heartbeat (%s)", self.id, error)
 
     def has_lapsed(self) -> bool:
-        """Return whether other hosts could ever take this launch for dead."""
-        self._lapsed |= time.time() - self._seen >= STALE
+        """Return whether other hosts could have taken this launch for dead at any time."""
+        if time.time() - self._seen >= STALE:
+            self._lapsed = True
         return self._lapsed
 
     def end(self) -> None:
-        """Release the lock; from now on, other launches requeue the running trials of this one."""
+        """Release the lock; other launches of this host then requeue the running trials."""
         self._ended.set()
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
 def this_host() -> str:
-    """Return the name of this host, with an id that is new at each start of a Linux system.
+    """Return the name of this host, on Linux with the ids of its start and of its file system.
 
-    Machines that were cloned have the same name. On one host, file locks tell who is alive.
+    Cloned machines have the same name, and so may containers on one machine. Only on the same host
+    does a file lock tell whether a launch is alive.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/mnt')}"
     except OSError:
-        boot = ""
-    return f"{socket.gethostname()} {boot}".strip()
+        return socket.gethostname()
 
 
 def journal_path(study: optuna.Study) -> str | None:
@@ -140,7 +144,8 @@ def is_alive(lease: dict[str, Any] | None) -> bool:
 
 def requeue(study: optuna.Study, trial_id: int) -> None:
     """Return a running trial to WAITING; a launch then trains it again with the same seed."""
-    study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    with suppress(UpdateFinishedTrialError):  # another launch took it over, and finished it
+        study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 def requeue_dead(study: optuna.Study, exclude: str = "") -> list[FrozenTrial]:

@@ -192,7 +192,8 @@ class Sender:
             log_batch(self.client, run_id, metrics, params=params, tags=tags)
         if not run.inputs_sent:
             log_inputs(self.client, run_id, self.dataset)
-        run.points_sent = n_points
+        # A trial that lost its host is trained again, and has fewer evaluations for a while.
+        run.points_sent = max(run.points_sent, n_points)
         run.inputs_sent = True
 
     def _close_run(self, run: PendingRun, run_id: str) -> None:

@@ -195,13 +195,17 @@ def test_race_continues_at_the_next_launch(launch: Launcher) -> None:
 # ---- engines that fail
 
 
-def inject(monkeypatch: pytest.MonkeyPatch, fail: Callable[[Slot], Outcome | None]) -> None:
+def inject(
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[Slot], Outcome | None],
+    engine: type[CpuEngine] = CpuEngine,
+) -> None:
     """Let every slot's thread call `fail` before it trains up to the next evaluation.
 
     An outcome that `fail` returns takes the place of the training.
     """
 
-    class Faulty(CpuEngine):
+    class Faulty(engine):
         def admit(self, config: Config) -> int:
             number = super().admit(config)
             slot = self._slots[number]

@@ -10,12 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from makemore.data import Corpus
-from makemore.engines import HostLost, Outcome
-from makemore.engines.cpu.engine import CpuEngine
+from makemore.engines import EvalPoint, HostLost, Outcome, OutOfMemory
+from makemore.engines.cpu.engine import CpuEngine, Slot
 from makemore.engines.fleet.fleet import Fleet
 from makemore.engines.fleet.host import Host, ThreadHost
 from studies.harness.search import session
 from studies.harness.search.coordinator import MAX_HOSTS_LOST
+from studies.harness.store.trials import dev_loss
 from tests.makemore.engines.fleet.process_host import ProcessHost
 from tests.studies.conftest import (
     Launcher,
@@ -107,4 +108,50 @@ def test_trial_that_ends_every_host_fails(
     assert [trial.state for trial in trials] == [TrialState.FAIL] * 3
     assert "the host is gone" in trials[0].user_attrs["summary"]["reason"]
     assert len(lost) == 3 * (MAX_HOSTS_LOST + 1)
+    assert violations("small") == []
+
+
+def test_lost_weights_leave_no_dev_loss(launch: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first host trains for a while and is lost; the second one has no memory for the model."""
+
+    losses: list[int] = []
+
+    def lose_then_refuse(slot: Slot) -> Outcome | None:
+        if losses:
+            return OutOfMemory("no memory for this model")
+        return HostLost("the host is gone") if slot.history else None
+
+    class Counts(CpuEngine):
+        def discard(self, slot: int) -> None:
+            losses.append(slot)
+            super().discard(slot)
+
+    inject(monkeypatch, lose_then_refuse, Counts)
+    assert launch(trials=1, workers=1, prune=False) == 0
+
+    (trial,) = trials_of("small")
+    assert trial.state == TrialState.PRUNED
+    assert dev_loss(trial) is None
+    assert not trial.user_attrs["summary"]["has_model"]
+
+
+def test_second_outcome_of_an_ended_trial_is_ignored(
+    launch: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Twice(CpuEngine):
+        """Reports the last evaluation of a model and the loss of its host at once."""
+
+        def advance(self) -> list[tuple[int, Outcome]]:
+            outcomes = super().advance()
+            ended = [
+                slot
+                for slot, point in outcomes
+                if isinstance(point, EvalPoint) and point.step == 40
+            ]
+            return [*outcomes, *((slot, HostLost("gone")) for slot in ended)]
+
+    inject(monkeypatch, lambda slot: None, Twice)
+    assert launch(trials=3, prune=False) == 0
+
+    assert [trial.state for trial in trials_of("small")] == [TrialState.COMPLETE] * 3
     assert violations("small") == []

@@ -61,7 +61,7 @@ def test_call_is_repeated_until_the_server_answers(
 def test_long_outage_is_raised_and_later_calls_do_not_wait(
     patient: PatientStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "RIDE_OUT", 0.1)
+    monkeypatch.setattr(patient, "_patience", 0.1)
     outage = Fails(lambda: "answer", times=10**6)
     with pytest.raises(StorageInternalError):
         patient.patiently(outage)
@@ -74,6 +74,28 @@ def test_long_outage_is_raised_and_later_calls_do_not_wait(
     with pytest.raises(StorageInternalError):
         patient.patiently(outage)
     assert begun - outage.times > 2  # it waits again
+
+
+def test_call_that_always_fails_ends_although_others_succeed(
+    patient: PatientStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patient, "_patience", 0.2)
+    outage = Fails(lambda: "answer", times=10**6)
+
+    def fail_next_to_a_heartbeat() -> Any:
+        patient.patiently(lambda: "another call succeeds")
+        return outage()
+
+    with pytest.raises(StorageInternalError):
+        patient.patiently(fail_next_to_a_heartbeat)
+
+
+def test_interrupted_launch_does_not_wait(patient: PatientStorage) -> None:
+    patient.hurry()
+    begun = time.monotonic()
+    with pytest.raises(StorageInternalError):
+        patient.patiently(Fails(lambda: "answer", times=10**6))
+    assert time.monotonic() - begun < database.HURRY + 1
 
 
 def test_other_errors_are_raised_at_once(patient: PatientStorage) -> None:
