@@ -205,7 +205,7 @@ def inject(
     An outcome that `fail` returns takes the place of the training.
     """
 
-    class Faulty(engine):
+    class Faulty(engine):  # type: ignore[valid-type, misc]
         def admit(self, config: Config) -> int:
             number = super().admit(config)
             slot = self._slots[number]
@@ -214,7 +214,7 @@ def inject(
             def faulty() -> Any:
                 return fail(slot) or train()
 
-            slot.train = faulty  # type: ignore[method-assign]
+            slot.train = faulty
             return number
 
     def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
