@@ -26,13 +26,13 @@ BASE = Config(optimizer="adamw", schedule="cosine", init="kaiming", ema=0.1)
 def space(trial: Trial, base: Config) -> Config:
     """Suggest the five fields of studies/mlp.py, dropout and weight decay."""
     return base.replace(
-        lr=trial.suggest_float("lr", 5e-4, 1e-2, log=True),
+        lr=trial.suggest_float("lr", 5e-4, 5e-3, log=True),
         block_size=trial.suggest_int("block_size", 5, 8),
-        n_embd=trial.suggest_int("n_embd", 16, 96, step=8),
-        n_hidden=trial.suggest_int("n_hidden", 512, 2048, log=True),
-        batch_size=trial.suggest_categorical("batch_size", [256, 512, 1024]),
-        dropout=trial.suggest_float("dropout", 0.0, 0.4),
-        weight_decay=trial.suggest_float("weight_decay", 0.01, 1.0, log=True),
+        n_embd=trial.suggest_int("n_embd", 32, 96, step=8),
+        n_hidden=trial.suggest_int("n_hidden", 768, 2048, log=True),
+        batch_size=trial.suggest_categorical("batch_size", [512, 1024]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.3),
+        weight_decay=trial.suggest_float("weight_decay", 0.05, 0.5, log=True),
     )
 
 

@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from studies.harness.store.text import reason
 
@@ -40,6 +40,8 @@ LOCK = text(
     "set_config('tcp_keepalives_interval', '5', true), "
     "set_config('tcp_keepalives_count', '2', true), pg_advisory_xact_lock(:key)"
 )
+# The last one follows where Optuna catches the first one and goes on in the same transaction.
+OUTAGES = (OperationalError, InterfaceError, PendingRollbackError)
 T = TypeVar("T")
 
 
@@ -174,7 +176,7 @@ class PatientStorage(RDBStorage):
 def _outage_behind(error: BaseException) -> BaseException | None:
     """Return the error of a server that does not answer, if it caused an error of Optuna."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
+    while cause is not None and not isinstance(cause, OUTAGES):
         cause = cause.__cause__
     return cause
 
