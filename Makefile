@@ -17,7 +17,7 @@ ui: .venv/.study ## open the MLflow UI on the studies in mlruns/
 test: .venv/.test ## run the fast tests (about 4 minutes)
 	$(PYTEST) -m "not slow"
 
-test-all: .venv/.all ## run all tests, also those marked slow (about 12 minutes)
+test-all: .venv/.all ## run all tests, also those marked slow (about 16 minutes)
 	$(PYTEST)
 
 N ?= 60

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -213,7 +214,8 @@ class Session:
         if self._mounted:
             disk = os.statvfs(self.place.folder / "mlruns")
             size = disk.f_bavail * disk.f_frsize - int(fault.size * 300_000)
-            with (self.place.folder / "mlruns" / "ballast").open("ab") as file:
+            # The study may have written meanwhile; then the disk is full before the last byte.
+            with suppress(OSError), (self.place.folder / "mlruns" / "ballast").open("ab") as file:
                 file.write(b"x" * max(0, size))
         return self._mounted
 
