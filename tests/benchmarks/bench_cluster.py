@@ -128,7 +128,7 @@ def measure(slots: int, seconds: float, folder: Path) -> Measured:
         finally:
             spent["end"] = time.monotonic()
             spent["cpu"] = time.thread_time() - cpu
-            spent["behind"] = self.tracker.unsent - len(engines[-1]._slots)
+            spent["behind"] = max(0, self.tracker.unsent - len(engines[-1]._slots))
 
     coordinator.Coordinator.run = timed  # type: ignore[method-assign]
     try:
