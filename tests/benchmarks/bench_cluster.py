@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import random
 import tempfile
@@ -159,7 +160,8 @@ def draw(results: dict[tuple[int, float], Measured], path: Path) -> None:
     for n, seconds in enumerate(sorted({seconds for _, seconds in results})):
         points = sorted((slots, m.rate) for (slots, s), m in results.items() if s == seconds)
         slots = [slots for slots, _ in points]
-        ax.plot(slots, [rate for _, rate in points], "o-", color=f"C{n}", label=f"{seconds:g} s")
+        rates = [rate or math.nan for _, rate in points]  # no trial ended: no point
+        ax.plot(slots, rates, "o-", color=f"C{n}", label=f"{seconds:g} s")
         ax.plot(slots, [count / seconds for count in slots], ":", color=f"C{n}")
     ax.set(xscale="log", yscale="log", xlabel="slots", ylabel="trials that end in a second")
     ax.legend(title="time of a trial\n(dotted: all slots busy)")
