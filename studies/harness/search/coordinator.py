@@ -171,7 +171,8 @@ class Coordinator:
             if first_time:
                 self.tracker.start(active.record)
         if not self._running and not self._asked:
-            # A fleet may have no host for a while. One trial that waits keeps the study going.
+            # A fleet has no host now, or all models were refused. A waiting trial keeps the study
+            # going.
             self._asked.extend(filter(None, [self.queue.next()]))
         if not self._running and not self._asked and self.queue.awaits_others():
             time.sleep(WAIT)
