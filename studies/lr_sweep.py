@@ -79,7 +79,7 @@ def main(args: Args) -> int:
         return _run_range_test(args, base)
 
     from studies.harness.search.launch import run_study
-    from studies.harness.search.samplers import EvenSampler
+    from studies.harness.search.samplers.even import EvenSampler
 
     def write_picture(study: Study, folder: Path) -> None:
         from studies.harness.search.learning_rate import sweep

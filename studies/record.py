@@ -50,7 +50,7 @@ def main(args: Args) -> int:
     """Run the study. Returns the exit code."""
     from studies.harness.search.launch import run_study
     from studies.harness.search.pruners import halving_pruner
-    from studies.harness.search.samplers import SpreadThenTPE
+    from studies.harness.search.samplers.spread import SpreadThenTPE
 
     return run_study(
         args,

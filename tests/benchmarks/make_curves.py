@@ -36,7 +36,7 @@ from makemore.data import Corpus, load_corpus
 from makemore.engines.base import EvalPoint
 from makemore.engines.cpu.slot import Slot
 from studies import mlp, record
-from studies.harness.search.samplers import value_at
+from studies.harness.search.samplers.spread import value_at
 from studies.harness.search.spaces import distributions
 
 POINTS = 20  # evaluations of a curve, evenly spaced

@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from studies import mlp
-from studies.harness.search.samplers import SpreadThenTPE
+from studies.harness.search.samplers.spread import SpreadThenTPE
 from studies.harness.search.spaces import describe, distributions
 from tests.benchmarks.curve_table import curve_model, read_table
 

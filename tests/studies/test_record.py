@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from studies.harness.search.samplers import SPREAD
+from studies.harness.search.samplers.spread import SPREAD
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, trial_config
 

@@ -14,14 +14,14 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
-from studies.harness.search.samplers import IgnoresFollowUps
+from studies.harness.search.samplers.view import SearchSampler, SearchView
 from studies.harness.search.spaces import Space
+from studies.harness.search.trial_table import TrialTable
 from studies.harness.store.launches import Launch, lease_of, requeue_dead, this_host
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (
     FOLLOW_UP,
     TrialRecord,
-    counts,
     is_follow_up,
     is_infeasible,
     trial_seed,
@@ -63,6 +63,7 @@ class TrialQueue:
         seed: seed of the study.
         make_sampler: seed -> sampler. Each trial has its own sampler, seeded by the study's seed
             and the trial's number, so an interrupted study continues as if it had not stopped.
+        table: the trials of the study.
         exhausted: the sampler proposes only parameters that were trained already.
         closed: only follow-up trials are still handed out.
     """
@@ -79,10 +80,14 @@ class TrialQueue:
     _orphans_checked: float = -math.inf  # time.monotonic() of the last check
     _first_beats: dict[str, float] = field(default_factory=dict)  # of other launches, as first seen
 
+    def __post_init__(self) -> None:
+        self.table = TrialTable(self.study)
+        self._view = SearchView(self.study, self.table)
+
     @property
     def left(self) -> int:
         """Number of trials that the study still lacks."""
-        return self.total - sum(counts(t) for t in self.study.get_trials(deepcopy=False))
+        return self.total - self.table.refresh().n_counted
 
     def _asking(self) -> AbstractContextManager[None]:
         """Return the lock of all changes to the queue; launches on all machines share it."""
@@ -112,10 +117,9 @@ class TrialQueue:
         Follow-up trials do not count towards the total, so they are taken beyond it.
         """
         with self._asking():
-            trials = self.study.get_trials(deepcopy=False)
-            follow_ups = [t for t in trials if t.state == TrialState.WAITING and is_follow_up(t)]
-            if self.closed or sum(counts(t) for t in trials) >= self.total:
-                for waiting in follow_ups:
+            table = self.table.refresh()
+            if self.closed or table.n_counted >= self.total:
+                for waiting in table.waiting_follow_ups():
                     if taken := self._take(waiting):
                         return taken
                 if self.closed or not self._requeue_orphans():
@@ -162,13 +166,13 @@ class TrialQueue:
 
     def _suggest(self, trial: optuna.Trial) -> Active | None:
         """Suggest the trial's parameters; returns None if another trial has the same ones."""
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        frozen = self.table.refresh().trials[trial.number]
         seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
         sampler = self.make_sampler(trial_seed(self.seed + 1, trial.number))
-        self.study.sampler = IgnoresFollowUps(sampler)
+        self.study.sampler = SearchSampler(sampler, self._view)
         config = self.space(trial, self.base).replace(seed=seed)
 
-        duplicate = None if is_follow_up(frozen) else self._duplicate_of(trial)
+        duplicate = None if is_follow_up(frozen) else self.table.refresh().duplicate_of(trial)
         if duplicate is not None:
             trial.set_user_attr("replaced", f"the same parameters as trial {duplicate}")
             self.study.tell(trial, state=TrialState.FAIL)
@@ -178,12 +182,6 @@ class TrialQueue:
         tags = {**trial_tags(frozen), "launch": self.launch.id}
         record = TrialRecord(trial.number, config, dict(trial.params), time.time(), tags)
         return Active(trial, config, record, max(frozen.intermediate_values, default=-1))
-
-    def _duplicate_of(self, trial: optuna.Trial) -> int | None:
-        for other in self.study.get_trials(deepcopy=False):
-            if other.number != trial.number and counts(other) and other.params == trial.params:
-                return other.number
-        return None
 
     def owns(self, active: Active) -> bool:
         """Return whether the trial still belongs to this launch.

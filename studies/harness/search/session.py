@@ -29,7 +29,7 @@ from studies.harness.cli.script import clean_stop
 from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
-from studies.harness.search.samplers import default_sampler
+from studies.harness.search.samplers.tpe import default_sampler
 from studies.harness.search.spaces import Space, contains, describe, envelope, largest_config
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive

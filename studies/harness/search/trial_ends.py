@@ -18,8 +18,9 @@ from makemore.engines import TrainResult
 from makemore.model import n_params
 from makemore.sampling import sample_words
 from studies.harness.search.queue import Active, TrialQueue
+from studies.harness.search.trial_table import TrialTable
 from studies.harness.store.launches import requeue
-from studies.harness.store.trials import OUT_OF_MEMORY, TrialRecord, dev_loss, ranked
+from studies.harness.store.trials import OUT_OF_MEMORY, TrialRecord, rank
 from studies.harness.tracking.sending.tracker import Tracker
 
 N_SAMPLES = 20  # generated words in samples.txt
@@ -47,10 +48,9 @@ class TrialEnds:
     _lowest: float = math.inf  # dev loss of the study, seed repeats excluded
 
     def __post_init__(self) -> None:
-        study = self.queue.study
-        self._files = TrialFiles(study, self.corpus, self.tracker, self.keep_models)
-        best = ranked(study.get_trials(deepcopy=False))[:1]
-        self._lowest = min((dev_loss(t) or math.inf for t in best), default=math.inf)
+        study, table = self.queue.study, self.queue.table.refresh()
+        self._files = TrialFiles(study, table, self.corpus, self.tracker, self.keep_models)
+        self._lowest = table.ranked[0][0] if table.ranked else math.inf
         self._files.trim()
         # A later launch with the same number need not look for models to drop.
         study.set_user_attr("keep_models", self.keep_models)
@@ -105,21 +105,31 @@ class TrialFiles:
     """
 
     study: optuna.Study
+    table: TrialTable
     corpus: Corpus
     tracker: Tracker
     keep_models: int
-    _dropped: set[int] = field(default_factory=set)  # numbers of trials, by this launch
+    _n_read: int = 0  # trials of `table.finished` whose models are known
+    _keepers: set[int] = field(default_factory=set)  # numbers of trials with a model
 
     def trim(self) -> None:
         """Drop the checkpoints of all trials beyond `keep_models`, also those of other launches.
 
         It reads the study, because launches that run at the same time end trials in between.
         """
-        for trial in ranked(self.study.get_trials(deepcopy=False))[self.keep_models :]:
-            has_model = trial.user_attrs["summary"].get("has_model", False)
-            if has_model and trial.number not in self._dropped:
-                self._dropped.add(trial.number)
-                self.tracker.drop_model(trial.number)
+        table = self.table.refresh()
+        for trial in table.finished[self._n_read :]:
+            if trial.user_attrs.get("summary", {}).get("has_model", False):
+                self._keepers.add(trial.number)
+        self._n_read = len(table.finished)
+        if len(table.ranked) <= self.keep_models:
+            return
+        first_dropped = table.ranked[self.keep_models]
+        for number in sorted(self._keepers):
+            own_rank = rank(table.trials[number])
+            if own_rank is not None and own_rank >= first_dropped:
+                self._keepers.remove(number)
+                self.tracker.drop_model(number)
 
     def write(self, record: TrialRecord, result: TrainResult | None) -> Path:
         """Write the files of an ended trial; returns their folder in the outbox.
@@ -155,9 +165,7 @@ class TrialFiles:
     def _is_among_best(self, record: TrialRecord) -> bool:
         """Return whether fewer than `keep_models` trials of the study are better than this one."""
         assert record.best is not None
-        loss = record.best.dev_loss
-        trials = ranked(self.study.get_trials(deepcopy=False))
-        return sum((dev_loss(t) or 0.0) < loss for t in trials) < self.keep_models
+        return self.table.refresh().n_better(record.best.dev_loss) < self.keep_models
 
     def _write_checkpoint(
         self, folder: Path, record: TrialRecord, result: TrainResult, origin: dict[str, Any]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zlib
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,11 @@ class Journal(JournalFileBackend):
         self._path = path
         self._exclusive = _Lock(path)
         super().__init__(str(path), lock_obj=self._exclusive)
+        # `_number` records are read, up to byte `_offset`. The lines in `_written` come next: this
+        # process wrote them, so it need not read them from the file.
+        self._number = 0
+        self._offset = 0
+        self._written: deque[bytes] = deque()
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -103,29 +109,45 @@ class Journal(JournalFileBackend):
         Raises:
             UserError: a line is damaged, or the file was removed.
         """
-        offsets = self._log_number_offset
-        number = max(known for known in offsets if known <= log_number_from)
+        if log_number_from < self._number:
+            self._forget()
+        while self._written:
+            self._advance(line := self._written.popleft())
+            record = parse_line(line)
+            if record is not None and self._number > log_number_from:
+                yield record
+        with self._reporting_removal():
+            if os.stat(self._path).st_size <= self._offset:
+                return
         with self._open("rb") as file:
-            file.seek(offsets[number])
+            file.seek(self._offset)
             while (line := file.readline()).endswith(b"\n"):
                 record = parse_line(line)
                 if record is None:
-                    self._check_again(number)
-                    yield from self.read_logs(max(number, log_number_from))
+                    self._check_again()
+                    yield from self.read_logs(max(self._number, log_number_from))
                     return
-                number += 1
-                offsets[number] = offsets[number - 1] + len(line)
-                if number > log_number_from:
+                self._advance(line)
+                if self._number > log_number_from:
                     yield record
 
-    def _check_again(self, number: int) -> None:
+    def _advance(self, line: bytes) -> None:
+        self._number += 1
+        self._offset += len(line)
+
+    def _forget(self) -> None:
+        """Read from the start of the file again."""
+        self._number = self._offset = 0
+        self._written.clear()
+
+    def _check_again(self) -> None:
         """Refuse a damaged line, unless another process was just writing it."""
         with self._locked(), self._open("rb") as file:
-            file.seek(self._log_number_offset[number])
+            file.seek(self._offset)
             if parse_line(file.readline()) is None:
                 raise UserError(
-                    f"{self._path}, line {number + 1}: the record is damaged; restore the file "
-                    "from a copy, or begin a new study with another --study."
+                    f"{self._path}, line {self._number + 1}: the record is damaged; restore the "
+                    "file from a copy, or begin a new study with another --study."
                 )
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -135,13 +157,13 @@ class Journal(JournalFileBackend):
         its state. A killed process loses nothing; a power cut loses at most the reports of running
         trials.
         """
-        text = b"".join(map(format_line, logs))
+        lines = [format_line(log) for log in logs]
         with self._locked():
             size = None
             try:
                 with self._open("rb+") as file:
                     size = drop_torn_line(file)
-                    file.write(text)
+                    file.write(b"".join(lines))
                     file.flush()
                     if any("state" in log for log in logs):
                         os.fsync(file.fileno())
@@ -149,6 +171,8 @@ class Journal(JournalFileBackend):
                 if size is not None:
                     os.truncate(self._path, size)
                 raise
+            if size == self._offset + sum(map(len, self._written)):
+                self._written.extend(lines)
 
 
 def format_line(log: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,12 +171,20 @@ def is_follow_up(trial: FrozenTrial) -> bool:
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials with a dev loss, lowest first, without seed repeats.
+    """Return the trials that have a rank, lowest dev loss first."""
+    keyed = [(key, trial) for trial in trials if (key := rank(trial)) is not None]
+    return [trial for _, trial in sorted(keyed, key=itemgetter(0))]
+
+
+def rank(trial: FrozenTrial) -> tuple[float, bool, int] | None:
+    """Return the sort key of a trial by dev loss; None without a dev loss, and for a seed repeat.
 
     Of two equal losses, that of a complete trial comes first.
     """
-    measured = [t for t in trials if dev_loss(t) is not None and "repeat_of" not in t.user_attrs]
-    return sorted(measured, key=lambda t: (dev_loss(t), t.state != TrialState.COMPLETE, t.number))
+    loss = dev_loss(trial)
+    if loss is None or "repeat_of" in trial.user_attrs:
+        return None
+    return loss, trial.state != TrialState.COMPLETE, trial.number
 
 
 def counts(trial: FrozenTrial) -> bool:

@@ -16,7 +16,7 @@ from makemore.data import Corpus
 from makemore.engines import EvalPoint
 from studies.harness.search import queue
 from studies.harness.search.queue import TrialQueue
-from studies.harness.search.samplers import IgnoresFollowUps, default_sampler
+from studies.harness.search.samplers.tpe import default_sampler
 from studies.harness.search.spaces import Space, describe
 from studies.harness.store import launches
 from studies.harness.store.launches import Launch
@@ -105,27 +105,6 @@ def test_study_of_three_values_ends_early(
     complete = [t for t in trials_of("small") if t.state == TrialState.COMPLETE]
     # Each value once, and its two seed repeats.
     assert sorted(t.params["n_hidden"] for t in complete) == [10] * 3 + [20] * 3 + [30] * 3
-
-
-def proposal_after(n_repeats: int) -> dict[str, Any]:
-    """Return what TPE proposes after twelve trials and some very good seed repeats."""
-    study = optuna.create_study(sampler=IgnoresFollowUps(optuna.samplers.TPESampler(seed=1)))
-    for i in range(12):
-        params = {"lr": 10 ** (-i / 4)}
-        loss = abs(i - 5.0)
-        study.add_trial(optuna.create_trial(params=params, distributions=LR, value=loss))
-    for _ in range(n_repeats):
-        repeat = optuna.create_trial(
-            params={"lr": 1e-3}, distributions=LR, value=-1.0, user_attrs={"repeat_of": 11}
-        )
-        study.add_trial(repeat)
-    trial = study.ask()
-    trial.suggest_float("lr", 1e-3, 1.0, log=True)
-    return trial.params
-
-
-def test_sampler_does_not_see_repeats() -> None:
-    assert proposal_after(n_repeats=8) == proposal_after(n_repeats=0)
 
 
 # ---- trials whose config cannot train

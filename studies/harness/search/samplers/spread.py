@@ -1,33 +1,25 @@
-"""Samplers: the rules that choose the parameters of the next trial."""
+"""A sampler that spreads the first trials evenly over the whole space, then proposes by TPE."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container
 from typing import Any
 
 import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
     IntDistribution,
     json_to_distribution,
 )
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.search_space import intersection_search_space
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from studies.harness.store.trials import is_follow_up
+from studies.harness.search.samplers.tpe import make_tpe
 
 # Number of spread trials. With fewer, TPE has too little to learn from. With more, the search
 # spends steps in poor regions.
 SPREAD = 16
-
-
-def default_sampler(seed: int) -> BaseSampler:
-    """Return the sampler of most studies: a tree-structured Parzen estimator (TPE)."""
-    return TPESampler(seed=seed)
 
 
 class SpreadThenTPE(BaseSampler):
@@ -45,7 +37,7 @@ class SpreadThenTPE(BaseSampler):
     """
 
     def __init__(self, seed: int) -> None:
-        self._tpe = TPESampler(seed=seed, n_startup_trials=0)
+        self._tpe = make_tpe(seed, n_startup_trials=0)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -124,94 +116,3 @@ def _int_at(distribution: IntDistribution, share: float) -> int:
     # On the log scale, integer k takes the part from k - 0.5 to k + 0.5.
     exact = (low - 0.5) * ((high + 0.5) / (low - 0.5)) ** share
     return min(max(round(exact), low), high)
-
-
-class EvenSampler(BaseSampler):
-    """Spread the trials evenly over one log-uniform parameter.
-
-    Trial n takes point n of the golden-ratio sequence. So any number of trials covers the range
-    evenly, further trials fill the gaps, and no value comes twice.
-    """
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return an empty space: nothing is sampled jointly."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return no parameters: nothing is sampled jointly."""
-        return {}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> float:
-        """Return the value of the trial's number.
-
-        Raises:
-            TypeError: the parameter is not a log-uniform float.
-        """
-        if not (isinstance(param_distribution, FloatDistribution) and param_distribution.log):
-            raise TypeError(
-                f"EvenSampler takes log-uniform floats, but {param_name} is {param_distribution}."
-            )
-        share = (0.5 + trial.number * (math.sqrt(5) - 1) / 2) % 1
-        return param_distribution.low * (param_distribution.high / param_distribution.low) ** share
-
-
-class IgnoresFollowUps(BaseSampler):
-    """A sampler that learns from the search alone.
-
-    A seed repeat has the parameters of one of the best trials. If the sampler saw it, those
-    parameters would count several times, and the proposals would crowd around them.
-    """
-
-    def __init__(self, sampler: BaseSampler) -> None:
-        self._sampler = sampler
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(_WithoutFollowUps(study), trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(_WithoutFollowUps(study), trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._sampler.sample_independent(
-            _WithoutFollowUps(study), trial, param_name, param_distribution
-        )
-
-
-class _WithoutFollowUps(optuna.Study):
-    """A view of a study that leaves out its follow-up trials.
-
-    Samplers read the trials through `_get_trials`. Optuna's HyperbandPruner filters a study in the
-    same way.
-    """
-
-    def __init__(self, study: optuna.Study) -> None:
-        self.__dict__.update(study.__dict__)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
-        return [trial for trial in trials if not is_follow_up(trial)]

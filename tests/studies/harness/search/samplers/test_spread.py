@@ -1,8 +1,7 @@
-"""Samplers: Optuna's contract, the spread of the first trials, and reproducible points."""
+"""Spread, then TPE: Optuna's contract, the spread of the first trials, reproducible points."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,7 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSampler
 from optuna.trial import TrialState
 
 from makemore.config import Config
-from studies.harness.search.samplers import SPREAD, EvenSampler, SpreadThenTPE, value_at
+from studies.harness.search.samplers.spread import SPREAD, SpreadThenTPE, value_at
 from studies.harness.search.spaces import describe, distributions
 from studies.record import BASE
 
@@ -74,49 +73,6 @@ class TestSpreadThenTPE(BasicSamplerTestCase, RelativeSamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: SpreadThenTPE(seed=0)
-
-
-class TestEvenSampler(BasicSamplerTestCase):
-    """The part of Optuna's contract that applies to one log-uniform float.
-
-    EvenSampler refuses every other parameter, and two parameters would get the same share of their
-    ranges. So the tests of integers, choices, steps, conditions and several parameters cannot
-    apply. Nor does the suite for relative sampling: the sampler proposes each parameter alone.
-    """
-
-    test_int = None  # type: ignore[assignment]
-    test_categorical = None  # type: ignore[assignment]
-    test_conditional_sample_independent = None  # type: ignore[assignment]
-    test_nan_objective_value = None  # type: ignore[assignment]  # its float is uniform
-    test_partial_fixed_sampling = None  # type: ignore[assignment]
-    test_sample_single_distribution = None  # type: ignore[assignment]
-    test_conditional_parameter_objective = None  # type: ignore[assignment]
-    test_combination_of_different_distributions_objective = None  # type: ignore[assignment]
-    test_dynamic_range_objective = None  # type: ignore[assignment]
-
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return EvenSampler
-
-    @pytest.mark.parametrize("distribution", [FloatDistribution(1e-7, 1.0, log=True)])
-    def test_float(
-        self, sampler: Callable[[], BaseSampler], distribution: FloatDistribution
-    ) -> None:
-        super().test_float(sampler, distribution)
-
-    @pytest.mark.parametrize(
-        "suggest_method_x",
-        [
-            lambda trial: trial.suggest_float("x", 1e-7, 10.0, log=True),
-            lambda trial: trial.suggest_float("x", 10.0, 10.0, log=True),
-        ],
-    )
-    def test_single_parameter_objective(
-        self,
-        sampler: Callable[[], BaseSampler],
-        suggest_method_x: Callable[[optuna.Trial], float],
-    ) -> None:
-        super().test_single_parameter_objective(sampler, suggest_method_x)
 
 
 # ---- SpreadThenTPE
@@ -195,24 +151,3 @@ def test_space_of_finished_trials_replaces_a_missing_attribute() -> None:
 )
 def test_shares_of_a_range_are_evenly_spaced(distribution: Any, values: list[Any]) -> None:
     assert [value_at(distribution, share) for share in (0.0, 0.25, 0.5, 0.75)] == values
-
-
-# ---- EvenSampler
-
-
-def test_even_trials_leave_no_gap() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=EvenSampler())
-    exponents: list[float] = []
-    for n in range(1, 65):
-        trial = study.ask()
-        exponents.append(math.log10(trial.suggest_float("lr", 1e-3, 1.0, log=True)))
-        gaps = np.diff([-3, *sorted(exponents), 0])
-        # The widest gap stays within twice that of n evenly spaced points.
-        assert gaps.max() <= 2 * 3 / (n + 1) and gaps.min() > 0
-
-
-def test_even_sampler_refuses_other_parameters() -> None:
-    study = optuna.create_study(sampler=EvenSampler())
-    with pytest.raises(TypeError, match="EvenSampler takes log-uniform floats, but n is"):
-        study.ask().suggest_int("n", 1, 3)

@@ -1,0 +1,1 @@
+"""Samplers: the rules that choose the parameters of the next trial."""
