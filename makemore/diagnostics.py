@@ -11,7 +11,7 @@ from makemore.data import Corpus
 from makemore.engines import EvalPoint
 from makemore.model import MLP
 
-BATCH = 512  # examples of the dev split, the same for all trials of a study
+BATCH = 128  # examples of the dev split, the same for all trials of a study
 SATURATED = 0.97  # |tanh| above which a unit passes almost no gradient
 
 

@@ -213,11 +213,11 @@ def _check_files(study: Study, trial: Trial, run: Run, place: Place) -> Iterator
     broken = []
     if not _is_config(folder / "config.toml", _config(study, trial)):
         broken.append("config.toml")
-    if trial.has_result:
+    if trial.has_result and "repeat_of" not in trial.attrs:
         samples = folder / "samples.txt"
         if not (samples.is_file() and samples.read_bytes().endswith(b"\n")):
             broken.append("samples.txt")
-        if "repeat_of" not in trial.attrs and not _is_checkpoint(folder / "model.safetensors"):
+        if not _is_checkpoint(folder / "model.safetensors"):
             broken.append("model.safetensors")
     for name in broken:
         yield Finding(FILE_LOST, f"trial {trial.number}: {folder / name} is missing or broken")

@@ -148,18 +148,10 @@ class TrialFiles:
         if result is None or record.best is None or record.state == "FAIL":
             return folder
 
-        words = sample_words(
-            result.model,
-            self.corpus.vocab,
-            N_SAMPLES,
-            seed=record.config.seed,
-            max_length=SAMPLE_LENGTH,
-        )
-        (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         # A seed repeat needs no checkpoint: the trial that it repeats has one.
         if "repeat_of" not in record.tags and self._is_among_best(record):
             record.has_model = True
-            self._write_checkpoint(folder, record, result, origin)
+            self._write_model(folder, record, result, origin)
         return folder
 
     def _is_among_best(self, record: TrialRecord) -> bool:
@@ -167,14 +159,19 @@ class TrialFiles:
         assert record.best is not None
         return self.table.refresh().n_better(record.best.dev_loss) < self.keep_models
 
-    def _write_checkpoint(
+    def _write_model(
         self, folder: Path, record: TrialRecord, result: TrainResult, origin: dict[str, Any]
     ) -> None:
+        """Write the checkpoint, and words sampled from it."""
         assert record.best is not None
         losses = {
             "minibatch_loss": record.best.minibatch_loss,
             "dev_loss": record.best.dev_loss,
             "best_step": record.best.step,
         }
+        model, vocab = result.model, self.corpus.vocab
+        seed = record.config.seed
+        words = sample_words(model, vocab, N_SAMPLES, seed=seed, max_length=SAMPLE_LENGTH)
+        (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         path = folder / "model.safetensors"
-        save_checkpoint(path, result.model, self.corpus.vocab, losses=losses, origin=origin)
+        save_checkpoint(path, model, vocab, losses=losses, origin=origin)

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 import optuna
 from optuna.trial import FrozenTrial
 
-from studies.harness.store.trials import dev_loss, restore_record
+from studies.harness.store.trials import restore_record
 from studies.harness.tracking.sending.tracker import Tracker
 
 LOST = "from Optuna's record; the checkpoint and the samples are lost"
@@ -34,8 +34,12 @@ def any_folder(tracker: Tracker, number: int) -> bool:
 
 
 def expected_files(trial: FrozenTrial) -> set[str]:
-    """Return the names of the files that the run of a finished trial must have."""
-    return {"config.toml"} if dev_loss(trial) is None else {"config.toml", "samples.txt"}
+    """Return the names of the files that the run of a finished trial must have.
+
+    A trial whose checkpoint was dropped keeps its samples.
+    """
+    has_samples = trial.user_attrs.get("summary", {}).get("has_model", False)
+    return {"config.toml", "samples.txt"} if has_samples else {"config.toml"}
 
 
 def restore(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from studies.harness.search.trial_table import TrialTable
+from studies.harness.store.storage import open_storage
 from studies.harness.store.trials import counts, is_follow_up, rank, ranked
 
 
@@ -35,14 +39,18 @@ def change(study: optuna.Study, rng: np.random.Generator, open_trials: list[optu
             study.tell(trial, loss)
 
 
-def test_table_agrees_with_the_study_after_every_change() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+@pytest.mark.parametrize("storage", [None, "study.journal"])
+def test_table_agrees_with_the_study_after_every_change(
+    storage: str | None, tmp_path: Path
+) -> None:
+    opened = open_storage(str(tmp_path / storage), "s") if storage else None
+    study = optuna.create_study(storage=opened, sampler=optuna.samplers.RandomSampler(seed=0))
     rng = np.random.default_rng(2)
     open_trials: list[optuna.Trial] = []
     table = TrialTable(study)
     for _ in range(200):
         change(study, rng, open_trials)
-        trials = study.get_trials(deepcopy=False)
+        trials = study.get_trials()  # copies, which Optuna makes from its own records
 
         table.refresh()
 

@@ -20,6 +20,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 
 from makemore.errors import UserError
 from studies.harness.store.journal import Journal, check_journal, drop_torn_line, format_line
+from studies.harness.store.storage import StudyJournal
 from tests.conftest import ROOT
 
 RECORDS = [{"op_code": 0, "name": "a"}, {"op_code": 1, "name": "b"}]
@@ -36,7 +37,7 @@ time.sleep(60)
 class TestJournalContract(StorageTestCase):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> JournalStorage:
-        return JournalStorage(Journal(tmp_path / "study.journal"))
+        return StudyJournal(Journal(tmp_path / "study.journal"))
 
 
 @pytest.fixture
@@ -201,3 +202,22 @@ def test_journal_with_torn_first_record_is_accepted(tmp_path: Path, content: byt
     check_journal(path)
 
     check_journal(tmp_path / "absent.journal")
+
+
+def test_two_owners_that_take_turns_read_the_same_records(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    owners = [Journal(path), Journal(path)]
+    seen: list[list[dict[str, Any]]] = [[], []]
+    rng = random.Random(3)
+    for number in range(300):
+        who = rng.randrange(2)
+        if rng.random() < 0.5:
+            owners[who].append_logs([{"op_code": 2, "n": number}] * rng.randint(1, 3))
+        else:
+            seen[who] += owners[who].read_logs(len(seen[who]))
+
+    for journal, records in zip(owners, seen, strict=True):
+        records += journal.read_logs(len(records))
+    assert seen[0] == seen[1] == list(Journal(path).read_logs(0))
+    # An owner may also be asked again for what it has read.
+    assert list(owners[0].read_logs(50)) == seen[0][50:]
