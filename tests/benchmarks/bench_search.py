@@ -9,7 +9,7 @@ A study evaluates the weights, or with `ema` their average. Costs are in whole t
 number of steps of one trial without a pruner. make_curves.py makes the tables.
 
     python tests/benchmarks/bench_search.py [--seeds 20] [--trials 1000] [--space five|tpe|wide]
-        [--only pruners|samplers]
+        [--only pruners|samplers] [--sampler NAME ...]
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def main(args: argparse.Namespace) -> None:
             ]
             for sampler, pruner, kind in SEARCHES
             if samplers and (HAS_CMA or "CMA" not in sampler)
+            if not args.sampler or sampler in args.sampler
         }
         if pruning:
             print(f"\nPruners, up to {args.trials:,} trials, medians of {args.seeds} seeds:")
@@ -125,6 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("--trials", type=int, default=1000, help="of each search")
     parser.add_argument("--space", choices=FILES, default="five")
     parser.add_argument("--only", choices=["pruners", "samplers"])
+    parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, help="only these")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     _be_quiet()
     main(parser.parse_args())

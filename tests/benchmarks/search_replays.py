@@ -23,7 +23,10 @@ from optuna.trial import TrialState
 
 from studies import mlp
 from studies.harness.search.samplers.spread import SpreadThenTPE
+from studies.harness.search.samplers.tpe import default_sampler
+from studies.harness.search.samplers.view import SearchSampler, SearchView
 from studies.harness.search.spaces import describe, distributions
+from studies.harness.search.trial_table import TrialTable
 from tests.benchmarks.curve_table import curve_model, read_table
 
 COSTS = (10, 30, 100)  # in whole trials
@@ -188,9 +191,32 @@ class TpeThenCma(BaseSampler):
         self._chosen(study, trial.number).after_trial(study, trial, *outcome)
 
 
+class TpeInStudies(BaseSampler):
+    """TPE as the studies of this project use it: the worse group is limited to the last trials."""
+
+    def __init__(self, seed: int) -> None:
+        self._tpe = default_sampler(seed)
+        self._inner: BaseSampler = self._tpe
+        self._table: TrialTable | None = None
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        if self._table is None:
+            self._table = TrialTable(study)
+            self._inner = SearchSampler(self._tpe, SearchView(study, self._table))
+        self._table.refresh()
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Any, trial: Any, *parameter: Any) -> Any:
+        return self._inner.sample_independent(study, trial, *parameter)
+
+
 SAMPLERS: dict[str, tuple[Callable[[int], BaseSampler], dict[str, BaseDistribution]]] = {
     "random": (lambda seed: RandomSampler(seed=seed), SPACE),
     "TPE": (lambda seed: TPESampler(seed=seed), SPACE),
+    "TPE, as in studies": (TpeInStudies, SPACE),
     "TPE, log2 of batch_size": (lambda seed: TPESampler(seed=seed), LOG2),
     "spread, then TPE": (SpreadThenTPE, SPACE),
     "TPE, then CMA-ES": (TpeThenCma, LOG2),

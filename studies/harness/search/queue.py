@@ -21,6 +21,7 @@ from studies.harness.store.launches import Launch, lease_of, requeue_dead, this_
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (
     FOLLOW_UP,
+    MEASURED,
     TrialRecord,
     is_follow_up,
     is_infeasible,
@@ -215,13 +216,10 @@ class TrialQueue:
         if "repeat_of" in record.tags:
             # Optuna's own best_trial, and dashboards, then name a trial of the search.
             trial.set_constraint("is no seed repeat", 1.0)
-        if state == TrialState.PRUNED and record.best:
-            # `tell` would store the last reported loss, which may not be that of the checkpoint.
-            loss = record.best.dev_loss
-            self.study._storage.set_trial_state_values(trial._trial_id, state, [loss])
-            return
-        value = record.best.dev_loss if record.best and state == TrialState.COMPLETE else None
-        self.study.tell(trial, value, state=state)
+        # `Study.tell` would store the last reported loss of a pruned trial, perhaps not the one of
+        # its checkpoint. It also copies the whole trial.
+        values = [record.best.dev_loss] if record.best and state in MEASURED else None
+        self.study._storage.set_trial_state_values(trial._trial_id, state, values)
 
     def _retry(self, active: Active) -> None:
         """Enqueue the parameters of a trial whose engine failed, as a new trial."""
