@@ -21,8 +21,8 @@ def draw_parallel(ax: Axes, results: Results) -> None:
 
     Parameters are ordered by importance. The stronger the colour of a line, the better its trial.
     """
-    ax.set_title("Parameters and dev loss of each trial", pad=34)
-    measured = results.measured
+    ax.set_title(f"Parameters and dev loss of {results.which_drawn}", pad=34)
+    measured = results.drawn[results.drawn.dev_loss.notna()]
     names = _complete_params(results)
     if len(measured) < 2 or not names:
         return say(

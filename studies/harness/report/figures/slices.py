@@ -18,9 +18,9 @@ def draw_slice(ax: Axes, results: Results, name: str) -> None:
     """Draw the dev loss of each trial over one parameter, with the best five highlighted."""
     label(ax, name, LOSS)
     scale = Scale.drawn(name, results.space[name])
-    trials = results.trials[:0]
-    if name in results.trials:
-        trials = results.trials[results.trials[name].notna()]
+    trials = results.drawn[:0]
+    if name in results.drawn:
+        trials = results.drawn[results.drawn[name].notna()]
     if not len(trials):
         return say(ax, f"No trial with {name} has ended yet.")
     x = scale.unit(trials[name])
@@ -49,24 +49,26 @@ def draw_best_lr(ax: Axes, results: Results, other: str) -> None:
     A line connects the best trial of each value, or of each fifth of a range with many values.
     """
     label(ax, other, "lr")
-    trials = results.measured[::-1]  # the best is drawn last
     x_scale = Scale.drawn(other, results.space[other])
     y_scale = Scale.drawn("lr", results.space["lr"])
+    trials = results.drawn[results.drawn.dev_loss.notna()][::-1]  # the best is drawn last
     x = x_scale.unit(trials[other])
     y = y_scale.unit(trials.lr)
-    shifted = x + jitter(trials, JITTER) if x_scale.few else x
-
+    if x_scale.few:
+        x = x + jitter(trials, JITTER)
     level_of = color_levels(len(trials))
     for level, colour in enumerate(LEVELS):
         rows = level_of == level
         size = 20 + 5 * level
-        points = ax.scatter(shifted[rows], y[rows], s=size, color=colour, zorder=2 + level)
+        points = ax.scatter(x[rows], y[rows], s=size, color=colour, zorder=2 + level)
         values = zip(trials.lr[rows], trials[other][rows], trials.dev_loss[rows], strict=True)
         points.set_urls([f"lr {lr:.3g}, {other} {v:g}: {loss:.4f}" for lr, v, loss in values])
 
+    # The line is that of all trials, also if fewer are drawn.
+    x = x_scale.unit(results.measured[other])
+    y = y_scale.unit(results.measured.lr)
     bins = np.round(x, 6) if x_scale.few else np.minimum((x * N_BINS).astype(int), N_BINS - 1)
-    best_of = {value: i for i, value in enumerate(bins)}  # the last row of a bin is its best
-    best = [best_of[value] for value in sorted(best_of)]
+    _, best = np.unique(bins, return_index=True)  # the first row of a bin is its best
     ax.plot(
         x[best],
         y[best],

@@ -24,6 +24,7 @@ def parameters(findings: Findings) -> str:
         "Each point is a trial. Blue: complete. Orange: the best five. Grey: pruned. A triangle at "
         "the top is a loss above the range of the chart, a cross is a trial that diverged."
     )
+    notes = [note, results.drawn_note] if results.drawn_note else [note]
 
     pictures = []
     for verdict in findings.ranges:
@@ -43,7 +44,7 @@ def parameters(findings: Findings) -> str:
     return "".join(
         [
             head,
-            paragraph(note),
+            paragraph(*notes),
             '<div class="grid">',
             *pictures,
             "</div>",

@@ -34,12 +34,13 @@ def progress(findings: Findings) -> str:
         parts.append(picture(draw, f"Best dev loss so far by {axis}"))
     parts.append("</div>")
 
+    results = findings.results
     caption = (
-        "Dev loss of each trial during training. Pruned trials are grey, the best is orange. "
-        "High losses are cut off."
+        f"Dev loss of {results.which_drawn} during training. Pruned trials are grey, the best is "
+        "orange. High losses are cut off."
     )
-    draw = partial(draw_training, results=findings.results)
-    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE, margins=TITLED))
+    draw = partial(draw_training, results=results)
+    parts.append(picture(draw, "Training curves", caption, size=WIDE, margins=TITLED))
     return "".join(parts)
 
 
