@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -13,7 +12,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
 from studies.harness.report.importance import importances
-from studies.harness.report.thinned import N_BEST, thin
+from studies.harness.report.thinned import BEST, MAX_POINTS, thin
 from studies.harness.store.trials import (
     MEASURED,
     dev_loss,
@@ -84,26 +83,23 @@ class Results:
         """The trials that trained to their last step."""
         return self.trials[self.trials.state == "COMPLETE"]
 
-    @cached_property
-    def drawn(self) -> pd.DataFrame:
-        """The trials that figures draw one by one; fewer than all in a large study."""
+    def drawn(self, most: int = MAX_POINTS) -> pd.DataFrame:
+        """The trials that a figure draws one by one, at most about `most`; see `thin`."""
         winner = [] if self.winner is None else [self.winner.number]
-        return thin(self.trials, keep={*winner, *self.repeats.repeat_of})
+        return thin(self.trials, most, keep={*winner, *self.repeats.repeat_of})
 
-    @property
-    def which_drawn(self) -> str:
-        """The trials that are drawn, for a title: "each trial", or "2,000 of 10,000 trials"."""
-        if len(self.drawn) == len(self.trials):
+    def which_drawn(self, most: int = MAX_POINTS) -> str:
+        """The drawn trials, for a title: "each trial", or "2,000 of 10,000 trials"."""
+        if len(self.trials) <= most:
             return "each trial"
-        return f"{len(self.drawn):,} of {len(self.trials):,} trials"
+        return f"{len(self.drawn(most)):,} of {len(self.trials):,} trials"
 
-    @property
-    def drawn_note(self) -> str:
+    def drawn_note(self, most: int = MAX_POINTS) -> str:
         """A sentence that says which trials are drawn; empty if all are."""
-        if len(self.drawn) == len(self.trials):
+        if len(self.trials) <= most:
             return ""
-        rest = "a random sample of the others"
-        return f"{self.which_drawn} are drawn: the best {N_BEST}, and {rest}."
+        which = f"the best {int(BEST * most)}, and a random sample of the others"
+        return f"{self.which_drawn(most)} are drawn: {which}."
 
 
 def read_results(study: optuna.Study) -> Results:

@@ -8,33 +8,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_DRAWN = 2000  # trials in a figure
-N_BEST = 500  # of them, those with the lowest dev losses
+MAX_POINTS = 2000  # most points in a figure
+MAX_LINES = 400  # most lines in a figure
+BEST = 0.25  # share of the points or lines that are the trials with the lowest dev losses
 
 
-def thin(trials: pd.DataFrame, keep: Collection[int] = ()) -> pd.DataFrame:
-    """Return the trials that figures draw one by one: all of them, or MAX_DRAWN.
+def thin(trials: pd.DataFrame, most: int, keep: Collection[int] = ()) -> pd.DataFrame:
+    """Return the trials that a figure draws one by one: all, or about `most` of a larger study.
 
-    Of a larger study these are the best N_BEST, those that were the best so far when they ended in
-    the order of their numbers, those in `keep`, and a random sample of the others. The same trials
-    give the same sample.
+    Those are the best ones, those with the lowest dev loss so far in the order of their numbers,
+    those in `keep`, and a random sample of the others. Equal studies have equal samples.
 
     Args:
         trials: columns trial and dev_loss; lowest dev loss first.
+        most: number of trials.
         keep: numbers of trials to draw in any case.
 
     Returns:
         Rows of `trials` in their order.
     """
-    if len(trials) <= MAX_DRAWN:
+    if len(trials) <= most:
         return trials
     losses = trials.sort_values("trial").dev_loss
-    is_record = (losses == losses.cummin()).reindex(trials.index)
-    is_kept = is_record | trials.trial.isin(keep)
-    is_kept[:N_BEST] = True
+    is_kept = (losses == losses.cummin()).reindex(trials.index) | trials.trial.isin(keep)
+    is_kept.iloc[: int(BEST * most)] = True
     others = trials[~is_kept]
-    n_sampled = min(len(others), max(0, MAX_DRAWN - int(is_kept.sum())))
+    n_sampled = min(len(others), max(0, most - int(is_kept.sum())))
     is_kept[others.sample(n_sampled, random_state=0).index] = True
     return trials[is_kept]
-
-

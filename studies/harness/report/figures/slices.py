@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from studies.harness.report.figures.losses import N_BEST, color_levels, draw_losses, jitter
+from studies.harness.report.figures.losses import (
+    N_BEST,
+    color_levels,
+    draw_losses,
+    jitter,
+    marker_area,
+)
 from studies.harness.report.figures.style import LEVELS, LOSS, PALETTE, label, say
 from studies.harness.report.results import Results
 from studies.harness.report.scales import Scale
@@ -18,9 +24,8 @@ def draw_slice(ax: Axes, results: Results, name: str) -> None:
     """Draw the dev loss of each trial over one parameter, with the best five highlighted."""
     label(ax, name, LOSS)
     scale = Scale.drawn(name, results.space[name])
-    trials = results.drawn[:0]
-    if name in results.drawn:
-        trials = results.drawn[results.drawn[name].notna()]
+    trials = results.drawn()
+    trials = trials[trials[name].notna()] if name in trials else trials[:0]
     if not len(trials):
         return say(ax, f"No trial with {name} has ended yet.")
     x = scale.unit(trials[name])
@@ -51,7 +56,8 @@ def draw_best_lr(ax: Axes, results: Results, other: str) -> None:
     label(ax, other, "lr")
     x_scale = Scale.drawn(other, results.space[other])
     y_scale = Scale.drawn("lr", results.space["lr"])
-    trials = results.drawn[results.drawn.dev_loss.notna()][::-1]  # the best is drawn last
+    trials = results.drawn()[::-1]  # the best is drawn last
+    trials = trials[trials.dev_loss.notna()]
     x = x_scale.unit(trials[other])
     y = y_scale.unit(trials.lr)
     if x_scale.few:
@@ -59,7 +65,7 @@ def draw_best_lr(ax: Axes, results: Results, other: str) -> None:
     level_of = color_levels(len(trials))
     for level, colour in enumerate(LEVELS):
         rows = level_of == level
-        size = 20 + 5 * level
+        size = marker_area(20 + 5 * level, len(x))
         points = ax.scatter(x[rows], y[rows], s=size, color=colour, zorder=2 + level)
         values = zip(trials.lr[rows], trials[other][rows], trials.dev_loss[rows], strict=True)
         points.set_urls([f"lr {lr:.3g}, {other} {v:g}: {loss:.4f}" for lr, v, loss in values])

@@ -11,11 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from studies.harness.report.figures.losses import draw_legend, highest_inlier, loss_window
+from studies.harness.report.figures.losses import (
+    draw_legend,
+    highest_inlier,
+    loss_window,
+    marker_area,
+)
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
 from studies.harness.report.judge.budget import LATE
 from studies.harness.report.judge.pruning import RankCorrelation, losses_at
 from studies.harness.report.results import Results
+from studies.harness.report.thinned import MAX_LINES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +32,8 @@ N_BINS = 10  # of the histogram of best steps
 def draw_training(ax: Axes, results: Results) -> None:
     """Draw the dev loss of each trial by training step, the winner on top."""
     label(ax, "training step", LOSS)
-    points = results.points[results.points.trial.isin(results.drawn.trial)]
+    drawn = results.drawn(MAX_LINES)
+    points = results.points[results.points.trial.isin(drawn.trial)]
     if not len(points) or not len(results.measured):
         return say(ax, "Nothing was evaluated yet.")
     assert results.winner is not None
@@ -46,7 +53,7 @@ def draw_training(ax: Axes, results: Results) -> None:
     add("best", f"trial {best}, the winner", width=2.4, zorder=4)
 
     # Trials that end above the window would stretch the axis, however many they are.
-    inside = results.drawn[results.drawn.dev_loss <= loss_window(results.drawn)[1]]
+    inside = drawn[drawn.dev_loss <= loss_window(drawn)[1]]
     shown = points.dev_loss[points.trial.isin(inside.trial)]
     low = float(shown.min())
     high = float(np.quantile(shown, 0.9))
@@ -101,16 +108,18 @@ def draw_rank_correlation(ax: Axes, results: Results, rank: RankCorrelation) -> 
     """Draw the final dev loss of the complete trials over the one at an earlier step."""
     label(ax, f"dev loss at step {rank.step:,}", "final dev loss")
     _, early = losses_at(results.points, rank.step)
-    complete = results.drawn[results.drawn.state == "COMPLETE"]
+    drawn = results.drawn()
+    complete = drawn[drawn.state == "COMPLETE"]
     final = complete.set_index("trial").dev_loss.to_frame("final")
     losses = final.join(early.rename("early"), how="inner")
     if len(losses) < 3:
         return say(ax, f"{len(losses)} complete trials are too few.")
-    low, high = loss_window(results.drawn)
+    low, high = loss_window(drawn)
     # A trial that began far above the others would stretch the horizontal axis.
     early_high = highest_inlier(losses.early.to_numpy(), losses.early.min())
     losses = losses[(losses.final <= high) & (losses.early <= early_high)]
-    points = ax.scatter(losses.early, losses.final, s=26, color=PALETTE["main"], zorder=3)
+    area = marker_area(26, len(losses))
+    points = ax.scatter(losses.early, losses.final, s=area, color=PALETTE["main"], zorder=3)
     rows = losses[["early", "final"]].itertuples()
     points.set_urls([f"trial {n}: {early:.4f}, then {final:.4f}" for n, early, final in rows])
     ax.set_ylim(low - 0.05 * (high - low), high)
