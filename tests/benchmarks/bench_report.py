@@ -1,7 +1,7 @@
 """Measures what the end of a large study costs: its report, pictures, note, and compare.py.
 
 It has no peer. A real study of a few trials is trained, so that the winner has a model in MLflow
-and seed repeats. Then made-up trials are added to Optuna's journal. Half of them are pruned. None
+and seed repeats. Then made-up trials are added to Optuna's journal. A third of them is pruned. None
 is better than the winner.
 
 "report.py" and "compare.py" are whole processes. The other columns are seconds of CPU time of what
@@ -13,6 +13,7 @@ a launch does at its end, without imports.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -22,21 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution, json_to_distribution
-from optuna.trial import FrozenTrial
+from optuna.distributions import json_to_distribution
 
 from studies.harness.report.build import examine_study, render_report, write_study_files
 from studies.harness.report.page.note import write_note
-from studies.harness.search.samplers import value_at
 from studies.harness.store.paths import ROOT
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss
-from tests.studies.synthetic import make_trial
+from tests.studies.synthetic import random_trials
 
 NAME = "made-up"
-STEPS = 1000
 
 
 class Process(NamedTuple):
@@ -69,23 +66,11 @@ def grow(study: Study, n: int) -> None:
     space = {key: json_to_distribution(text) for key, text in study.user_attrs["space"].items()}
     existing = study.get_trials(deepcopy=False)
     best = min(loss for loss in map(dev_loss, existing) if loss is not None)
-    rng = np.random.default_rng(0)
-    study.add_trials([_made_up(rng, space, best, i) for i in range(n - len(existing))])
 
+    def loss(params: dict[str, Any]) -> float:
+        return best + 0.02 + 0.1 * abs(math.log10(params["lr"]) + 0.4) + 4 / params["n_hidden"]
 
-def _made_up(
-    rng: np.random.Generator, space: dict[str, BaseDistribution], best: float, number: int
-) -> FrozenTrial:
-    """Return a trial whose loss depends on lr and n_hidden."""
-    params = {name: value_at(d, float(rng.random())) for name, d in space.items()}
-    end = best + 0.1 * abs(np.log10(params["lr"]) + 0.4) + 4 / params["n_hidden"]
-    end += abs(rng.normal(0, 0.01))
-    losses = [float(end + 0.5 * 0.6**i) for i in range(1, 10)] + [float(end)]
-    more: dict[str, Any] = {"n_steps": STEPS, "space": space, "at": time.time() + number}
-    if rng.random() < 0.5:
-        losses = losses[: int(rng.integers(2, 9))]
-        more["state"] = "PRUNED"
-    return make_trial(params, losses, **more)
+    study.add_trials(random_trials(n - len(existing), loss, space, seed=n))
 
 
 def spent(task: Callable[[], Any]) -> tuple[float, Any]:
@@ -129,7 +114,7 @@ def main() -> None:
     headings += ["CPU s", "verdicts", "page", "pictures and table", "characters of the note"]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        run("mlp.py", "--study", NAME, "--trials", "24", "--steps", str(STEPS))
+        run("mlp.py", "--study", NAME, "--trials", "24", "--steps", "1000")
         print(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|")
         for n in sorted(args.trials):
             grow(load_study(NAME, None), n)

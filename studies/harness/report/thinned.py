@@ -17,7 +17,7 @@ def thin(trials: pd.DataFrame, most: int, keep: Collection[int] = ()) -> pd.Data
     """Return the trials that a figure draws one by one: all, or about `most` of a larger study.
 
     Those are the best ones, those with the lowest dev loss so far in the order of their numbers,
-    those in `keep`, and a random sample of the others. Equal studies have equal samples.
+    those in `keep`, and a random sample of the rest. Equal studies have equal samples.
 
     Args:
         trials: columns trial and dev_loss; lowest dev loss first.
