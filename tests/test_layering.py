@@ -28,7 +28,7 @@ TRACKING_FLOORS = [
     ["repairs"],
 ]
 REPORT_FLOORS = [
-    ["best_so_far", "importance", "scales"],
+    ["best_so_far", "importance", "scales", "thinned"],
     ["results"],
     ["compare"],
     ["judge"],

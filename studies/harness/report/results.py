@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
 from studies.harness.report.importance import importances
+from studies.harness.report.thinned import BEST, MAX_POINTS, thin
 from studies.harness.store.trials import (
     MEASURED,
     dev_loss,
@@ -81,6 +82,24 @@ class Results:
     def complete(self) -> pd.DataFrame:
         """The trials that trained to their last step."""
         return self.trials[self.trials.state == "COMPLETE"]
+
+    def drawn(self, most: int = MAX_POINTS) -> pd.DataFrame:
+        """The trials that a figure draws one by one, at most about `most`; see `thin`."""
+        winner = [] if self.winner is None else [self.winner.number]
+        return thin(self.trials, most, keep={*winner, *self.repeats.repeat_of})
+
+    def which_drawn(self, most: int = MAX_POINTS) -> str:
+        """The drawn trials, for a title: "each trial", or "2,000 of 10,000 trials"."""
+        if len(self.trials) <= most:
+            return "each trial"
+        return f"{len(self.drawn(most)):,} of {len(self.trials):,} trials"
+
+    def drawn_note(self, most: int = MAX_POINTS) -> str:
+        """A sentence that says which trials are drawn; empty if all are."""
+        if len(self.trials) <= most:
+            return ""
+        which = f"the best {int(BEST * most)}, and a random sample of the others"
+        return f"{self.which_drawn(most)} are drawn: {which}."
 
 
 def read_results(study: optuna.Study) -> Results:

@@ -25,7 +25,7 @@ from makemore.engines import Engine, Envelope, make_engine, resolve_device
 from makemore.model import check_memory, n_params
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import GPU_SLOTS, StudyArgs, count_slots, launched_with
-from studies.harness.cli.script import clean_stop
+from studies.harness.cli.script import clean_stop, collect_as_usual
 from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
@@ -186,6 +186,7 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
             # The end of the study needs matplotlib. Its import takes half a second, so it runs
             # here, in the tracker's thread.
             import studies.harness.report.page.page  # noqa: F401
+        collect_as_usual()  # the imports are done
 
     # Without the prefixes, a field of the base would look like a value of the best config, whose
     # loss is in the same row. Those are the tags winner.NAME.

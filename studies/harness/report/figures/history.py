@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 def draw_history(ax: Axes, results: Results) -> None:
     """Draw the dev loss of each trial by its number, and the best so far."""
-    label(ax, "trial", LOSS, "Each trial, and the best so far")
+    which = results.which_drawn().capitalize()
+    label(ax, "trial", LOSS, f"{which}, and the best so far")
     if not len(results.trials):
         return say(ax, "No trial has ended yet.")
-    trials = results.trials.sort_values("trial")
+    trials = results.drawn().sort_values("trial")
     draw_losses(ax, trials, trials.trial.to_numpy(float))
 
-    last = trials.trial.max()
+    last = results.trials.trial.max()
     measured = trials[trials.dev_loss.notna()]
     if len(measured):
         best = np.minimum.accumulate(measured.dev_loss.to_numpy())

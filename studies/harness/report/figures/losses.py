@@ -16,6 +16,8 @@ N_BEST = 5  # trials drawn in the colour of the best
 # An outlier is so many times as far above the median as the median is above the lowest loss, and
 # at least so many nats.
 OUTLIER = (4.0, 0.1)
+CROWD = 400  # markers from which on they are smaller, so that fewer hide each other ...
+SMALLEST = 0.25  # ... down to this share of their area
 LEVEL_RANKS = [0.2, 0.5, 0.75, 0.9]  # rank from worst to best at which the next colour level begins
 
 
@@ -82,10 +84,15 @@ def draw_losses(ax: Axes, trials: pd.DataFrame, x: np.ndarray) -> None:
             )
             points.set_urls(tooltips[rows])
 
-    scatter("pruned", inside & ~complete, loss, "pruned", s=22)
-    scatter("complete", inside & complete, loss, "main", s=28)
-    scatter("above the range", above, top, "pruned", s=26, marker="^")
-    scatter("diverged", diverged, top, "bad", s=34, marker="x")
+    scatter("pruned", inside & ~complete, loss, "pruned", s=marker_area(22, len(x)))
+    scatter("complete", inside & complete, loss, "main", s=marker_area(28, len(x)))
+    scatter("above the range", above, top, "pruned", s=marker_area(26, len(x)), marker="^")
+    scatter("diverged", diverged, top, "bad", s=marker_area(34, len(x)), marker="x")
+
+
+def marker_area(area: float, n: int) -> float:
+    """Return the area of each of n markers: the given one, or less for more than CROWD markers."""
+    return area * max(SMALLEST, min(1.0, CROWD / max(1, n)))
 
 
 def tooltip(trial: dict[Any, Any]) -> str:

@@ -10,6 +10,7 @@ from studies.harness.report.figures.losses import color_levels, jitter, loss_win
 from studies.harness.report.figures.style import LEVELS, PALETTE, say
 from studies.harness.report.results import Results
 from studies.harness.report.scales import Scale
+from studies.harness.report.thinned import MAX_LINES
 
 N_LOSS_TICKS = 5
 
@@ -21,8 +22,9 @@ def draw_parallel(ax: Axes, results: Results) -> None:
 
     Parameters are ordered by importance. The stronger the colour of a line, the better its trial.
     """
-    ax.set_title("Parameters and dev loss of each trial", pad=34)
-    measured = results.measured
+    ax.set_title(f"Parameters and dev loss of {results.which_drawn(MAX_LINES)}", pad=34)
+    drawn = results.drawn(MAX_LINES)
+    measured = drawn[drawn.dev_loss.notna()]
     names = _complete_params(results)
     if len(measured) < 2 or not names:
         return say(

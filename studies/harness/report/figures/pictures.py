@@ -10,7 +10,7 @@ from studies.harness.report.figures.importances import draw_importances
 from studies.harness.report.figures.losses import draw_legend
 from studies.harness.report.figures.parallel import draw_parallel
 from studies.harness.report.figures.slices import draw_slice
-from studies.harness.report.figures.style import look, new_figure, place, save_png, say
+from studies.harness.report.figures.style import PALETTE, look, new_figure, place, save_png, say
 from studies.harness.report.results import Results
 
 WIDTH = 1200  # of each file, in pixels
@@ -54,6 +54,8 @@ def _write_slices(results: Results, path: Path) -> None:
         draw_slice(ax, results, name)
         if i == 0:
             draw_legend(ax, loc="lower left", bbox_to_anchor=(-0.25, 1.04))
+    note = {"color": PALETTE["muted"], "ha": "right", "va": "top"}
+    figure.text(0.98, 0.99, results.drawn_note(), note)
     if not results.space:
         say(place(figure, 75, 50, 1050, 250), "No parameter was searched.")
     save_png(figure, path)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from studies.harness.report.figures.losses import N_BEST, color_levels, draw_losses, jitter
+from studies.harness.report.figures.losses import (
+    N_BEST,
+    color_levels,
+    draw_losses,
+    jitter,
+    marker_area,
+)
 from studies.harness.report.figures.style import LEVELS, LOSS, PALETTE, label, say
 from studies.harness.report.results import Results
 from studies.harness.report.scales import Scale
@@ -18,9 +24,8 @@ def draw_slice(ax: Axes, results: Results, name: str) -> None:
     """Draw the dev loss of each trial over one parameter, with the best five highlighted."""
     label(ax, name, LOSS)
     scale = Scale.drawn(name, results.space[name])
-    trials = results.trials[:0]
-    if name in results.trials:
-        trials = results.trials[results.trials[name].notna()]
+    trials = results.drawn()
+    trials = trials[trials[name].notna()] if name in trials else trials[:0]
     if not len(trials):
         return say(ax, f"No trial with {name} has ended yet.")
     x = scale.unit(trials[name])
@@ -49,24 +54,27 @@ def draw_best_lr(ax: Axes, results: Results, other: str) -> None:
     A line connects the best trial of each value, or of each fifth of a range with many values.
     """
     label(ax, other, "lr")
-    trials = results.measured[::-1]  # the best is drawn last
     x_scale = Scale.drawn(other, results.space[other])
     y_scale = Scale.drawn("lr", results.space["lr"])
+    trials = results.drawn()[::-1]  # the best is drawn last
+    trials = trials[trials.dev_loss.notna()]
     x = x_scale.unit(trials[other])
     y = y_scale.unit(trials.lr)
-    shifted = x + jitter(trials, JITTER) if x_scale.few else x
-
+    if x_scale.few:
+        x = x + jitter(trials, JITTER)
     level_of = color_levels(len(trials))
     for level, colour in enumerate(LEVELS):
         rows = level_of == level
-        size = 20 + 5 * level
-        points = ax.scatter(shifted[rows], y[rows], s=size, color=colour, zorder=2 + level)
+        size = marker_area(20 + 5 * level, len(x))
+        points = ax.scatter(x[rows], y[rows], s=size, color=colour, zorder=2 + level)
         values = zip(trials.lr[rows], trials[other][rows], trials.dev_loss[rows], strict=True)
         points.set_urls([f"lr {lr:.3g}, {other} {v:g}: {loss:.4f}" for lr, v, loss in values])
 
+    # The line is that of all trials, also if fewer are drawn.
+    x = x_scale.unit(results.measured[other])
+    y = y_scale.unit(results.measured.lr)
     bins = np.round(x, 6) if x_scale.few else np.minimum((x * N_BINS).astype(int), N_BINS - 1)
-    best_of = {value: i for i, value in enumerate(bins)}  # the last row of a bin is its best
-    best = [best_of[value] for value in sorted(best_of)]
+    _, best = np.unique(bins, return_index=True)  # the first row of a bin is its best
     ax.plot(
         x[best],
         y[best],

@@ -7,6 +7,7 @@ a page can show it in light and dark mode. Its text stays text.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import zlib
 from collections.abc import Iterator
@@ -42,6 +43,11 @@ PALETTE = {
 LEVELS = [PALETTE[f"level{i}"] for i in range(1, 6)]
 LOSS = "dev loss (nats per character)"
 DPI = 100
+# A point with a tooltip, as matplotlib writes it.
+POINT = (
+    r'<g>(?P<title><title>[^<]*</title>) <g(?P<clip> clip-path="[^"]*")> '
+    r'<use(?P<place> xlink:href="[^"]*" x="[^"]*" y="[^"]*")(?P<style> style="[^"]*")/> </g> </g>'
+)
 # Whole numbers with commas; a short axis also has ticks such as 2.5.
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.10g}")
 
@@ -160,7 +166,18 @@ def _shorten(text: str) -> str:
     text = re.sub(r"font-family: [^;]*; |'DejaVu Sans', ", "", text)
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     text = text.replace(' transform="rotate(-0', ' transform="rotate(0')
-    return re.sub(r"\s*\n\s*", " ", text)
+    text = re.sub(r"\s*\n\s*", " ", text)
+    return re.sub(f"(?:{POINT} ?)+", _join_points, text)
+
+
+def _join_points(match: re.Match[str]) -> str:
+    """Give points with one marker and style one element around them, which halves their text."""
+    parts = []
+    points = re.finditer(POINT, match[0])
+    for (clip, style), group in itertools.groupby(points, lambda p: (p["clip"], p["style"])):
+        inner = "".join(f"<use{p['place']}>{p['title']}</use>" for p in group)
+        parts.append(f"<g{clip}{style}>{inner}</g>")
+    return "".join(parts)
 
 
 def _unique_ids(text: str, description: str) -> str:

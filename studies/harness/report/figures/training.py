@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from studies.harness.report.figures.losses import draw_legend, highest_inlier, loss_window
+from studies.harness.report.figures.losses import (
+    draw_legend,
+    highest_inlier,
+    loss_window,
+    marker_area,
+)
 from studies.harness.report.figures.style import LOSS, PALETTE, THOUSANDS, label, say
 from studies.harness.report.judge.budget import LATE
 from studies.harness.report.judge.pruning import RankCorrelation, losses_at
 from studies.harness.report.results import Results
+from studies.harness.report.thinned import MAX_LINES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_BINS = 10  # of the histogram of best steps
 
@@ -21,12 +32,13 @@ N_BINS = 10  # of the histogram of best steps
 def draw_training(ax: Axes, results: Results) -> None:
     """Draw the dev loss of each trial by training step, the winner on top."""
     label(ax, "training step", LOSS)
-    points = results.points[results.points.trial.isin(results.trials.trial)]
+    drawn = results.drawn(MAX_LINES)
+    points = results.points[results.points.trial.isin(drawn.trial)]
     if not len(points) or not len(results.measured):
         return say(ax, "Nothing was evaluated yet.")
     assert results.winner is not None
     best = results.winner.number
-    lines = _group_lines(results, best)
+    lines = _group_lines(points, set(results.complete.trial), best)
 
     def add(kind: str, name: str, width: float, zorder: int, alpha: float = 1.0) -> None:
         if lines[kind]:
@@ -41,7 +53,7 @@ def draw_training(ax: Axes, results: Results) -> None:
     add("best", f"trial {best}, the winner", width=2.4, zorder=4)
 
     # Trials that end above the window would stretch the axis, however many they are.
-    inside = results.measured[results.measured.dev_loss <= loss_window(results.trials)[1]]
+    inside = drawn[drawn.dev_loss <= loss_window(drawn)[1]]
     shown = points.dev_loss[points.trial.isin(inside.trial)]
     low = float(shown.min())
     high = float(np.quantile(shown, 0.9))
@@ -51,18 +63,17 @@ def draw_training(ax: Axes, results: Results) -> None:
     draw_legend(ax)
 
 
-def _group_lines(results: Results, best: int) -> dict[str, list[np.ndarray]]:
+def _group_lines(
+    points: pd.DataFrame, complete: Container[int], best: int
+) -> dict[str, list[np.ndarray]]:
     """Return the curves (evaluations, 2) of step and dev loss, by the colour of their trial."""
-    complete = set(results.complete.trial)
-    searched = set(results.trials.trial)
+    points = points.sort_values("trial", kind="stable")
+    numbers, begins = np.unique(points.trial.to_numpy(), return_index=True)
+    curves = np.split(points[["step", "dev_loss"]].to_numpy(), begins[1:])
     lines: dict[str, list[np.ndarray]] = {"pruned": [], "main": [], "best": []}
-    for trial, group in results.points.groupby("trial"):
-        if trial not in searched:
-            continue
+    for trial, curve in zip(numbers, curves, strict=True):
         kind = "main" if trial in complete else "pruned"
-        if trial == best:
-            kind = "best"
-        lines[kind].append(group[["step", "dev_loss"]].to_numpy())
+        lines["best" if trial == best else kind].append(curve)
     return lines
 
 
@@ -97,15 +108,18 @@ def draw_rank_correlation(ax: Axes, results: Results, rank: RankCorrelation) -> 
     """Draw the final dev loss of the complete trials over the one at an earlier step."""
     label(ax, f"dev loss at step {rank.step:,}", "final dev loss")
     _, early = losses_at(results.points, rank.step)
-    final = results.complete.set_index("trial").dev_loss.to_frame("final")
+    drawn = results.drawn()
+    complete = drawn[drawn.state == "COMPLETE"]
+    final = complete.set_index("trial").dev_loss.to_frame("final")
     losses = final.join(early.rename("early"), how="inner")
     if len(losses) < 3:
         return say(ax, f"{len(losses)} complete trials are too few.")
-    low, high = loss_window(results.trials)
+    low, high = loss_window(drawn)
     # A trial that began far above the others would stretch the horizontal axis.
     early_high = highest_inlier(losses.early.to_numpy(), losses.early.min())
     losses = losses[(losses.final <= high) & (losses.early <= early_high)]
-    points = ax.scatter(losses.early, losses.final, s=26, color=PALETTE["main"], zorder=3)
+    area = marker_area(26, len(losses))
+    points = ax.scatter(losses.early, losses.final, s=area, color=PALETTE["main"], zorder=3)
     rows = losses[["early", "final"]].itertuples()
     points.set_urls([f"trial {n}: {early:.4f}, then {final:.4f}" for n, early, final in rows])
     ax.set_ylim(low - 0.05 * (high - low), high)

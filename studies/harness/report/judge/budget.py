@@ -60,7 +60,7 @@ def judge_budget(
     gains = before.groupby("trial").dev_loss.min() - best.set_index("trial").dev_loss
     gain = float(gains.median())
 
-    who = f"of the {len(best)} best complete trials had their lowest dev loss in the"
+    who = f"of the {len(best):,} best complete trials had their lowest dev loss in the"
     where = f"{late:.0%} {who} last quarter of {max_steps:,} steps"
     if early > 0.5:
         verdict = "shorten"

@@ -83,7 +83,7 @@ class Pruning:
         unknown = "It is unknown whether the pruner stops good trials:"
         advice = f"audit more trials with --audit-pruning {AUDIT_MORE}, or search with --no-prune."
         if self.rate is None or self.lost is None:
-            return f"{unknown} none of the {self.n_pruned} that it stopped was audited; {advice}"
+            return f"{unknown} none of the {self.n_pruned:,} that it stopped was audited; {advice}"
         if self.n_complete < MIN_COMPLETE:
             return (
                 f"{unknown} {self.n_complete} trials are complete, and at least {MIN_COMPLETE} are "
@@ -95,10 +95,10 @@ class Pruning:
             "unknown": f"These are too few audits to judge the pruner; {advice}",
         }[self.verdict]
         return (
-            f"{self.n_best} of {self.n_audited} audited trials ended among the best {N_BEST} (95% "
-            f"interval {self.rate.low:.0%} to {self.rate.high:.0%}): of the best {N_BEST}, pruning "
-            f"{self.n_pruned} trials lost about {self.lost.estimate:.0f} ({self.lost.low:.0f} to "
-            f"{self.lost.high:.0f}). {conclusion}"
+            f"{self.n_best} of {self.n_audited:,} audited trials ended among the best {N_BEST} "
+            f"(95% interval {self.rate.low:.0%} to {self.rate.high:.0%}): of the best {N_BEST}, "
+            f"pruning {self.n_pruned:,} trials lost about {self.lost.estimate:.0f} "
+            f"({self.lost.low:.0f} to {self.lost.high:.0f}). {conclusion}"
         )
 
     @property

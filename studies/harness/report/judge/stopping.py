@@ -76,7 +76,7 @@ def judge_stopping(
         why = "the pruner is harmful"
         if pruning.verdict == "unknown":
             why = "it is unknown whether it stops good ones"
-        hidden = f"The pruner stopped {pruning.n_pruned} of {n} trials, and {why}."
+        hidden = f"The pruner stopped {pruning.n_pruned:,} of {n:,} trials, and {why}."
         return _unknown(f"{hidden} {gains}", gain, late, half)
     if noise_sd is None and gain == 0:
         return _unknown(
@@ -87,7 +87,7 @@ def judge_stopping(
     threshold = SMALL_SHARE * gain if noise_sd is None else noise_sd
     reason = f"{gains} {_compare_with_threshold(half, threshold, noise_sd is not None)} {OPEN}"
     if half > threshold:
-        advice = f"Run {quarter} more trials, then judge again."
+        advice = f"Run {quarter:,} more trials, then judge again."
         return Stopping("continue", gain, late, half, quarter, advice, reason)
     return Stopping("stop", gain, late, half, 0, "Stop the search here.", reason)
 
@@ -114,7 +114,7 @@ def _describe_gains(order: pd.DataFrame, quarter: int, late: float, half: float)
     share = f"{(late or half) / (gain or 1):.0%} of the total gain of {gain:.4f} {since}"
     # Seed repeats may have taken numbers in between, so the quarter names its first trial.
     start = (
-        f"The last quarter of the trials ({quarter}, from trial {order.trial.iloc[-quarter]} on)"
+        f"The last quarter of the trials ({quarter:,}, from trial {order.trial.iloc[-quarter]} on)"
     )
     if late > 0:
         return (

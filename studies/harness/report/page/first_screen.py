@@ -23,9 +23,9 @@ def first_screen(findings: Findings, check: ModelCheck | None, context: dict[str
 
 def _facts(findings: Findings, context: dict[str, Any]) -> str:
     """Return one line: number of trials, steps, outcomes, file of words."""
-    outcomes = ", ".join(f"{n} {outcome}" for outcome, n in findings.outcomes.items())
+    outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in findings.outcomes.items())
     n_trials = len(findings.results.trials)
-    facts = f"{n_trials} trials of {findings.max_steps:,} steps ({outcomes or 'none has ended'})"
+    facts = f"{n_trials:,} trials of {findings.max_steps:,} steps ({outcomes or 'none has ended'})"
     if context.get("data"):
         facts += f" on {context['data']}"
     return f"{facts}."

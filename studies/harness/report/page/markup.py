@@ -57,7 +57,7 @@ def text(value: Any) -> str:
 def paragraph(*sentences: str, style: str = "") -> str:
     """Return a paragraph; `style` is its CSS class."""
     opening = f'<p class="{style}">' if style else "<p>"
-    return opening + " ".join(text(sentence) for sentence in sentences) + "</p>"
+    return opening + " ".join(text(sentence) for sentence in sentences if sentence) + "</p>"
 
 
 def command(line: str) -> str:

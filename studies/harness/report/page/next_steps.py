@@ -187,7 +187,7 @@ def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
         return []
     n = 2 * _n_trials(findings)
     command = _launch(findings, context, "--trials", str(n), "--audit-pruning", str(AUDIT_MORE))
-    return [Step(f"Measure the pruner: add trials up to {n}.", command, pruning.sentence)]
+    return [Step(f"Measure the pruner: add trials up to {n:,}.", command, pruning.sentence)]
 
 
 def _add_trials(findings: Findings, context: dict[str, Any]) -> list[Step]:

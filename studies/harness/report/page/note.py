@@ -13,6 +13,9 @@ from studies.harness.store.study import format_range
 from studies.harness.store.winner.winner import describe
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
 
+MAX_NOTE = 8000  # characters of a tag; MLflow cuts a longer one
+SHORTENED = "This note is shortened; the report has everything."
+
 
 def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) -> str:
     """Return the note as Markdown.
@@ -37,10 +40,20 @@ def write_note(findings: Findings, context: dict[str, Any], experiment_id: str) 
         "\n".join(["### Searched\n", *ranges]),
         "\n".join(["### Verdicts\n", *sentences]),
         "\n".join(["### Next\n", *steps]),
+        f"### Made by\n\n{_code(context['command'])}" if context.get("command") else "",
     ]
-    if context.get("command"):
-        parts.append(f"### Made by\n\n{_code(context['command'])}")
-    return "\n\n".join(part for part in parts if part)
+    return _join(parts)
+
+
+def _join(parts: list[str]) -> str:
+    """Join the parts with empty lines; leave out the longest ones if MLflow would cut the note."""
+    parts = [part for part in parts if part]
+    left_out = False
+    while len(note := "\n\n".join([*parts, *[SHORTENED] * left_out])) > MAX_NOTE:
+        # The headline stays.
+        parts.remove(max(parts[1:], key=len))
+        left_out = True
+    return note
 
 
 def verdicts(findings: Findings) -> list[str]:
@@ -82,13 +95,13 @@ def _headline(findings: Findings) -> str:
 def _facts(findings: Findings, experiment_id: str) -> str:
     """Return number of trials, steps and outcomes, and links to the saved views."""
     results = findings.results
-    outcomes = ", ".join(f"{n} {outcome}" for outcome, n in findings.outcomes.items())
+    outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in findings.outcomes.items())
     links = [
         f"[{NAMES[view]}]({view_link('', experiment_id, view).lstrip('/')})"
         for view in (TRIALS, CHARTS)
     ]
     return (
-        f"{len(results.trials)} trials of {findings.max_steps:,} steps "
+        f"{len(results.trials):,} trials of {findings.max_steps:,} steps "
         f"({outcomes or 'none has ended'}). {' · '.join(links)}"
     )
 

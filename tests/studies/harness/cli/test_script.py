@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from makemore.cli import parse_args
 from studies.harness.cli.args import StudyArgs
-from studies.harness.cli.script import clean_stop, given_flags
+from studies.harness.cli.script import clean_stop, collect_as_usual, given_flags, run_script
 from studies.harness.store.study import load_study
 from tests.conftest import ROOT
 
@@ -125,3 +127,35 @@ def test_signals_stay_as_they_are_in_other_threads() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+# ---- garbage
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Restore the garbage collector's settings."""
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def test_garbage_is_looked_for_seldom_until_the_imports_are_done(
+    collector: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = gc.get_threshold()
+    seen = []
+
+    def run(args: Args) -> int:
+        seen.append(gc.get_threshold())
+        collect_as_usual()
+        seen.append(gc.get_threshold())
+        return 0
+
+    monkeypatch.setattr(sys, "argv", ["x.py"])
+    with pytest.raises(SystemExit):
+        run_script(Args, run)
+
+    assert seen == [(100_000, *usual[1:]), usual]
+    assert gc.get_freeze_count() > 1000

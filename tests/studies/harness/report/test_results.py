@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
-from studies.harness.report.results import read_results, trials_frame
+from studies.harness.report.results import Results, read_results, trials_frame
 from studies.harness.store.winner import CONFIRMED
 from tests.conftest import ROOT
 from tests.studies.synthetic import (
@@ -113,3 +113,23 @@ print(sorted({"matplotlib", "pandas", "sklearn", "mlflow"} & set(sys.modules)))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_large_study_says_how_many_trials_are_drawn(large: Results) -> None:
+    drawn = large.drawn()
+
+    assert len(drawn) == 2000 and len(large.trials) == 2300
+    assert large.which_drawn() == "2,000 of 2,300 trials"
+    assert large.drawn_note() == (
+        "2,000 of 2,300 trials are drawn: the best 500, and a random sample of the others."
+    )
+    # The winner and the repeated trial are always drawn.
+    assert large.winner is not None
+    assert {large.winner.number, 1500} <= set(large.drawn(50).trial)
+
+
+def test_small_study_is_drawn_without_a_note() -> None:
+    results = results_of(*[make_trial(PARAMS, falling(2.3))] * 3)
+
+    assert results.drawn() is results.trials
+    assert results.which_drawn() == "each trial" and results.drawn_note() == ""

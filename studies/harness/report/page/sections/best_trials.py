@@ -75,7 +75,7 @@ def _fixed(findings: Findings) -> list[str]:
 def _best_row(trial: dict[Any, Any], group: Group | None, names: list[str]) -> list[Any]:
     confirmed = group.mean_text if group else ""
     return [
-        trial["trial"],
+        str(trial["trial"]),
         trial["dev_loss"],
         confirmed,
         *(Html(text(tick_label(trial[name]))) for name in names),

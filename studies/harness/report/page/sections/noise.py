@@ -34,7 +34,7 @@ def noise(findings: Findings) -> str:
     lowest = found.groups[0].mean
     rows = [
         [
-            group.trial,
+            str(group.trial),
             group.own,
             group.n,
             group.mean,

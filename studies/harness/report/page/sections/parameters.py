@@ -9,6 +9,7 @@ from studies.harness.report.figures.parallel import draw_parallel
 from studies.harness.report.figures.slices import draw_best_lr, draw_slice
 from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.markup import Html, paragraph, picture, text, verdict_tag
+from studies.harness.report.thinned import MAX_LINES
 
 # Parameters on which the best lr may depend.
 SIZES = ("batch_size", "n_hidden")
@@ -43,7 +44,7 @@ def parameters(findings: Findings) -> str:
     return "".join(
         [
             head,
-            paragraph(note),
+            paragraph(note, results.drawn_note()),
             '<div class="grid">',
             *pictures,
             "</div>",
@@ -57,6 +58,7 @@ def _parallel_coordinates(findings: Findings) -> str:
         "Each line is a trial. The stronger its colour, the better the trial; the best is orange. "
         "Losses above the range, mostly of pruned trials, end at the top."
     )
+    caption = f"{caption} {findings.results.drawn_note(MAX_LINES)}".rstrip()
     draw = partial(draw_parallel, results=findings.results)
     return picture(
         draw, "Parallel coordinates", caption, size=(1080, 460), margins=(30, 64, 24, 20)

@@ -19,6 +19,10 @@ from studies.harness.report.page.markup import (
     text,
     verdict_tag,
 )
+from studies.harness.report.thinned import MAX_LINES
+
+# Margins in pixels: room on the left for dev losses with four decimals.
+LONG_TICKS = (88, 12, 22, 52)
 
 
 def progress(findings: Findings) -> str:
@@ -31,15 +35,16 @@ def progress(findings: Findings) -> str:
     highest = loss_window(findings.results.trials)[1]
     for axis in AXES:
         draw = partial(draw_best_so_far, curve=findings.curve, axis=axis, highest=highest)
-        parts.append(picture(draw, f"Best dev loss so far by {axis}"))
+        parts.append(picture(draw, f"Best dev loss so far by {axis}", margins=LONG_TICKS))
     parts.append("</div>")
 
+    results = findings.results
     caption = (
         "Dev loss of each trial during training. Pruned trials are grey, the best is orange. "
-        "High losses are cut off."
+        f"High losses are cut off. {results.drawn_note(MAX_LINES)}".rstrip()
     )
-    draw = partial(draw_training, results=findings.results)
-    parts.append(picture(draw, "Training curves of all trials", caption, size=WIDE, margins=TITLED))
+    draw = partial(draw_training, results=results)
+    parts.append(picture(draw, "Training curves of the trials", caption, size=WIDE, margins=TITLED))
     return "".join(parts)
 
 
@@ -67,8 +72,9 @@ def _more_trials(findings: Findings) -> str:
     )
     noise_sd = findings.noise.sd if findings.noise else None
     draw = partial(draw_best_by_trial, results=findings.results, noise_sd=noise_sd)
+    name = "Best dev loss so far by number of trials"
     return (
         "<h3>Would more trials help?</h3>"
         + paragraph(verdict, stopping.reason)
-        + picture(draw, "Best dev loss so far by number of trials", caption, size=(1080, 360))
+        + picture(draw, name, caption, size=(1080, 360), margins=LONG_TICKS)
     )

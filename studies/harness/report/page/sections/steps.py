@@ -53,8 +53,9 @@ def _rank_correlations(ranks: list[RankCorrelation], n_pruned: int) -> str:
     missing = ""
     if n_pruned:
         trials = "pruned trial, which is" if n_pruned == 1 else "pruned trials, which are"
-        missing = f" It says nothing about the {n_pruned} {trials} missing."
+        missing = f" It says nothing about the {n_pruned:,} {trials} missing."
     return (
         f"Rank correlation of an early dev loss with the final one: {' and '.join(values)}, over "
-        f"{known[0].n} complete trials. 1 predicts the final ranking, 0 predicts nothing.{missing}"
+        f"{known[0].n:,} complete trials. 1 predicts the final ranking, 0 predicts nothing."
+        f"{missing}"
     )

@@ -95,3 +95,15 @@ def test_best_by_trial_needs_two_losses(ax: Axes) -> None:
     draw_best_by_trial(ax, results_of(FOUR[0]))
 
     assert not ax.lines and ax.texts[0].get_text() == "Fewer than two trials are complete."
+
+
+def test_large_study_keeps_its_best_so_far(ax: Axes, large: Results) -> None:
+    draw_history(ax, large)
+
+    assert ax.get_title() == "2,000 of 2,300 trials, and the best so far"
+    assert sum(len(np.asarray(c.get_offsets())) for c in ax.collections) == 2000
+    in_order = large.trials.sort_values("trial")
+    best = dict(zip(in_order.trial, in_order.dev_loss.cummin(), strict=True))
+    x, y = np.asarray(ax.lines[0].get_xydata()).T
+    assert [best[int(number)] for number in x] == y.tolist()
+    assert x[-1] == 2299

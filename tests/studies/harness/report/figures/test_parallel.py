@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from studies.harness.report.figures.parallel import draw_parallel
+from studies.harness.report.results import Results
 from tests.studies.synthetic import PARAMS, SPACE, falling, make_trial, random_trials, results_of
 
 
@@ -38,3 +39,13 @@ def test_one_trial_is_too_few(ax: Axes) -> None:
     draw_parallel(ax, results_of(make_trial(PARAMS, falling(2.2))))
 
     assert not ax.collections and "1 measured trials" in ax.texts[0].get_text()
+
+
+def test_large_study_draws_four_hundred_lines(ax: Axes, large: Results) -> None:
+    draw_parallel(ax, large)
+
+    lines = [line for c in ax.collections for line in c.get_segments()]  # type: ignore[attr-defined]
+    assert len(lines) == 400
+    assert ax.get_title() == "Parameters and dev loss of 400 of 2,300 trials"
+    winner = np.asarray(ax.lines[0].get_xydata())
+    assert winner[-1, 1] == 0 and np.array_equal(lines[-1], winner)

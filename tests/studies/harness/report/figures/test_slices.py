@@ -7,6 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from studies.harness.report.figures.slices import draw_best_lr, draw_slice
+from studies.harness.report.results import Results
 from tests.studies.synthetic import PARAMS, falling, make_trial, results_of
 
 
@@ -47,3 +48,19 @@ def test_best_lr_line_has_a_point_for_each_value(ax: Axes) -> None:
     (line,) = ax.lines
     # lr is searched from 0.001 to 1, batch_size has four choices.
     assert np.asarray(line.get_xydata()) == pytest.approx(np.array([[0, 1 / 3], [1, 2 / 3]]))
+
+
+def test_best_lr_line_is_that_of_all_trials(ax: Axes, large: Results) -> None:
+    draw_best_lr(ax, large, "batch_size")
+
+    assert sum(len(np.asarray(c.get_offsets())) for c in ax.collections) == 2000
+    best = large.measured.groupby("batch_size").lr.first()
+    heights = np.asarray(ax.lines[0].get_xydata())[:, 1]
+    assert heights == pytest.approx(1 + np.log10(best.to_numpy()) / 3)
+
+
+def test_slice_of_a_large_study_has_small_markers(ax: Axes, large: Results) -> None:
+    draw_slice(ax, large, "lr")
+
+    sizes = {c.get_label(): c.get_sizes()[0] for c in ax.collections}  # type: ignore[attr-defined]
+    assert sizes["complete"] == 7 and sizes["best 5"] == 44

@@ -62,3 +62,12 @@ def test_style_does_not_change_other_figures(ax: Axes) -> None:
         draw_history(ax, results_of())
 
     assert dict(matplotlib.rcParams) == before
+
+
+def test_points_of_one_kind_share_their_style() -> None:
+    text = draw_svg()
+
+    (group,) = re.findall(r"<g[^>]*>(?:<use[^>]*><title>[^<]*</title></use>)+</g>", text)
+    assert group.count("<title>trial ") == 2
+    assert group.count("var(--main)") == 2  # fill and stroke, once
+    assert group.startswith('<g clip-path="url(#')

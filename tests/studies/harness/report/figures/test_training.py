@@ -11,6 +11,7 @@ from studies.harness.report.figures.training import (
     draw_training,
 )
 from studies.harness.report.judge.pruning import rank_correlations
+from studies.harness.report.results import Results
 from tests.studies.synthetic import PARAMS, falling, make_trial, repeats_of, results_of
 
 
@@ -86,3 +87,16 @@ def test_rank_correlation_is_in_the_title(ax: Axes) -> None:
     (points,) = ax.collections
     early, final = np.asarray(points.get_offsets()).T
     assert list(early) == sorted(early) and list(final) == sorted(final)
+
+
+def test_large_study_draws_four_hundred_curves(ax: Axes, large: Results) -> None:
+    draw_training(ax, large)
+
+    curves = [line for c in ax.collections for line in c.get_segments()]  # type: ignore[attr-defined]
+    assert len(curves) == 400 and {len(curve) for curve in curves} == {2}
+
+
+def test_best_steps_count_all_trials_of_a_large_study(ax: Axes, large: Results) -> None:
+    draw_best_steps(ax, large, max_steps=1000)
+
+    assert sum(bar.get_height() for bar in ax.patches) == len(large.complete)  # type: ignore[attr-defined]

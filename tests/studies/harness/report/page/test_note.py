@@ -73,3 +73,21 @@ def test_empty_study_has_a_note() -> None:
 
     assert note.startswith("## made-up: no trial was measured")
     assert "0 trials of 1 steps (none has ended)" in note and "nan" not in note
+
+
+def test_long_note_is_shortened_at_whole_parts() -> None:
+    findings = judge_study(results_of(make_trial(PARAMS, falling(2.2))))
+    command = "python x.py " + "--range lr=1e-3:1 " * 600
+
+    note = write_note(findings, {"script": "studies/mlp.py", "command": command}, "7")
+
+    assert len(note) < 8000 and note.startswith("## made-up: dev loss 2.2000")
+    assert "### Next" in note and "### Made by" not in note
+    assert note.endswith("\n\nThis note is shortened; the report has everything.")
+
+
+def test_note_of_a_large_study_is_not_shortened(large_study: optuna.Study) -> None:
+    note = write_note(judge_study(read_results(large_study)), {"script": "studies/mlp.py"}, "7")
+
+    assert "2,300 trials of 1,000 steps" in note
+    assert len(note) < 8000 and "shortened" not in note

@@ -145,3 +145,14 @@ def test_page_says_how_it_was_written(small_corpus: Corpus) -> None:
 
     assert "Written 2026-11-24 12:00. torch 2.7." in page
     assert "<code>python studies/report.py made-up</code>" in page
+
+
+def test_large_study_has_a_small_page_that_says_what_it_draws(large_study: optuna.Study) -> None:
+    page = make_report(large_study, None, None)
+
+    assert "2,300 trials of 1,000 steps (1,534 complete, 766 pruned)" in page
+    assert page.count("2,000 of 2,300 trials are drawn: the best 500, and a random sample") == 1
+    assert page.count("400 of 2,300 trials are drawn: the best 100, and a random sample") == 2
+    assert len(page) < 3_000_000
+    # Numbers of trials have no comma, because the user searches for them elsewhere.
+    assert not re.search(r"<td>\d,\d{3}</td><td>[23]\.\d{4}</td>", page)
