@@ -3,15 +3,16 @@
 The engine returns ten made-up evaluations a trial and trains nothing, so all time is overhead.
 It has no peer. For each number of trials, a new study runs in the default stores. The columns
 exclude the fixed cost of a study (imports, stores, pictures), which is measured with a study of
-one trial.
+one trial. The memory is the highest of the process so far.
 
-    python tests/benchmarks/bench_overhead.py [--trials 100 1000]
+    python tests/benchmarks/bench_overhead.py [--trials 10 100 1000 10000] [--picture PNG]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -78,6 +79,7 @@ class Measured(NamedTuple):
         cpu: CPU seconds of all threads.
         ask: seconds in Optuna's ask.
         mlflow: seconds in MLflow's thread.
+        memory: most bytes that the process has used so far.
         size: bytes in mlruns/.
     """
 
@@ -85,6 +87,7 @@ class Measured(NamedTuple):
     cpu: float
     ask: float
     mlflow: float
+    memory: int
     size: int
 
 
@@ -120,41 +123,68 @@ def measure(trials: int, folder: Path) -> Measured:
     for undo in restore:
         undo()
     size = sum(path.stat().st_size for path in Path("mlruns").rglob("*") if path.is_file())
-    return Measured(wall, cpu, spent["ask"], spent["mlflow"], size)
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Measured(wall, cpu, spent["ask"], spent["mlflow"], memory, size)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000])
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
+    """Measure a study for each number of trials, and print the table."""
 
     def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> NoEngine:
         return NoEngine(corpus, capacity)
 
     session.make_engine = make
     session.terminal.print_end = lambda *_: None
+    costs: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
         one = measure(1, Path(folder) / "one")
         print(f"a study of one trial: {one.wall:.2f} s, {one.cpu:.2f} s of CPU time\n")
         print("Milliseconds of each trial after the first. MLflow has its own thread.\n")
-        print("| trials | s | ms | CPU ms | Optuna's ask | MLflow's thread | MB in mlruns/ |")
-        print("|---|---|---|---|---|---|---|")
+        titles = "trials|s|ms|CPU ms|Optuna's ask|MLflow's thread|MB of memory|MB in mlruns/"
+        print(f"| {titles.replace('|', ' | ')} |\n|{'---|' * 8}")
         for trials in args.trials:
             study = measure(trials, Path(folder) / str(trials))
-            each = [
+            costs[trials] = [
                 1000 * (all_trials - one_trial) / (trials - 1)
                 for all_trials, one_trial in zip(study[:4], one[:4], strict=True)
             ]
             cells = [
                 f"{trials}",
                 f"{study.wall:.1f}",
-                *(f"{ms:.1f}" for ms in each),
+                *(f"{ms:.1f}" for ms in costs[trials]),
+                f"{study.memory / 1e6:.0f}",
                 f"{study.size / 1e6:.0f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
         os.chdir(Path(__file__).parent)
+    if args.picture:
+        draw(costs, args.picture)
+
+
+def draw(costs: dict[int, list[float]], path: Path) -> None:
+    """Draw the cost of a trial over the number of trials of its study."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    names = ("all: seconds of the study", "CPU time", "Optuna's ask", "MLflow's thread")
+    for name, values in zip(names, zip(*costs.values(), strict=True), strict=True):
+        ax.plot(list(costs), values, "o-", label=name)
+    ax.set(
+        xscale="log", xlabel="trials of the study", ylabel="milliseconds a trial", ylim=(0, None)
+    )
+    ax.set_title("Cost of a trial without its training")
+    ax.legend()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000, 10_000])
+    parser.add_argument("--picture", type=lambda path: Path(path).absolute(), help="to write")
+    main(parser.parse_args())

@@ -34,12 +34,14 @@ class Benchmark:
         title: heading of the section.
         about: the two sides of the comparison, in one or two sentences.
         flags: flags of the script.
+        picture: file in docs/ that the script writes, or "".
     """
 
     name: str
     title: str
     about: str
     flags: tuple[str, ...] = ()
+    picture: str = ""
 
     @property
     def command(self) -> str:
@@ -77,6 +79,8 @@ BENCHMARKS = (
         "overhead",
         "Cost of a trial without its training",
         "Coordinator, Optuna, MLflow and files, with an engine that trains nothing.",
+        ("--picture", "docs/overhead.png"),
+        "overhead.png",
     ),
     Benchmark(
         "search",
@@ -114,6 +118,7 @@ def _run(benchmark: Benchmark) -> str:
     minutes = (time.perf_counter() - began) / 60
     if done.returncode:
         sys.exit(f"{benchmark.command} failed:\n{done.stderr}")
+    picture = f"\n![{benchmark.title}]({benchmark.picture})\n" if benchmark.picture else ""
     versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
     return f"""## {benchmark.title}
 
@@ -122,7 +127,7 @@ def _run(benchmark: Benchmark) -> str:
 `{benchmark.command}`, {time.strftime("%Y-%m-%d")}, {minutes:.1f} minutes, {_machine()}; {versions}.
 
 {_as_markdown(done.stdout)}
-"""
+{picture}"""
 
 
 def _as_markdown(output: str) -> str:

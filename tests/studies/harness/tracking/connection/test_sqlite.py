@@ -13,13 +13,17 @@ from studies.harness.tracking.connection import sqlite
 from studies.harness.tracking.connection.connect import connect
 
 
-def tables(path: Path) -> list[str]:
+def tables(path: Path) -> list[list[str]]:
     """Return the SQL of a database, without the default experiment and its times.
 
-    It is sorted, because the migrations create some indexes in random order.
+    Statements and their lines are sorted, because the migrations create indexes and constraints in
+    random order.
     """
     with closing(sqlite3.connect(path)) as database:
-        return sorted(line for line in database.iterdump() if 'INTO "experiments"' not in line)
+        statements = [text for text in database.iterdump() if 'INTO "experiments"' not in text]
+    return sorted(
+        sorted(line.strip("\t ,") for line in statement.splitlines()) for statement in statements
+    )
 
 
 def schema_file() -> Path:
