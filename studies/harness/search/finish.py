@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
     from studies.harness.report.judge.findings import Findings
     from studies.harness.search.coordinator import Coordinator
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def finish_study(

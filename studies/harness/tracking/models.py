@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +17,8 @@ from makemore.errors import UserError
 from makemore.model import MLP
 from studies.harness.store.trials import ranked
 from studies.harness.tracking.connection.find import find_runs
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 CHECKPOINT = "model.safetensors"  # among a run's artifacts, and in a trial's folder
 
