@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Registered, register
-from experiments.retraining.results import Outcome, SeedResult
+from experiments.logged_model import Entry
+from experiments.registry import MODEL, Registered, register
+from experiments.retraining.results import Outcome, Retraining, SeedResult
 from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
@@ -43,10 +44,38 @@ def log_outcome(
     if not into_registry:
         return parent_id, None
 
-    registered = register(client, experiment_id, selected_id, retraining, outcome.checkpoint)
+    registered = register(
+        client, experiment_id, selected_id, entry_of(retraining), outcome.checkpoint
+    )
     text = f"version {registered.version}, {registered.alias}: {registered.reason}"
     client.set_tag(parent_id, "registered", text)
     return parent_id, registered
+
+
+def entry_of(retraining: Retraining) -> Entry:
+    """Return the selected seed's model as the registry stores it."""
+    selected = retraining.selected
+    config = selected.config.model_dump()
+    n = len(retraining.seeds)
+    loss = retraining.mean_dev_loss
+    text = "" if loss is None else f"dev loss {loss:.4f}"
+    return Entry(
+        name=MODEL,
+        description="Makes up names, character by character.",
+        params=config,
+        losses=selected.losses,
+        dataset=retraining.dataset,
+        dev_loss=loss,
+        loss_text=text if n == 1 else f"mean {text} over {n} seeds",
+        step=selected.config.max_steps,
+        tags={
+            **{f"config.{key}": value for key, value in config.items()},
+            "n_seeds": n,
+            "trained_on": retraining.trained_on,
+            "selected": f"{retraining.select} of {n} seeds by {retraining.selection_loss}",
+            **{f"origin.{key}": retraining.origin.get(key) for key in ("study", "trial")},
+        },
+    )
 
 
 def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
