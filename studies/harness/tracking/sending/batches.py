@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,7 +132,7 @@ class BatchSender:
         metrics: list[MetricRow],
         originals: dict[str, str],
     ) -> RunUpdate:
-        from studies.harness.tracking.sending.tables import RunUpdate
+        from studies.harness.tracking.sending.tables import RunUpdate, new_id
 
         record = run.record
         if run.run_id is not None:
@@ -142,7 +141,7 @@ class BatchSender:
             return RunUpdate(run.run_id, tags, metrics)
         parent = originals.get(record.tags.get("repeat_of", "")) or self._sender.parent_of(record)
         return RunUpdate(
-            uuid.uuid4().hex,
+            new_id(),
             {**context_tags(), **new_tags(record, parent, tags)},
             metrics,
             # MLflow takes the current time for 0.
