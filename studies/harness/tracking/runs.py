@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,10 +180,11 @@ def _link(source: str, target: str) -> None:
     """Link a file, or copy it where that is not possible; an earlier file is replaced."""
     if os.path.lexists(target):
         os.unlink(target)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    if not os.path.islink(source):
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from makemore.engines import EvalPoint
+from studies.harness.tracking.connection.answers import ServerClient
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
 from studies.harness.tracking.sending import batches
@@ -19,7 +24,8 @@ from studies.harness.tracking.sending.batches import BatchSender, open_batches
 from studies.harness.tracking.sending.models import drop_models
 from studies.harness.tracking.sending.pending import PendingRun
 from studies.harness.tracking.sending.sender import Sender
-from tests.servers import MlflowServer
+from studies.harness.tracking.sending.thread import SendingThread
+from tests.conftest import wait_for
 from tests.studies.harness.tracking.records import START, make_record
 
 DATASET = {"name": "words", "sha256": "0" * 64, "source": "words.txt"}
@@ -156,7 +162,10 @@ def artifacts_of(sender: Sender) -> dict[str, dict[str, tuple[str, int]]]:
 def make_stores(request: pytest.FixtureRequest, kind: str, folder: Path) -> list[str]:
     """Return the URIs of two empty stores."""
     if kind == "sqlite":
-        return [f"sqlite:///{folder}/mlruns/{name}.db" for name in ("one", "two")]
+        paths = [folder / "mlruns" / f"{name}.db" for name in ("one", "two")]
+        for path in paths:
+            shutil.copy(folder / "mlruns" / "mlflow.db", path)
+        return [f"sqlite:///{path}" for path in paths]
     import psycopg
 
     url = request.getfixturevalue("postgres")
@@ -201,3 +210,142 @@ def test_batches_write_what_the_client_writes(
         assert written[name] == expected[name], name
     assert artifacts_of(by_batch) == artifacts_of(by_client)
     assert not list(by_batch.outbox.iterdir()) and not list(by_client.outbox.iterdir())
+
+
+def trial_runs(sender: Sender) -> list[Any]:
+    return find_runs(sender.client, sender.experiment_id, "tags.trial != ''")
+
+
+def test_failed_batch_writes_nothing(sender: Sender, batch: BatchSender) -> None:
+    good, bad = ended(sender, 1), ended(sender, 2)
+    bad.record.points.append(bad.record.points[-1])  # MLflow holds a metric of one time once
+    bad.record.times.append(bad.record.times[-1])
+
+    with pytest.raises(MlflowException, match="UNIQUE"):
+        batch.send([good, bad])
+
+    assert trial_runs(sender) == []
+    assert good.uncertain and bad.uncertain and good.run_id is None
+
+
+def test_batch_that_fails_is_sent_one_by_one(sender: Sender) -> None:
+    bad = ended(sender, 2, losses=(2.4, 2.2), metrics={"not/../valid": 1.0})
+    thread = SendingThread(lambda: sender)
+    for run in (ended(sender, 1), bad, ended(sender, 3)):
+        thread.add(run)
+    thread.closing = True
+    thread.start()
+    wait_for(lambda: thread.unsent == 1)
+    wait_for(lambda: "not/../valid" in thread.last_error)
+
+    # What MLflow refuses is repaired, and a later trial arrives.
+    bad.record.metrics = {"n_params": 1000}
+    thread.add(ended(sender, 4))
+    thread.join(60)
+
+    assert thread.unsent == 0 and not thread.is_alive()
+    runs = {run.data.tags["trial"]: run.info.status for run in trial_runs(sender)}
+    assert runs == {str(number): "FINISHED" for number in (1, 2, 3, 4)}
+    assert len(trial_runs(sender)) == 4
+
+
+def test_trial_of_a_lost_commit_is_sent_once(sender: Sender, batch: BatchSender) -> None:
+    first = ended(sender, 1)
+    batch.send([first])
+    # The connection was lost after the commit: nobody knows that MLflow has the run.
+    unsure = ended(sender, 1)
+    unsure.uncertain = True
+    unknown = ended(sender, 2)
+    unknown.uncertain = True
+
+    batch.send([unsure, unknown])
+
+    assert unsure.alone and not unsure.sent and unknown.sent
+    sender.send(unsure)
+    assert unsure.run_id == first.run_id and len(trial_runs(sender)) == 2
+
+
+def test_run_that_was_deleted_does_not_stop_the_others(sender: Sender) -> None:
+    thread = SendingThread(lambda: sender)
+    deleted, kept = (
+        PendingRun(make_record((2.5,), number=n, state="RUNNING", reason="", ended=None))
+        for n in (1, 2)
+    )
+    thread.add(deleted)
+    thread.add(kept)
+    thread.start()
+    wait_for(lambda: deleted.points_sent == 1 and kept.points_sent == 1)
+    sender.client.delete_run(deleted.run_id)
+
+    finish(sender, deleted)
+    finish(sender, kept)
+    thread.wake.set()
+    wait_for(lambda: thread.unsent == 1)
+
+    assert "'active' state" in thread.last_error
+    assert [run.info.status for run in trial_runs(sender)] == ["FINISHED"]
+    sender.client.restore_run(deleted.run_id)
+    thread.closing = True
+    thread.wake.set()
+    thread.join(60)
+    assert thread.unsent == 0
+
+
+def test_files_that_cannot_be_stored_keep_the_run_open(
+    sender: Sender, batch: BatchSender, workdir: Path
+) -> None:
+    blocked, free = ended(sender, 1), ended(sender, 2)
+    assert blocked.folder is not None
+    config = blocked.folder / "config.toml"
+    config.unlink()
+    config.symlink_to(workdir / "gone")  # cannot be read, not even by root
+
+    batch.send([blocked, free])
+
+    states = {run.data.tags["trial"]: run.info.status for run in trial_runs(sender)}
+    assert states == {"1": "RUNNING", "2": "FINISHED"}
+    assert blocked.alone and blocked.uncertain and blocked.folder.exists()
+    config.unlink()
+    config.write_text("there again")
+    sender.send(blocked)
+    assert blocked.sent and not blocked.folder.exists()
+
+
+def test_dropped_checkpoint_of_a_batch_is_found(sender: Sender, batch: BatchSender) -> None:
+    batch.send([ended(sender, 1), ended(sender, 2)])
+    (sender.outbox / "drop-00001").touch()
+
+    drop_models(sender, lambda number: False)
+
+    files = artifacts_of(sender)
+    assert set(files["1"]) == {"config.toml", "more/samples.txt"}
+    assert "model.safetensors" in files["2"]
+
+
+def test_other_version_of_mlflow_gets_no_batches(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "TESTED", "3.16.")
+
+    assert open_batches(sender) is None
+    thread = SendingThread(lambda: sender)
+    thread.add(ended(sender, 1))
+    thread.closing = True
+    thread.start()
+    thread.join(60)
+    assert [run.info.status for run in trial_runs(sender)] == ["FINISHED"]
+
+
+def test_server_gets_no_batches(workdir: Path) -> None:
+    client = ServerClient(MlflowClient("http://127.0.0.1:9"))  # connects at its first call only
+    assert open_batches(Sender(client, "1", workdir, "one", DATASET)) is None
+
+
+def test_new_runs_are_sorted_by_time() -> None:
+    from studies.harness.tracking.sending.tables import new_id
+
+    first = new_id()
+    time.sleep(0.002)
+    ids = [first, new_id()]
+
+    assert ids == sorted(ids) and all(re.fullmatch("[0-9a-f]{32}", found) for found in ids)
