@@ -1,4 +1,4 @@
-"""Maps a TrialRecord to MLflow fields: status, run name, params and metrics."""
+"""Maps a TrialRecord to MLflow fields: status, run name, tags, params and metrics."""
 
 from __future__ import annotations
 
@@ -25,6 +25,34 @@ def run_name(record: TrialRecord) -> str:
     if best is None or record.state not in ("COMPLETE", "PRUNED"):
         return number
     return f"{best.dev_loss:.4f} · {number}"
+
+
+def new_tags(record: TrialRecord, parent_id: str, tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags of a trial's new run, except MLflow's own.
+
+    Args:
+        record: the trial.
+        parent_id: id of the run to nest it under.
+        tags: from `end_tags` if the trial has ended.
+    """
+    return {
+        **record.tags,
+        "trial": str(record.number),
+        "config_id": config_id(record),
+        "state": "RUNNING",
+        **tags,
+        "mlflow.parentRunId": parent_id,
+    }
+
+
+def end_tags(record: TrialRecord) -> dict[str, str]:
+    """Return the tags of an ended trial; it may have become audited since its run was created."""
+    return {**record.tags, "state": record.state, "reason": record.reason}
+
+
+def end_time(record: TrialRecord) -> int:
+    """Return when a trial ended, in milliseconds since the epoch."""
+    return int((record.ended or time.time()) * 1000)
 
 
 def run_params(record: TrialRecord) -> dict[str, Any]:

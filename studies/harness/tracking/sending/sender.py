@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from studies.harness.store.trials import TrialRecord
 from studies.harness.tracking.connection.connect import is_server
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.fields import (
     STATUS,
-    config_id,
     curve_metrics,
+    end_tags,
+    end_time,
     final_metrics,
+    new_tags,
     run_name,
     run_params,
 )
 from studies.harness.tracking.runs import (
-    artifact_store,
     context_tags,
+    log_artifacts,
     log_batch,
     log_confirmed,
     log_inputs,
@@ -32,7 +32,13 @@ from studies.harness.tracking.runs import (
 from studies.harness.tracking.sending.pending import PendingRun
 from studies.harness.tracking.stored import NotStored, check_stored, remove_doubles
 
-MODEL = "model.safetensors"  # the checkpoint among a run's artifacts
+
+class SentRun(NamedTuple):
+    """The run of an ended trial that this launch has sent."""
+
+    run_id: str
+    artifact_uri: str
+    state: str
 
 
 class Sender:
@@ -44,6 +50,11 @@ class Sender:
         outbox: folder of the study for files that are not sent yet.
         launch: id of this launch.
         dataset: name, sha256 and source of the words.
+
+    Attributes:
+        parent_id: id of the launch's parent run, once it exists.
+        sent: runs of complete and pruned trials, by trial number. To find a run in MLflow takes
+            the longer, the more runs the study has.
     """
 
     def __init__(
@@ -55,6 +66,8 @@ class Sender:
         self.launch = launch
         self.dataset = dataset
         self.parent_id = ""
+        self.sent: dict[int, SentRun] = {}
+        self._parents_of: dict[str, str] = {}  # ids of the parent runs of other launches
 
     # ---- the parent run
 
@@ -105,12 +118,11 @@ class Sender:
         """Send the new data of a trial, and update `run`."""
         record = run.record
         ended = run.ended  # read once: the coordinator may end the trial during this call
-        if record.state == "INTERRUPTED" and run.run_id is None and not run.uncertain:
-            run.sent = True  # MLflow has no run of it, and needs none
+        if run.needs_no_run:
+            run.sent = True
             return
 
-        # A trial may have become audited since its run was created.
-        tags = {**record.tags, "state": record.state, "reason": record.reason} if ended else {}
+        tags = end_tags(record) if ended else {}
         if self._open_run(run, tags):
             tags = {}  # a new run already has them
         elif ended:
@@ -119,6 +131,16 @@ class Sender:
         self._log_new(run, run.run_id, ended, tags)
         if ended:
             self._close_run(run, run.run_id)
+        self.complete(run, ended)
+
+    def complete(self, run: PendingRun, ended: bool) -> None:
+        """Note that MLflow has all of a trial until now; if it ended, remove its outbox folder."""
+        record = run.record
+        if ended and record.state in ("COMPLETE", "PRUNED"):
+            assert run.run_id is not None
+            self.sent[record.number] = SentRun(run.run_id, run.artifact_uri, record.state)
+        if ended and run.folder is not None:
+            shutil.rmtree(run.folder, ignore_errors=True)
         run.uncertain = False
         run.sent = ended
 
@@ -146,29 +168,23 @@ class Sender:
         return find_runs(self.client, self.experiment_id, trial=record.number, launch=launch)
 
     def _create(self, record: TrialRecord, tags: dict[str, str]) -> Any:
-        tags = {
-            **context_tags(),
-            **record.tags,
-            "trial": str(record.number),
-            "config_id": config_id(record),
-            "state": "RUNNING",
-            **tags,
-            "mlflow.parentRunId": self._parent_of(record),
-        }
         return self.client.create_run(
             self.experiment_id,
             start_time=int(record.started * 1000),
             run_name=run_name(record),
-            tags=tags,
+            tags={**context_tags(), **new_tags(record, self.parent_of(record), tags)},
         )
 
-    def _parent_of(self, record: TrialRecord) -> str:
+    def parent_of(self, record: TrialRecord) -> str:
         """Return the id of the run to nest a trial under.
 
         A seed repeat goes under the run that it repeats, every other trial under the parent run of
         the launch that trained it.
         """
         if "repeat_of" in record.tags:
+            known = self.sent.get(int(record.tags["repeat_of"]))
+            if known and known.state == "COMPLETE":
+                return known.run_id
             repeated = find_runs(self.client, self.experiment_id, trial=record.tags["repeat_of"])
             complete = [run for run in repeated if run.data.tags["state"] == "COMPLETE"]
             if complete:
@@ -177,36 +193,35 @@ class Sender:
         launch = record.tags["launch"]
         if launch == self.launch:
             return self.parent_id
-        parent = self._find_parent(launch)
-        return str(parent.info.run_id) if parent else self.parent_id
+        if launch not in self._parents_of:
+            parent = self._find_parent(launch)
+            if parent is None:
+                return self.parent_id
+            self._parents_of[launch] = str(parent.info.run_id)
+        return self._parents_of[launch]
 
     def _log_new(self, run: PendingRun, run_id: str, ended: bool, tags: dict[str, str]) -> None:
         """Send the new evaluations of a trial, and its params and dataset at the first call."""
-        record = run.record
-        n_points = len(record.points)  # read once: the coordinator may add one during this call
-        metrics = curve_metrics(record, run.points_sent, n_points)
-        params = None if run.inputs_sent else run_params(record)
-        if ended:
-            metrics += final_metrics(record)
+        n_points, metrics = run.new_metrics(ended)
+        params = None if run.inputs_sent else run_params(run.record)
         if metrics or params or tags:
             log_batch(self.client, run_id, metrics, params=params, tags=tags)
         if not run.inputs_sent:
             log_inputs(self.client, run_id, self.dataset)
-        # A trial that lost its host is trained again, and has fewer evaluations for a while.
-        run.points_sent = max(run.points_sent, n_points)
+        run.points_sent = n_points
         run.inputs_sent = True
 
     def _close_run(self, run: PendingRun, run_id: str) -> None:
-        """Send the artifacts of an ended trial, end its run, and remove its outbox folder."""
-        record = run.record
-        if run.folder is not None and run.folder.exists():
-            artifact_store(self.client, run.artifact_uri).log_artifacts(str(run.folder))
-        ended = record.ended or time.time()
-        self.client.set_terminated(run_id, STATUS[record.state], int(ended * 1000))
+        """Send the artifacts of an ended trial, and end its run."""
+        self.log_files(run)
+        self.client.set_terminated(run_id, STATUS[run.record.state], end_time(run.record))
         if is_server(self.client):
             self._check_run(run, run_id)
-        if run.folder is not None:
-            shutil.rmtree(run.folder, ignore_errors=True)
+
+    def log_files(self, run: PendingRun) -> None:
+        """Send the artifacts of an ended trial."""
+        if run.folder is not None and run.folder.exists():
+            log_artifacts(self.client, run.artifact_uri, run.folder)
 
     def _check_run(self, run: PendingRun, run_id: str) -> None:
         """Check that the server has a whole run, and has it once; if not, send all of it again.
@@ -237,23 +252,3 @@ class Sender:
         except NotStored:
             run.run_id, run.points_sent, run.inputs_sent = None, 0, False
             raise
-
-    def drop_models(self, is_pending: Callable[[int], bool]) -> None:
-        """Delete the checkpoints that the outbox marks, except those of trials not sent yet.
-
-        Args:
-            is_pending: whether a trial, given by its number, is not sent yet.
-        """
-        for mark in sorted(self.outbox.glob("drop-*")):
-            text = mark.name.removeprefix("drop-")
-            if not text.isdecimal():
-                continue
-            number = int(text)
-            # Its artifacts must arrive first; another launch may send them.
-            if is_pending(number) or any(self.outbox.glob(f"{text}-*")):
-                continue
-            for run in find_runs(self.client, self.experiment_id, trial=number):
-                files = self.client.list_artifacts(run.info.run_id)
-                if any(item.path == MODEL for item in files):
-                    artifact_store(self.client, run.info.artifact_uri).delete_artifacts(MODEL)
-            mark.unlink(missing_ok=True)

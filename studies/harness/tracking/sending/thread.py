@@ -8,9 +8,12 @@ from collections.abc import Callable
 from functools import partial
 
 from studies.harness.store.text import reason
+from studies.harness.tracking.sending.batches import BatchSender, open_batches
+from studies.harness.tracking.sending.models import drop_models
 from studies.harness.tracking.sending.pending import PendingRun
 from studies.harness.tracking.sending.sender import Sender
 
+BATCH = 100  # runs in one transaction: others that write to the database wait for it
 FLUSH = 1.0  # seconds between two rounds; a short trial then costs one call for all its evaluations
 GIVE_UP = 3  # failed runs after which a round ends
 RETRY = 0.5  # seconds between two rounds while the tracker closes
@@ -35,6 +38,7 @@ class SendingThread(threading.Thread):
         super().__init__(name="mlflow", daemon=True)
         self._open_store = open_store
         self._sender: Sender | None = None
+        self._batches: BatchSender | None = None
         self.failure: Exception | None = None
         self.opened = threading.Event()
         self.last_error = ""
@@ -74,6 +78,7 @@ class SendingThread(threading.Thread):
         """Open the store, and send in rounds until `closing`, then until MLflow has everything."""
         try:
             self._sender = self._open_store()
+            self._batches = open_batches(self._sender)
         except Exception as error:
             self.failure = error
             self.last_error = str(error)
@@ -97,26 +102,45 @@ class SendingThread(threading.Thread):
         assert sender is not None
         with self._lock:
             # Failed runs come last: one run that MLflow refuses must not delay the rest.
-            runs = sorted(self._runs.items(), key=lambda item: (item[1].uncertain, item[0]))
+            pending = sorted(self._runs.items(), key=lambda item: (item[1].uncertain, item[0]))
+        runs = [run for _, run in pending]
 
         failures = 0
-        for key, run in runs:
-            if failures == GIVE_UP:
-                return False
-            if not self._try(partial(sender.send, run)):
-                failures += 1
-            elif run.sent:
-                with self._lock:
-                    # A trial that was requeued may have started again under the same key.
-                    if self._runs.get(key) is run:
-                        del self._runs[key]
+        for first in range(0, len(runs), BATCH):
+            batch = runs[first : first + BATCH]
+            for run in self._send_batch(batch):
+                if failures == GIVE_UP:
+                    self._forget(batch)
+                    return False
+                run.alone = not self._try(partial(sender.send, run))
+                failures += run.alone
+            self._forget(batch)
 
         done = self._try(partial(self._send_best, sender))
-        done = done and self._try(partial(sender.drop_models, self._is_pending))
+        done = done and self._try(partial(drop_models, sender, self._is_pending))
         done = done and failures == 0
         if done and self.closing and self.parent_status:
             done = self._try(partial(self._end_parent, sender))
         return done
+
+    def _send_batch(self, runs: list[PendingRun]) -> list[PendingRun]:
+        """Send runs in one transaction if that is possible; return those to send one by one."""
+        together = [run for run in runs if not run.alone]
+        if self._batches is None:
+            return runs
+        if not self._try(partial(self._batches.send, together)):
+            for run in together:
+                run.alone = True
+        return [run for run in runs if run.alone]
+
+    def _forget(self, runs: list[PendingRun]) -> None:
+        """Follow those runs no longer of which MLflow has everything."""
+        with self._lock:
+            for run in runs:
+                key = run.record.number, run.record.tags["launch"]
+                # A trial that was requeued may have started again under the same key.
+                if run.sent and self._runs.get(key) is run:
+                    del self._runs[key]
 
     def _try(self, send: Callable[[], None]) -> bool:
         """Return whether a call succeeded; after an error, the next round tries again."""

@@ -9,6 +9,7 @@ import pytest
 
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs, get_experiment
+from studies.harness.tracking.sending.models import drop_models
 from studies.harness.tracking.sending.pending import PendingRun
 from studies.harness.tracking.sending.sender import Sender
 from tests.studies.harness.tracking.records import make_record
@@ -96,10 +97,10 @@ def test_checkpoint_of_a_pending_trial_is_dropped_later(sender: Sender, workdir:
     def files() -> set[str]:
         return {item.path for item in sender.client.list_artifacts(run.run_id)}
 
-    sender.drop_models(lambda number: True)
+    drop_models(sender, lambda number: True)
     assert "model.safetensors" in files() and mark.exists()
 
-    sender.drop_models(lambda number: False)
+    drop_models(sender, lambda number: False)
     assert files() == {"config.toml"} and not mark.exists()
     # The outbox folder of a sent trial is removed.
     assert not folder.exists()
