@@ -15,8 +15,8 @@ from makemore.kneser_ney import CONTEXT, KneserNey
 from makemore.model import MLP
 from makemore.selection import ENSEMBLE, ENSEMBLE_MIXED, choose, cross_fit, halves, losses
 
-# Multiplications at most, summed over the models: about three seconds on one core.
-MAX_WORK = 6e10
+# Multiplications at most, summed over the models: about one and a half seconds on one core.
+MAX_WORK = 3e10
 
 
 @dataclass(frozen=True)
