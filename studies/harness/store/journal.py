@@ -83,6 +83,7 @@ class Journal(JournalFileBackend):
         self._offset = 0
         self._written: deque[bytes] = deque()
         self._synced = -math.inf  # time.monotonic() of the last wait for the disk
+        self._is_behind = False  # a state was written after it
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -158,8 +159,8 @@ class Journal(JournalFileBackend):
         """Append whole records after the last whole record.
 
         Optuna waits for the disk after each record. This journal waits only when a trial changes
-        its state, and at most every SYNC_EVERY seconds. A killed process loses nothing. A power cut
-        loses at most the last records; the next launch trains these trials again.
+        its state, and at most every SYNC_EVERY seconds. A killed process loses nothing. After a
+        power cut, the last records may be missing; the next launch trains these trials again.
         """
         lines = [format_line(log) for log in logs]
         with self._locked():
@@ -169,8 +170,7 @@ class Journal(JournalFileBackend):
                     size = drop_torn_line(file)
                     file.write(b"".join(lines))
                     file.flush()
-                    if any("state" in log for log in logs):
-                        self._sync(file)
+                    self._sync(file, any("state" in log for log in logs))
             except OSError:
                 if size is not None:
                     os.truncate(self._path, size)
@@ -178,10 +178,13 @@ class Journal(JournalFileBackend):
             if size == self._offset + sum(map(len, self._written)):
                 self._written.extend(lines)
 
-    def _sync(self, file: IO[bytes]) -> None:
-        if time.monotonic() - self._synced >= SYNC_EVERY:
+    def _sync(self, file: IO[bytes], is_needed: bool) -> None:
+        """Wait for the disk now, or with a later record if the last wait was just before."""
+        self._is_behind |= is_needed
+        if self._is_behind and time.monotonic() - self._synced >= SYNC_EVERY:
             os.fsync(file.fileno())
             self._synced = time.monotonic()
+            self._is_behind = False
 
 
 def format_line(log: dict[str, Any]) -> bytes:
