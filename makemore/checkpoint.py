@@ -6,26 +6,20 @@ or damaged. The digest is not a signature: it does not protect against deliberat
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 
 from makemore.config import Config, parse_config
-from makemore.errors import UserError, check_input
+from makemore.errors import UserError
 from makemore.model import MLP, parameter_shapes
+from makemore.tensor_file import read_tensors, write_tensors
 from makemore.words import Vocab
 
 FORMAT = "makemore-mlp/2"
 WITHOUT_DIGEST = "makemore-mlp/1"  # older format, still read
-DIGEST = "digest"  # key of the metadata
 
 
 @dataclass(frozen=True)
@@ -62,27 +56,20 @@ def save_checkpoint(path: Path | str, model: MLP, vocab: Vocab, **metadata: Any)
         OSError: the path cannot be written; its filename is the path.
         ValueError: the metadata is not JSON.
     """
-    path = Path(path)
     fields = {
         "format": FORMAT,
         "config": model.config.model_dump(),
         "vocab": "".join(vocab.symbols[1:]),
         **metadata,
     }
-    try:
-        texts = {
-            key: json.dumps(value, allow_nan=False, ensure_ascii=False)
-            for key, value in fields.items()
-        }
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the metadata cannot be written as JSON ({error}).") from None
+    return write_tensors(path, tensors_of(model), fields)
 
-    tensors = {
+
+def tensors_of(model: MLP) -> dict[str, torch.Tensor]:
+    """Return the parameters by name, on the CPU."""
+    return {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
     }
-    texts[DIGEST] = json.dumps(_digest(tensors, texts))
-    _write_atomically(path, _sort_header(safetensors.torch.save(tensors, texts)))
-    return path
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -95,29 +82,35 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             a checkpoint of this project.
     """
     path = Path(path)
-    tensors, texts = _read(path)
-    try:
-        fields = {key: json.loads(text) for key, text in sorted(texts.items())}
-    except json.JSONDecodeError:
-        fields = {}
-
+    file = read_tensors(path)
+    fields = file.fields
     version = fields.pop("format", None)
     if version not in (FORMAT, WITHOUT_DIGEST):
         raise UserError(
             f"{path}: is not a checkpoint of this project (its format is not {FORMAT!r})."
         )
     config, vocab = _parse_header(path, fields.pop("config", None), fields.pop("vocab", None))
-    _check_tensors(path, tensors, parameter_shapes(config, len(vocab)))
-    digest = fields.pop(DIGEST, None)
-    if version == FORMAT and digest != _digest(tensors, texts):
-        raise UserError(
-            f"{path}: does not match its own digest; the file was changed or damaged, "
-            "use another copy."
-        )
-
-    model = MLP(config, len(vocab))
-    model.load_state_dict(tensors)
+    model = build_model(path, file.tensors, config, len(vocab))
+    if version == FORMAT:
+        file.check_digest()
     return Checkpoint(model, vocab, fields)
+
+
+def build_model(
+    path: Path, tensors: dict[str, torch.Tensor], config: Config, vocab_size: int
+) -> MLP:
+    """Return a model with these parameters.
+
+    Args:
+        path: of the file, for messages.
+
+    Raises:
+        UserError: the parameters do not have the shapes of the config, or are not finite.
+    """
+    _check_tensors(path, tensors, parameter_shapes(config, vocab_size))
+    model = MLP(config, vocab_size)
+    model.load_state_dict(tensors)
+    return model
 
 
 def _parse_header(path: Path, config_fields: Any, characters: Any) -> tuple[Config, Vocab]:
@@ -126,14 +119,22 @@ def _parse_header(path: Path, config_fields: Any, characters: Any) -> tuple[Conf
         raise UserError(
             f"{path}: lacks its config or its vocabulary; the file was changed after it was saved."
         )
-    config = parse_config(config_fields, str(path))
+    return parse_config(config_fields, str(path)), parse_vocab(path, characters)
+
+
+def parse_vocab(path: Path, characters: str) -> Vocab:
+    """Return the vocabulary of a file.
+
+    Raises:
+        UserError: a character occurs twice.
+    """
     vocab = Vocab(characters)
     if len(set(vocab.symbols)) != len(vocab):
         raise UserError(
             f"{path}: its vocabulary has a character twice; "
             "the file was changed after it was saved."
         )
-    return config, vocab
+    return vocab
 
 
 def _check_tensors(
@@ -147,53 +148,3 @@ def _check_tensors(
         )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise UserError(f"{path}: a weight is not finite; the file is damaged.")
-
-
-def _digest(tensors: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
-    """Return the SHA-256 in hex of the weights and of all metadata except the digest."""
-    state = hashlib.sha256(
-        json.dumps(sorted((k, v) for k, v in texts.items() if k != DIGEST)).encode()
-    )
-    for name, tensor in sorted(tensors.items()):
-        state.update(name.encode())
-        state.update(tensor.contiguous().numpy().data)
-    return state.hexdigest()
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a safetensors file."""
-    try:
-        check_input(path, "the path of a checkpoint")
-        with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            return tensors, file.metadata() or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the path of a checkpoint.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: is cut short or not a safetensors file ({error}).") from None
-
-
-def _sort_header(raw: bytes) -> bytes:
-    """Sort the keys of the header; safetensors writes metadata in random order."""
-    end = 8 + int.from_bytes(raw[:8], "little")
-    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the tensors stay aligned to 8 bytes
-    return len(header).to_bytes(8, "little") + header + raw[end:]
-
-
-def _write_atomically(path: Path, raw: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,20 @@ from torch import Tensor, nn
 
 from makemore.config import Config
 from makemore.errors import ModelTooLarge
+
+
+class Predictor(Protocol):
+    """What sampling, scoring and serving need of a model: a network, or an ensemble."""
+
+    @property
+    def block_size(self) -> int:
+        """Characters of context that the model needs."""
+
+    def is_finite(self) -> bool:
+        """Return whether all weights are finite."""
+
+    def __call__(self, X: Tensor) -> Tensor:
+        """Return the logits (B, V) for contexts (B, block_size) int64."""
 
 
 def parameter_shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -116,6 +131,15 @@ class MLP(nn.Module):
             parameter.normal_(generator=generator)
             if kaiming:
                 parameter.mul_(scale[name])
+
+    @property
+    def block_size(self) -> int:
+        """Characters of context."""
+        return self.config.block_size
+
+    def is_finite(self) -> bool:
+        """Return whether all weights are finite."""
+        return bool(torch.isfinite(self.flat).all())
 
     def hidden(self, X: Tensor) -> Tensor:
         """Return the tanh units (B, H) for contexts (B, T) int64."""

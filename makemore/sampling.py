@@ -10,7 +10,7 @@ from torch import Tensor
 
 from makemore.data import Examples
 from makemore.errors import UserError
-from makemore.model import MLP
+from makemore.model import Predictor
 from makemore.words import Vocab
 
 MAX_LENGTH = 100  # characters of a word; an untrained model may never predict the boundary
@@ -18,7 +18,7 @@ CHUNK = 4096  # words sampled, or examples scored, at once
 
 
 def sample_words(
-    model: MLP,
+    model: Predictor,
     vocab: Vocab,
     n: int,
     *,
@@ -57,7 +57,7 @@ def sample_words(
             "max_length must be at least 1 and at least the length of the prefix, "
             f"but got {max_length=}, {prefix=}."
         )
-    if not torch.isfinite(model.flat).all():
+    if not model.is_finite():
         raise UserError(
             "the model's weights are not finite, so it cannot be sampled; train it with a lower lr."
         )
@@ -75,7 +75,9 @@ def sample_words(
 
 
 @torch.no_grad()
-def _continue(model: MLP, prefix: list[int], draws: Tensor, temperature: float) -> list[list[int]]:
+def _continue(
+    model: Predictor, prefix: list[int], draws: Tensor, temperature: float
+) -> list[list[int]]:
     """Return the codes that follow the prefix in each word.
 
     Args:
@@ -86,7 +88,7 @@ def _continue(model: MLP, prefix: list[int], draws: Tensor, temperature: float) 
         temperature: divides the logits.
     """
     n, max_length = draws.shape
-    T = model.config.block_size
+    T = model.block_size
     P = len(prefix)
     rows = torch.zeros((n, T + max_length), dtype=torch.int64)  # T boundaries, then the word
     rows[:, T : T + P] = torch.tensor(prefix, dtype=torch.int64)
@@ -110,7 +112,7 @@ def _continue(model: MLP, prefix: list[int], draws: Tensor, temperature: float) 
 
 
 @torch.no_grad()
-def score_words(model: MLP, vocab: Vocab, words: Sequence[str]) -> np.ndarray:
+def score_words(model: Predictor, vocab: Vocab, words: Sequence[str]) -> np.ndarray:
     """Return the mean cross-entropy of each word in nats per character, its end included.
 
     The log-likelihood of a word is -score * (len(word) + 1). The mean of the scores over a split,
@@ -125,7 +127,7 @@ def score_words(model: MLP, vocab: Vocab, words: Sequence[str]) -> np.ndarray:
     examples = Examples.of(words, vocab)
     losses = np.empty(len(examples))
     for start in range(0, len(examples), CHUNK):
-        X, Y = examples.tensors(model.config.block_size, slice(start, start + CHUNK))
+        X, Y = examples.tensors(model.block_size, slice(start, start + CHUNK))
         losses[start : start + CHUNK] = torch.nn.functional.cross_entropy(
             model(X).double(), Y, reduction="none"
         )
