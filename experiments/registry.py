@@ -237,6 +237,7 @@ def _version_tags(retraining: Retraining) -> dict[str, str]:
         "trained_on": retraining.trained_on,
         "selected": by,
         **{f"origin.{key}": retraining.origin.get(key) for key in ("study", "trial")},
+        **{f"teacher.{key}": value for key, value in (retraining.teacher or {}).items()},
     }
     return {key: str(value) for key, value in tags.items() if value is not None}
 

@@ -11,7 +11,7 @@ the target (1 - weight) * onehot(y) + weight * q, so its gradient at the logits 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,24 +20,9 @@ from makemore.windows import number_windows, rank
 
 if TYPE_CHECKING:
     from makemore.data import Corpus
-    from makemore.words import Vocab
+    from makemore.model import Predictor
 
 CHUNK = 8192  # contexts that the teacher's model predicts at once
-
-
-class Predictor(Protocol):
-    """A model that can teach: an ensemble, for example."""
-
-    @property
-    def block_size(self) -> int:
-        """Context length in characters."""
-
-    @property
-    def vocab(self) -> Vocab:
-        """The symbols of contexts and probabilities."""
-
-    def probabilities(self, contexts: np.ndarray) -> np.ndarray:
-        """Return the probabilities (N, V) of the next symbol after contexts (N, block_size)."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +52,28 @@ class Teacher:
     ) -> Teacher:
         """Compute the soft targets of a corpus; each distinct context is predicted once.
 
+        Args:
+            model: the teacher's model, of the corpus' vocabulary.
+            corpus: the words; only the train split is used.
+            weight, source, sha256: the attributes.
+
         Raises:
-            UserError: the weight is not between 0 and 1, or the model has other symbols.
+            UserError: the weight is not between 0 and 1.
         """
         if not 0 <= weight <= 1:
             raise UserError(f"the teacher's weight must be between 0 and 1, but got {weight}.")
-        if model.vocab.symbols != corpus.vocab.symbols:
-            theirs = "".join(model.vocab.symbols[1:])
-            ours = "".join(corpus.vocab.symbols[1:])
-            raise UserError(
-                f"the teacher {source} was trained on words of the characters {theirs!r}, but "
-                f"{corpus.source} has {ours!r}; use the words that the teacher was trained on."
-            )
         train = corpus.train
         numbers, bound = number_windows(train.stream, train.positions, -model.block_size, 0)
         rows, n = rank(numbers, bound)
         examples = np.zeros(n, np.intp)
         examples[rows] = np.arange(len(rows))  # an example of each context
-        pieces = np.array_split(examples, -(-n // CHUNK))
         table = np.concatenate(
-            [model.probabilities(train.contexts(model.block_size, piece)) for piece in pieces]
+            [
+                _predict(model, train.contexts(model.block_size, piece))
+                for piece in np.array_split(examples, -(-n // CHUNK))
+            ]
         )
-        return cls(weight, table.astype(np.float32), rows.astype(np.int32), source, sha256)
+        return cls(weight, table, rows.astype(np.int32), source, sha256)
 
     @property
     def record(self) -> dict[str, str | float]:
@@ -105,3 +90,12 @@ class Teacher:
         mixed = self.weight * self.table[self.rows[examples]]
         mixed[np.arange(len(mixed)), symbols] += 1 - self.weight
         return mixed
+
+
+def _predict(model: Predictor, contexts: np.ndarray) -> np.ndarray:
+    """Return the probabilities (n, V) float32 after contexts (n, T)."""
+    import torch  # slow to import
+
+    with torch.no_grad():
+        logits = model(torch.from_numpy(contexts.astype(np.int64)))
+        return torch.softmax(logits.double(), 1).float().numpy()

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.registry import Registered, register
-from experiments.retraining.results import Outcome, SeedResult
+from experiments.retraining.results import Outcome, Retraining, SeedResult
 from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
-TEST_SPLIT = "read once, after all training; nothing was chosen by it"
+
+
+def test_use(retraining: Retraining) -> str:
+    """Return how the test split was used, as the end of a sentence."""
+    if "test_loss" not in retraining.losses:
+        return "not read"
+    return "read once, after all training; nothing was chosen by it"
 
 
 def log_outcome(
@@ -35,8 +41,10 @@ def log_outcome(
 
     selected_id = ""
     for name, seeds in outcome.sides:
+        taught = seeds is retraining.seeds
         for seed in seeds:
-            child = _seed_run(seed, {"kind": "retrain", "config": name}, outcome.began)
+            tags = {"config": name, **_teacher_tags(retraining if taught else None)}
+            child = _seed_run(seed, tags, outcome.began)
             run_id = log_run(client, experiment_id, child, dataset, parent_id=parent_id)
             if seed is retraining.selected:
                 selected_id = run_id
@@ -57,8 +65,8 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     config = retraining.seeds[0].config
 
     tags = {
-        "kind": "retrain",
-        "test_split": TEST_SPLIT,
+        **_teacher_tags(retraining),
+        "test_split": test_use(retraining),
         "trained_on": retraining.trained_on,
         "selected": retraining.select,
     }
@@ -79,6 +87,14 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     params = {**config.model_dump(exclude={"seed"}), "seeds": len(retraining.seeds)}
     metrics = [(key, value, config.max_steps) for key, value in values.items()]
     return FinishedRun(name, params, metrics, tags, _write_files(folder, outcome), outcome.began)
+
+
+def _teacher_tags(retraining: Retraining | None) -> dict[str, str]:
+    """Return the tags of the kind of run, and of the teacher; None has no teacher."""
+    if retraining is None or retraining.teacher is None:
+        return {"kind": "retrain"}
+    teacher = {f"teacher.{key}": str(value) for key, value in retraining.teacher.items()}
+    return {"kind": "distil", **teacher}
 
 
 def _write_files(folder: Path, outcome: Outcome) -> list[Path]:

@@ -86,8 +86,9 @@ def draw_batch(
                 batch.row_of_context[number] = n
             n += 1
         batch.counts[row] += 1
-        batch.examples[i], batch.rows[i] = example, row
-        batch.targets[i] = stream[positions[example]]
+        batch.rows[i], batch.targets[i] = row, stream[positions[example]]
+        if batch.examples.size > 0:
+            batch.examples[i] = example
     if batch.row_of_context.size > 0:
         for k in range(n):
             batch.row_of_context[batch.numbers[k]] = -1

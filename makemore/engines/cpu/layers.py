@@ -209,6 +209,7 @@ def loss_and_logits_gradient(
     The loss is that of the true targets. With a teacher the gradient is that of `teacher`'s loss.
     """
     share = f32(1) / f32(batch.rows.size)
+    true_share = share * soft.true_weight
     loss, product = 0.0, 1.0
     for i in range(batch.rows.size):
         y = batch.targets[i]
@@ -226,7 +227,7 @@ def loss_and_logits_gradient(
         for j in range(0, row.size, LANES):
             store(row, j, load(row, j, fill(f32(0))) * scale)
     for i in range(batch.rows.size):
-        logits[batch.rows[i], batch.targets[i]] -= share * soft.true_weight
+        logits[batch.rows[i], batch.targets[i]] -= true_share
     if soft.rows.size > 0:
         _subtract_soft_targets(logits, batch, soft, share)
     return (loss + np.log(product)) / batch.rows.size

@@ -55,9 +55,9 @@ class Batch(NamedTuple):
     counts: Array  # (B,) number of examples with this context
     numbers: Array  # (B,) number of the context in the corpus
     # Per example:
-    examples: Array  # (B,) number of the example in the train split
     rows: Array  # (B,) row of the example's context
     targets: Array  # (B,) symbol to predict
+    examples: Array  # (B,) number of the example in the train split; empty without a teacher
     # Per distinct context of the corpus: its row during `draw_batch`, -1 otherwise; empty with
     # dropout.
     row_of_context: Array
@@ -134,11 +134,17 @@ def make_weights(sizes: Sizes, direct: bool) -> Weights:
     return Weights(flat, *parts)
 
 
-def make_batch(batch_size: int, n_contexts: int) -> Batch:
-    """Allocate a batch; `n_contexts` is the number of distinct contexts, or 0 to merge none."""
-    positions, counts, numbers, examples, rows, targets = np.zeros((6, batch_size), np.intp)
+def make_batch(batch_size: int, n_contexts: int, taught: bool = False) -> Batch:
+    """Allocate a batch.
+
+    Args:
+        n_contexts: number of distinct contexts of the corpus, or 0 to merge none.
+        taught: whether the corpus has a teacher.
+    """
+    positions, counts, numbers, rows, targets = np.zeros((5, batch_size), np.intp)
+    examples = np.zeros(batch_size if taught else 0, np.intp)
     row_of_context = np.full(n_contexts, -1, np.int32)
-    return Batch(positions, counts, numbers, examples, rows, targets, row_of_context)
+    return Batch(positions, counts, numbers, rows, targets, examples, row_of_context)
 
 
 def make_soft_targets(teacher: Teacher | None, vocab_size: int) -> SoftTargets:

@@ -116,7 +116,7 @@ class Slot:
         self._soft = soft or make_soft_targets(corpus.teacher, len(corpus.vocab))
         # With dropout equal contexts have different hidden units, so they are not merged.
         n_contexts = 0 if config.dropout > 0 else int(numbers.max()) + 1
-        self._batch = make_batch(config.batch_size, n_contexts)
+        self._batch = make_batch(config.batch_size, n_contexts, corpus.teacher is not None)
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
         self._work = make_work(self._sizes, config.batch_size, config.dropout > 0)
         self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)

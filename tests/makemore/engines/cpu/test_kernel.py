@@ -44,7 +44,7 @@ def test_batch_equals_reference_draws(corpus: Corpus, step: int, merged: bool) -
     rows = batch_rows(11, step, 300, len(train))
     numbers = number_contexts(train, 3)
     stream = train.stream.astype(np.uint16)
-    batch = make_batch(300, int(numbers.max()) + 1 if merged else 0)
+    batch = make_batch(300, int(numbers.max()) + 1 if merged else 0, taught=True)
     key = step_keys(stream_key(11, "batch"), np.array([step]))[0]
     n = call_draw_batch(batch, key, train.positions, numbers, stream)
 
