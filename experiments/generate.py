@@ -1,6 +1,6 @@
 """Generate names from a trained model, score them, and mark the names that are in the data.
 
-The model is a checkpoint file or a registered MLflow model (models:/NAME@ALIAS or
+The model is a checkpoint, an ensemble or a registered MLflow model (models:/NAME@ALIAS or
 models:/NAME/VERSION).
 """
 
@@ -24,7 +24,7 @@ from studies.harness.cli.args import OUTPUT, STORES
 from studies.harness.cli.script import run_script
 
 if TYPE_CHECKING:
-    from makemore.checkpoint import Checkpoint
+    from makemore.ensemble import Trained
 
 # --new-only stops after this many draws.
 DRAWS_PER_NAME = 200
@@ -38,7 +38,7 @@ class Args:
     """Print new names from a trained model, and mark those that are in the data."""
 
     model: str | None = None
-    """Checkpoint file or registered model. Default: the champion, else the newest checkpoint."""
+    """Checkpoint, ensemble or registered model. Default: the champion or the newest checkpoint."""
     _: KW_ONLY
     prefix: Annotated[str, Parameter(group=NAMES, show_default=False)] = ""
     """First characters of every name. Default: none."""
@@ -81,14 +81,14 @@ def main(args: Args) -> int:
 
     raw = read_bytes(args.names)
     words = set(parse_words(raw, args.names))
-    source, checkpoint = open_model(args.model, args.tracking_uri)
-    unknown = _compare_data(checkpoint, args.names, hashlib.sha256(raw).hexdigest())
+    source, trained = open_model(args.model, args.tracking_uri)
+    unknown = _compare_data(trained, args.names, hashlib.sha256(raw).hexdigest())
     if unknown and args.new_only:
         raise UserError(f"--new-only cannot tell which names are new: {unknown}")
     data = None if unknown else words
 
-    drawn = draw(checkpoint, args, words)
-    scores = score_words(checkpoint.model, checkpoint.vocab, drawn)
+    drawn = draw(trained, args, words)
+    scores = score_words(trained.model, trained.vocab, drawn)
     names = [
         Name(word, float(nats), None if data is None else word in data)
         for word, nats in zip(drawn, scores, strict=True)
@@ -107,22 +107,22 @@ def main(args: Args) -> int:
     return 0 if len(names) == args.n else 1
 
 
-def _compare_data(checkpoint: Checkpoint, names: Path | None, sha256: str) -> str:
+def _compare_data(trained: Trained, names: Path | None, sha256: str) -> str:
     """Return why the given words cannot show which names are new, or "" if they can.
 
     They can if they are the words that the model was trained on. A checkpoint without a record of
     its words is compared with a file that the user names.
     """
     given = f"{names}" if names else "the embedded names"
-    trained = _training_data(checkpoint.metadata)
-    if trained is None:
+    record = _training_data(trained.metadata)
+    if record is None:
         if names is not None:
             return ""
         return "the checkpoint does not record its words; give their file with --names."
-    if trained["sha256"] == sha256:
+    if record["sha256"] == sha256:
         return ""
     return (
-        f"the model was trained on {trained['source']} (sha256 {trained['sha256'][:12]}), "
+        f"the model was trained on {record['source']} (sha256 {record['sha256'][:12]}), "
         f"not on {given} (sha256 {sha256[:12]}); give that file with --names."
     )
 
@@ -139,7 +139,7 @@ def _training_data(metadata: dict[str, Any]) -> dict[str, str] | None:
     return None
 
 
-def draw(checkpoint: Checkpoint, args: Args, data: set[str]) -> list[str]:
+def draw(trained: Trained, args: Args, data: set[str]) -> list[str]:
     """Draw the words that the flags ask for.
 
     With --new-only the words are distinct and not in `data`, and may be fewer than asked for.
@@ -151,8 +151,8 @@ def draw(checkpoint: Checkpoint, args: Args, data: set[str]) -> list[str]:
 
     def sample(count: int) -> list[str]:
         return sample_words(
-            checkpoint.model,
-            checkpoint.vocab,
+            trained.model,
+            trained.vocab,
             count,
             seed=args.seed,
             temperature=args.temperature,

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from experiments.registry import CHAMPION, MODEL, find_champion
-from makemore.checkpoint import Checkpoint, load_checkpoint
+from makemore.ensemble import Trained, load_trained
 from makemore.errors import UserError
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason
@@ -23,16 +23,17 @@ CHECKPOINTS = MLRUNS / "checkpoints"
 REGISTERED = "models:/"
 
 
-def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str, Checkpoint]:
+def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str, Trained]:
     """Load a model; without a source, choose one and name it on stderr.
 
     Args:
-        source: path of a checkpoint, models:/NAME@ALIAS or models:/NAME/VERSION. None takes the
-            registry's champion or, if there is none, the newest file in mlruns/checkpoints/.
+        source: path of a checkpoint or an ensemble, models:/NAME@ALIAS or models:/NAME/VERSION.
+            None takes the champion of makemore-mlp or, if there is none, the newest file in
+            mlruns/checkpoints/.
         tracking_uri: MLflow tracking URI of the registry.
 
     Returns:
-        The source that was read, and its checkpoint.
+        The source that was read, and the model.
 
     Raises:
         UserError: no model exists, or it cannot be read.
@@ -41,9 +42,9 @@ def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str
         return source, _load(source, tracking_uri)
 
     source, why = _choose_model(tracking_uri)
-    checkpoint = _load(source, tracking_uri)
+    trained = _load(source, tracking_uri)
     print(f"Using {source}: {why}.", file=sys.stderr)
-    return source, checkpoint
+    return source, trained
 
 
 def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
@@ -68,13 +69,13 @@ def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
     return str(newest), "it is the newest checkpoint, and MLflow's registry has no champion"
 
 
-def _load(source: str, tracking_uri: str | None) -> Checkpoint:
+def _load(source: str, tracking_uri: str | None) -> Trained:
     if source.startswith(REGISTERED):
         return _load_registered(source, tracking_uri)
-    return load_checkpoint(source)
+    return load_trained(source)
 
 
-def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
+def _load_registered(uri: str, tracking_uri: str | None) -> Trained:
     """Download the files of a registered model and read its checkpoint."""
     named = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
     if named is None:
@@ -104,4 +105,4 @@ def _load_registered(uri: str, tracking_uri: str | None) -> Checkpoint:
                 f"{uri}: holds {len(found)} safetensors files instead of one, "
                 "so it is not a model of this project."
             )
-        return load_checkpoint(found[0])
+        return load_trained(found[0])

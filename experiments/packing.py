@@ -5,6 +5,7 @@ The integers have as few bits as keep every next-character probability within TO
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 
 from makemore.checkpoint import Checkpoint
 from makemore.data import Examples
+from makemore.ensemble import Trained
+from makemore.kneser_ney import KneserNey
 from makemore.model import MLP
 from makemore.sampling import sample_words
 
@@ -45,17 +48,17 @@ class Packed:
     error: float
 
 
-def contexts(checkpoint: Checkpoint) -> torch.Tensor:
+def contexts(trained: Trained | Checkpoint) -> torch.Tensor:
     """Return contexts of words that the model samples, typical ones and unusual ones.
 
     Returns:
         (n, block_size) int64, n at most N_CONTEXTS.
     """
-    model = checkpoint.model
+    model = trained.model
     words = []
     for temperature in (1.0, 2.0):
-        words += sample_words(model, checkpoint.vocab, N_WORDS, seed=0, temperature=temperature)
-    X, _ = Examples.of(words, checkpoint.vocab).tensors(model.config.block_size)
+        words += sample_words(model, trained.vocab, N_WORDS, seed=0, temperature=temperature)
+    X, _ = Examples.of(words, trained.vocab).tensors(model.block_size)
     order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
     return X[order[:N_CONTEXTS]]
 
@@ -91,6 +94,17 @@ def pack(model: MLP, X: torch.Tensor) -> Packed:
     integers = b"".join(_to_bytes(q, widths[name]) for name, (q, _) in rounded.items())
     scales = b"".join(scale.astype("<f4").tobytes() for _, scale in rounded.values())
     return Packed(tensors, integers, scales, bits, error)
+
+
+def pack_counts(counts: KneserNey) -> dict[str, str | int]:
+    """Return the n-grams and their counts as base64: two bytes a symbol, four bytes a count."""
+    ngrams = base64.b64encode(counts.ngrams.astype("<u2").tobytes())
+    numbers = base64.b64encode(counts.counts.astype("<u4").tobytes())
+    return {
+        "context": counts.block_size,
+        "ngrams": ngrams.decode("ascii"),
+        "counts": numbers.decode("ascii"),
+    }
 
 
 def _round(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

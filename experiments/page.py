@@ -11,18 +11,20 @@ import base64
 import json
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 
-from makemore.errors import check_output, writing
+from makemore.errors import UserError, check_output, writing
 from studies.harness.cli.script import run_script
 
 if TYPE_CHECKING:
     from experiments.packing import Packed
-    from makemore.checkpoint import Checkpoint
+    from makemore.ensemble import Trained
+    from makemore.model import MLP
 
 TEMPLATE = Path(__file__).with_name("page_template.html")
+MAX_MB = 3.0  # of a page; larger ones open slowly on a phone
 SCRIPT = Path(__file__).with_name("page_template.js")
 
 
@@ -31,7 +33,7 @@ class Args:
     """Write a page that generates names in the browser, without a network."""
 
     model: str | None = None
-    """Checkpoint file or registered model. Default: the champion, else the newest checkpoint."""
+    """Checkpoint, ensemble or registered model. Default: the champion or the newest checkpoint."""
     _: KW_ONLY
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("names.html")
     """HTML file to write; an existing one is overwritten."""
@@ -43,61 +45,100 @@ def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
     out = check_output(args.out, "--out")
     from experiments.models import open_model
-    from experiments.packing import contexts, pack
 
-    source, checkpoint = open_model(args.model, args.tracking_uri)
-    packed = pack(checkpoint.model, contexts(checkpoint))
-    page = make_page(source, checkpoint, packed)
+    source, trained = open_model(args.model, args.tracking_uri)
+    packed = pack_all(trained)
+    page = make_page(source, trained, packed)
+    size_mb = len(page.encode()) / 1e6
+    if size_mb > MAX_MB:
+        raise UserError(
+            f"{source}: its page would have {size_mb:.1f} MB, more than {MAX_MB:g} MB; "
+            "give a smaller model, or an ensemble of a smaller --size."
+        )
     with writing(out, "--out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
 
-    size_kb = out.stat().st_size / 1000
-    parameters = checkpoint.model.flat.numel()
+    parameters = sum(model.flat.numel() for model in members_of(trained)[0])
+    bits = "/".join(str(n) for n in sorted({part.bits for part in packed}))
     print(
-        f"{out}: {size_kb:,.0f} kB with the {parameters:,} parameters of {source}.\n"
-        f"Weights are stored in {packed.bits} bits, "
-        f"which changes probabilities by at most {packed.error:.2g}.\n"
+        f"{out}: {1000 * size_mb:,.0f} kB with the {parameters:,} parameters of {source}.\n"
+        f"Weights are stored in {bits} bits, "
+        f"which changes probabilities by at most {max(part.error for part in packed):.2g}.\n"
         "Open it in a browser; it needs no network."
     )
     return 0
 
 
-def make_page(source: str, checkpoint: Checkpoint, packed: Packed) -> str:
+def members_of(trained: Trained) -> tuple[list[MLP], list[float]]:
+    """Return the networks and their weights; a single network has the weight 1."""
+    from makemore.ensemble import Ensemble
+
+    if isinstance(trained.model, Ensemble):
+        return list(trained.model.models), list(trained.model.weights)
+    return [cast("MLP", trained.model)], [1.0]
+
+
+def pack_all(trained: Trained) -> list[Packed]:
+    """Return the packed weights of each network."""
+    from experiments.packing import contexts, pack
+
+    X = contexts(trained)
+    return [pack(model, X[:, -model.block_size :]) for model in members_of(trained)[0]]
+
+
+def make_page(source: str, trained: Trained, packed: list[Packed]) -> str:
     """Return the page's HTML.
 
     Args:
         source: where the model was read from, for display.
-        packed: the model's weights, from `pack`.
+        packed: the weights, from `pack_all`.
     """
     import numpy as np
 
-    from experiments.packing import principal_directions
+    from experiments.packing import pack_counts, principal_directions
+    from makemore.ensemble import Ensemble
 
-    model = checkpoint.model
-    config = model.config
-    places, shares = principal_directions(model.C.detach().numpy())
+    models, weights = members_of(trained)
+    first = models[int(np.argmax(weights))]  # whose letters are on the map
+    places, shares = principal_directions(first.C.detach().numpy())
     is_uri = "://" in source or source.startswith("models:/")
     data = {
         "source": source if is_uri else Path(source).name,
-        "symbols": list(checkpoint.vocab.symbols),
-        "block_size": config.block_size,
-        "n_embd": config.n_embd,
-        "n_hidden": config.n_hidden,
-        "n_params": model.flat.numel(),
-        "dev_loss": _dev_loss(checkpoint.metadata),
-        "tensors": packed.tensors,
+        "symbols": list(trained.vocab.symbols),
+        "block_size": trained.model.block_size,
+        "n_embd": first.config.n_embd,
+        "n_params": sum(model.flat.numel() for model in models),
+        "dev_loss": _dev_loss(trained.metadata),
         "places": np.round(places, 4).tolist(),
         "shares": shares,
-        "scales": base64.b64encode(packed.scales).decode("ascii"),
-        "integers": base64.b64encode(packed.integers).decode("ascii"),
+        "members": [
+            _member(model, weight, part)
+            for model, weight, part in zip(models, weights, packed, strict=True)
+        ],
+        "counts": None,
     }
+    if isinstance(trained.model, Ensemble) and trained.model.counts is not None:
+        counts = pack_counts(trained.model.counts)
+        data["counts"] = {**counts, "weight": trained.model.counts_weight}
     # Escape "<", so that no text of the model can end the <script> element that holds it.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
     page = TEMPLATE.read_text(encoding="utf-8")
     page = page.replace("__SCRIPT__", SCRIPT.read_text(encoding="utf-8"))
     return page.replace("__MODEL__", text)
+
+
+def _member(model: MLP, weight: float, packed: Packed) -> dict[str, Any]:
+    """Return a network as the page's script reads it."""
+    return {
+        "weight": weight,
+        "block_size": model.config.block_size,
+        "n_embd": model.config.n_embd,
+        "tensors": packed.tensors,
+        "scales": base64.b64encode(packed.scales).decode("ascii"),
+        "integers": base64.b64encode(packed.integers).decode("ascii"),
+    }
 
 
 def _dev_loss(metadata: dict[str, Any]) -> float | None:

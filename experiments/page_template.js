@@ -1,15 +1,16 @@
 "use strict";
 const M = JSON.parse(document.getElementById("model").textContent);
-const { symbols, block_size: T, n_embd: E, n_hidden: H } = M, V = symbols.length, MOST = 100, N = 20, TRIES = 5;
+const { symbols, block_size: T, n_embd: E } = M, V = symbols.length, MOST = 100, N = 20, TRIES = 5;
 const codes = new Map(symbols.map((symbol, code) => [symbol, code]));
 
-// ---- the model: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), x the embeddings of the last T characters
+// ---- a network: y = b2 + W2 tanh(b1 + W1 x) (+ Wd x), x the embeddings of the last characters
 
-function unpack() {
-  const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  const raw = bytes(M.integers), scales = new DataView(bytes(M.scales).buffer), weights = {};
+const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+
+function unpack(member) {
+  const raw = bytes(member.integers), scales = new DataView(bytes(member.scales).buffer), weights = { ...member };
   let at = 0, row = 0;
-  for (const { name, rows, columns, bits } of M.tensors) {
+  for (const { name, rows, columns, bits } of member.tensors) {
     const w = weights[name] = new Float32Array(rows * columns), zero = 2 ** (bits - 1);
     let held = 0, n = 0;  // bits that were read but not used yet, and their number, at most 31
     for (let i = 0; i < w.length; i++) {
@@ -21,7 +22,7 @@ function unpack() {
   }
   return weights;
 }
-const { C, W1, b1, W2, b2, Wd } = unpack();
+const networks = M.members.map(unpack);
 
 function encode(prefix) {
   return Array.from(prefix, c => {
@@ -36,7 +37,7 @@ function addProduct(out, x, W) {  // out += x W
     for (let j = 0, k = i * n; j < n; j++) out[j] += x[i] * W[k + j];
 }
 
-function logits(word) {  // of the next character after these codes
+function logitsOf({ block_size: T, n_embd: E, C, W1, b1, W2, b2, Wd }, word) {
   const x = new Float64Array(T * E);
   for (let t = 0; t < T; t++) {
     const code = word[word.length - T + t] ?? 0;
@@ -53,6 +54,65 @@ function softmax(y, temperature = 1) {
   const top = y.reduce((a, b) => Math.max(a, b)), p = y.map(v => Math.exp((v - top) / temperature));
   const sum = p.reduce((a, b) => a + b);
   return p.map(v => v / sum);
+}
+
+// ---- counts: modified interpolated Kneser-Ney smoothing (Chen & Goodman 1999), as makemore/kneser_ney.py
+
+function discounts(counts) {  // of counts 0, 1, 2 and 3 or more
+  const n = [0, 0, 0, 0, 0];
+  for (const c of counts) if (c < 5) n[c]++;
+  const share = n[1] / (n[1] + 2 * n[2]);
+  const found = [0, 1 - 2 * share * n[2] / n[1], 2 - 3 * share * n[3] / n[2], 3 - 4 * share * n[4] / n[3]];
+  return Math.min(...n.slice(1)) > 0 && Math.min(...found.slice(1)) > 0 ? found : [0, 0.5, 1, 1.5];
+}
+
+function countLevels({ context: K, ngrams, counts }) {  // for each length: a map from context to its row
+  const codes = new Uint16Array(bytes(ngrams).buffer), numbers = new Uint32Array(bytes(counts).buffer);
+  return Array.from({ length: K + 1 }, (_, length) => {
+    const rows = new Map(), seen = new Set();
+    numbers.forEach((n, i) => {
+      const ngram = codes.subarray(i * (K + 1), (i + 1) * (K + 1)), from = K - length;
+      if (length > 1 && ngram[from + 1] === 0) return;  // the context reaches beyond the start of the name
+      let c = n;
+      if (length < K && !(length && ngram[from] === 0)) {  // count the different symbols before
+        const longer = ngram.subarray(from - 1).join();
+        if (seen.has(longer)) return;
+        seen.add(longer);
+        c = 1;
+      }
+      const key = ngram.subarray(from, K).join(), row = rows.get(key) ?? rows.set(key, new Map()).get(key);
+      row.set(ngram[K], (row.get(ngram[K]) ?? 0) + c);
+    });
+    const D = discounts([...rows.values()].flatMap(row => [...row.values()]));
+    for (const [key, row] of rows) {
+      let total = 0, rest = 0;
+      for (const c of row.values()) { total += c; rest += D[Math.min(c, 3)]; }
+      rows.set(key, { rest: rest / total, mass: [...row].map(([code, c]) => [code, (c - D[Math.min(c, 3)]) / total]) });
+    }
+    return rows;
+  });
+}
+const levels = M.counts ? countLevels(M.counts) : [];
+
+function countedProbabilities(word) {
+  let p = new Float64Array(V).fill(1 / V);
+  const padded = [...Array(levels.length).fill(0), ...word];
+  levels.forEach((rows, length) => {
+    const row = rows.get(padded.slice(padded.length - length).join());
+    if (!row) return;
+    p = p.map(v => v * row.rest);
+    for (const [code, mass] of row.mass) p[code] += mass;
+  });
+  return p;
+}
+
+function logits(word) {  // of the next character after these codes
+  if (networks.length === 1 && !M.counts) return logitsOf(networks[0], word);
+  const p = new Float64Array(V), rest = M.counts ? 1 - M.counts.weight : 1;
+  for (const network of networks)
+    softmax(logitsOf(network, word)).forEach((v, code) => { p[code] += rest * network.weight * v; });
+  if (M.counts) countedProbabilities(word).forEach((v, code) => { p[code] += M.counts.weight * v; });
+  return p.map(Math.log);
 }
 
 function random(seed, stream) {  // mulberry32; one stream per name, so a name does not depend on earlier names
@@ -223,7 +283,9 @@ $("form").onsubmit = event => {
   update();
 };
 const loss = M.dev_loss === null ? "" : `; dev loss ${M.dev_loss.toFixed(4)} nats per character`;
-$("about").textContent = `Generated in this page by a neural network of ${M.n_params.toLocaleString("en")} parameters that `
-  + `sees the last ${T === 1 ? "character" : T + " characters"}${loss}. ${M.source}`;
+const kind = networks.length > 1 ? `${networks.length} neural networks` : "a neural network";
+const mixed = M.counts ? ", mixed with counts of letters," : "";
+$("about").textContent = `Generated in this page by ${kind} of ${M.n_params.toLocaleString("en")} parameters${mixed} that `
+  + `see${networks.length > 1 ? "" : "s"} the last ${T === 1 ? "character" : T + " characters"}${loss}. ${M.source}`;
 drawMap();
 update();

@@ -15,7 +15,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from makemore.checkpoint import load_checkpoint
+from makemore.ensemble import load_trained, predict
 from makemore.errors import UserError
 from makemore.sampling import sample_words, score_words
 
@@ -28,12 +28,12 @@ class NamesModel(PythonModel):
     """Generate names that begin with a prefix, or return next-character probabilities."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the checkpoint.
+        """Read the checkpoint, or the ensemble.
 
         Raises:
-            UserError: the checkpoint is damaged.
+            UserError: the file is damaged.
         """
-        loaded = load_checkpoint(context.artifacts[CHECKPOINT])
+        loaded = load_trained(context.artifacts[CHECKPOINT])
         self.model = loaded.model
         self.vocab = loaded.vocab
 
@@ -106,16 +106,15 @@ class NamesModel(PythonModel):
             prefix=row.get("prefix", ""),
         )
 
-    @torch.no_grad()
     def _probabilities(self, prefixes: list[str]) -> pd.DataFrame:
         """Return the probability of each symbol after each prefix."""
         boundary = self.vocab.boundary
         if any(boundary in prefix for prefix in prefixes):
             raise UserError(f"a prefix holds {boundary!r}, which ends a word; leave it out.")
-        T = self.model.config.block_size
+        T = self.model.block_size
         contexts = [([0] * T + self.vocab.encode(prefix))[-T:] for prefix in prefixes]
         X = torch.tensor(contexts, dtype=torch.int64).view(-1, T)  # (N, T)
-        rows = torch.softmax(self.model(X).double(), 1).numpy()  # (N, V)
+        rows = predict(self.model, X)  # (N, V)
         table = pd.DataFrame(rows, columns=list(self.vocab.symbols))
         table.insert(0, "prefix", prefixes)
         return table

@@ -15,14 +15,17 @@ from torch import Tensor
 
 from makemore.checkpoint import build_model, load_checkpoint, parse_vocab, tensors_of
 from makemore.config import parse_config
+from makemore.data import Examples
 from makemore.errors import UserError
 from makemore.kneser_ney import KneserNey
 from makemore.model import MLP, Predictor
 from makemore.tensor_file import TensorFile, read_tensors, write_tensors
+from makemore.windows import number_windows
 from makemore.words import Vocab
 
 FORMAT = "makemore-ensemble/1"
-CHUNK = 4096  # contexts computed at once
+LEAST = float(np.finfo(np.float32).tiny)  # probability; smaller ones have no finite logarithm
+CHUNK = 1024  # contexts computed at once
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Ensemble:
 
     def __call__(self, X: Tensor) -> Tensor:
         """Return the logarithms of the probabilities (B, V) for contexts (B, T) int64."""
-        return torch.from_numpy(np.log(np.maximum(self._mix(X), np.finfo(np.float32).tiny)))
+        return torch.from_numpy(np.log(np.maximum(self._mix(X), LEAST)))
 
     def _mix(self, X: Tensor) -> np.ndarray:
         """Return the probabilities (B, V) float64 for contexts (B, T) int64."""
@@ -88,9 +91,29 @@ class Ensemble:
 
 
 @torch.no_grad()
-def predict(model: MLP, X: Tensor) -> np.ndarray:
+def predict(model: Predictor, X: Tensor) -> np.ndarray:
     """Return a model's probabilities (B, V) float64; contexts may be longer than its block size."""
     return torch.softmax(model(X[:, -model.block_size :]).double(), 1).numpy()
+
+
+def likelihoods(model: Predictor, examples: Examples) -> np.ndarray:
+    """Return the probability that a model gives to the target of each example, (N,) float64.
+
+    Each different context is computed once.
+    """
+    T = model.block_size
+    contexts, _ = number_windows(examples.stream, examples.positions, -T, 0)
+    _, first, of_example = np.unique(contexts, return_index=True, return_inverse=True)
+    targets = examples.targets.astype(np.int64)
+    order = np.argsort(of_example, kind="stable")
+    ends = np.searchsorted(of_example[order], np.arange(len(first) + 1))
+    result = np.empty(len(examples))
+    for start in range(0, len(first), CHUNK):
+        stop = min(start + CHUNK, len(first))
+        X, _ = examples.tensors(T, first[start:stop])
+        rows = order[ends[start] : ends[stop]]  # the examples with these contexts
+        result[rows] = predict(model, X)[of_example[rows] - start, targets[rows]]
+    return np.maximum(result, LEAST)
 
 
 def save(path: Path | str, ensemble: Ensemble) -> Path:

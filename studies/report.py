@@ -50,6 +50,7 @@ def main(args: Args) -> int:
     from studies.harness.store.study import load_study
     from studies.harness.store.text import check_study_name
     from studies.harness.tracking.connection.connect import connect
+    from studies.harness.tracking.models import kept_models
 
     check_study_name(args.study)
     path = check_output(args.out or report_path(args.study), "--out")
@@ -58,7 +59,9 @@ def main(args: Args) -> int:
     client = connect(args.tracking_uri)
     experiment = client.get_experiment_by_name(args.study)
     model, why = load_winning_model(study, client, experiment.experiment_id if experiment else None)
-    _write(path, make_report(study, corpus, model, report_context(args, study)))
+    kept = kept_models(study, client, experiment.experiment_id if experiment else None)
+    models = (model for _, model in kept)
+    _write(path, make_report(study, corpus, model, report_context(args, study), models))
 
     if corpus is None:
         data = study.user_attrs.get("data")

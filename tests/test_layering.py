@@ -23,7 +23,7 @@ HARNESS_FLOORS = [["store"], ["cli", "tracking"], ["report"], ["search"]]
 TRACKING = f"{HARNESS}.tracking"
 TRACKING_FLOORS = [
     ["connection", "fields", "server", "views"],
-    ["runs", "stored"],
+    ["models", "runs", "stored"],
     ["sending", "whole_runs"],
     ["repairs"],
 ]

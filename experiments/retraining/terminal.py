@@ -153,11 +153,11 @@ def show_next(
         ("see the runs in the MLflow UI", "studies/ui.py", [EXPERIMENT, *store]),
     )
     if registered is not None:
-        command = _serve_command(registered, tracking_uri)
+        command = serve_command(registered, tracking_uri)
         console.print(f"  {command}  # serve it", soft_wrap=True, markup=False)
 
 
-def _serve_command(registered: Registered, tracking_uri: str | None) -> str:
+def serve_command(registered: Registered, tracking_uri: str | None) -> str:
     """Return the shell command that serves the registered model on this machine."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlruns/mlflow.db"
     store = f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))}"

@@ -7,18 +7,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Registered, register
+from experiments.logged_model import Entry
+from experiments.registry import MODEL, Registered, register
 from experiments.retraining.results import Outcome, Retraining, SeedResult
 from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
 
 
+TEST_SPLIT = "read once, after all training; nothing was chosen by it"
+
+
 def test_use(retraining: Retraining) -> str:
     """Return how the test split was used, as the end of a sentence."""
-    if "test_loss" not in retraining.losses:
-        return "not read"
-    return "read once, after all training; nothing was chosen by it"
+    return TEST_SPLIT if "test_loss" in retraining.losses else "not read"
 
 
 def log_outcome(
@@ -40,21 +42,50 @@ def log_outcome(
         parent_id = log_run(client, experiment_id, parent, dataset)
 
     selected_id = ""
+    kind = _kind(retraining)
     for name, seeds in outcome.sides:
-        taught = seeds is retraining.seeds
+        teacher = _teacher_tags(retraining) if seeds is retraining.seeds else {}
         for seed in seeds:
-            tags = {"config": name, **_teacher_tags(retraining if taught else None)}
-            child = _seed_run(seed, tags, outcome.began)
+            child = _seed_run(seed, {"kind": kind, "config": name, **teacher}, outcome.began)
             run_id = log_run(client, experiment_id, child, dataset, parent_id=parent_id)
             if seed is retraining.selected:
                 selected_id = run_id
     if not into_registry:
         return parent_id, None
 
-    registered = register(client, experiment_id, selected_id, retraining, outcome.checkpoint)
+    registered = register(
+        client, experiment_id, selected_id, entry_of(retraining), outcome.checkpoint
+    )
     text = f"version {registered.version}, {registered.alias}: {registered.reason}"
     client.set_tag(parent_id, "registered", text)
     return parent_id, registered
+
+
+def entry_of(retraining: Retraining) -> Entry:
+    """Return the selected seed's model as the registry stores it."""
+    selected = retraining.selected
+    config = selected.config.model_dump()
+    n = len(retraining.seeds)
+    loss = retraining.mean_dev_loss
+    text = "" if loss is None else f"dev loss {loss:.4f}"
+    return Entry(
+        name=MODEL,
+        description="Makes up names, character by character.",
+        params=config,
+        losses=selected.losses,
+        dataset=retraining.dataset,
+        dev_loss=loss,
+        loss_text=text if n == 1 else f"mean {text} over {n} seeds",
+        step=selected.config.max_steps,
+        tags={
+            **{f"config.{key}": value for key, value in config.items()},
+            "n_seeds": n,
+            "trained_on": retraining.trained_on,
+            "selected": f"{retraining.select} of {n} seeds by {retraining.selection_loss}",
+            **{f"origin.{key}": retraining.origin.get(key) for key in ("study", "trial")},
+            **_teacher_tags(retraining),
+        },
+    )
 
 
 def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
@@ -65,6 +96,7 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     config = retraining.seeds[0].config
 
     tags = {
+        "kind": _kind(retraining),
         **_teacher_tags(retraining),
         "test_split": test_use(retraining),
         "trained_on": retraining.trained_on,
@@ -89,12 +121,14 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     return FinishedRun(name, params, metrics, tags, _write_files(folder, outcome), outcome.began)
 
 
-def _teacher_tags(retraining: Retraining | None) -> dict[str, str]:
-    """Return the tags of the kind of run, and of the teacher; None has no teacher."""
-    if retraining is None or retraining.teacher is None:
-        return {"kind": "retrain"}
-    teacher = {f"teacher.{key}": str(value) for key, value in retraining.teacher.items()}
-    return {"kind": "distil", **teacher}
+def _kind(retraining: Retraining) -> str:
+    """Return the kind of the runs, after the script that wrote them."""
+    return "retrain" if retraining.teacher is None else "distil"
+
+
+def _teacher_tags(retraining: Retraining) -> dict[str, str]:
+    """Return the tags that describe the teacher; none without one."""
+    return {f"teacher.{key}": str(value) for key, value in (retraining.teacher or {}).items()}
 
 
 def _write_files(folder: Path, outcome: Outcome) -> list[Path]:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.packing import contexts, pack
-from experiments.page import make_page
+from experiments.page import make_page, pack_all
 from makemore.checkpoint import Checkpoint
 from makemore.config import Config
+from makemore.data import Examples
+from makemore.ensemble import Ensemble, Trained, predict
+from makemore.kneser_ney import KneserNey
 from makemore.model import MLP
 from makemore.words import Vocab
 
@@ -46,8 +48,25 @@ KINDS = {
 }
 
 
-def page_of(checkpoint: Checkpoint) -> str:
-    return make_page(SOURCE, checkpoint, pack(checkpoint.model, contexts(checkpoint)))
+def make_ensemble() -> Trained:
+    """Return two networks of different block sizes, mixed with counts of some words."""
+    members = [make_checkpoint(block_size=T, n_hidden=30, seed=T) for T in (2, 6)]
+    vocab = members[0].vocab
+    draw = random.Random(1)
+    words = ["".join(draw.choices("aenmlirs", k=k % 9)) for k in range(2000)]
+    counts = KneserNey.fit(Examples.of(words, vocab), len(vocab), context=4)
+    models = tuple(member.model for member in members)
+    ensemble = Ensemble(models, (0.25, 0.75), vocab, counts, 0.4, {"dev_loss": 2.25})
+    return Trained(ensemble, vocab, ensemble.metadata)
+
+
+def trained_of(checkpoint: Checkpoint | Trained) -> Trained:
+    return Trained(checkpoint.model, checkpoint.vocab, checkpoint.metadata)
+
+
+def page_of(checkpoint: Checkpoint | Trained) -> str:
+    trained = trained_of(checkpoint)
+    return make_page(SOURCE, trained, pack_all(trained))
 
 
 def some_prefixes(vocab: Vocab) -> list[str]:
@@ -56,9 +75,8 @@ def some_prefixes(vocab: Vocab) -> list[str]:
     return ["".join(draw.choices(vocab.symbols[1:], k=k % 41)) for k in range(100)]
 
 
-@torch.no_grad()
-def probabilities(checkpoint: Checkpoint, prefixes: list[str]) -> np.ndarray:
+def probabilities(checkpoint: Checkpoint | Trained, prefixes: list[str]) -> np.ndarray:
     """Return the next-character probabilities of torch, (len(prefixes), V)."""
-    T = checkpoint.model.config.block_size
+    T = checkpoint.model.block_size
     rows = [([0] * T + checkpoint.vocab.encode(prefix))[-T:] for prefix in prefixes]
-    return checkpoint.model(torch.tensor(rows)).double().softmax(1).numpy()
+    return predict(checkpoint.model, torch.tensor(rows))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.logged_model import save_served
 from experiments.models import open_model
-from experiments.registry import CHAMPION, MODEL, save_served
+from experiments.registry import CHAMPION, MODEL
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
+from makemore.ensemble import Trained
 from makemore.errors import UserError
 from makemore.model import MLP
 from makemore.words import Vocab
@@ -40,8 +42,13 @@ def register_folder(name: str, folder: Path) -> None:
     client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
+def config_of(trained: Trained) -> Config:
+    assert isinstance(trained.model, MLP)
+    return trained.model.config
+
+
 def seed_of(source: str | None) -> int:
-    return open_model(source)[1].model.config.seed
+    return config_of(open_model(source)[1]).seed
 
 
 def refusal(source: str | None) -> str:
@@ -58,7 +65,7 @@ def test_newest_checkpoint_is_used_without_champion(capsys: pytest.CaptureFixtur
 
     source, checkpoint = open_model(None)
 
-    assert (source, checkpoint.model.config.seed) == ("mlruns/checkpoints/b.safetensors", 0)
+    assert (source, config_of(checkpoint).seed) == ("mlruns/checkpoints/b.safetensors", 0)
     assert capsys.readouterr().err == (
         "Using mlruns/checkpoints/b.safetensors: it is the newest checkpoint, "
         "and MLflow's registry has no champion.\n"
@@ -78,7 +85,7 @@ def test_champion_is_preferred_to_newest_checkpoint(capsys: pytest.CaptureFixtur
 
     source, checkpoint = open_model(None)
 
-    assert (source, checkpoint.model.config.seed) == ("models:/makemore-mlp@champion", 7)
+    assert (source, config_of(checkpoint).seed) == ("models:/makemore-mlp@champion", 7)
     assert capsys.readouterr().err == (
         "Using models:/makemore-mlp@champion: version 1 is the champion in MLflow's registry.\n"
     )

@@ -13,8 +13,9 @@ import pytest
 
 from experiments.packing import contexts, pack
 from makemore.checkpoint import save_checkpoint
+from makemore.ensemble import Ensemble, save
 from tests.conftest import Ran
-from tests.experiments.synthetic import make_checkpoint, page_of
+from tests.experiments.synthetic import make_checkpoint, make_ensemble, page_of
 
 SCRIPT = "experiments/page.py"
 
@@ -58,7 +59,34 @@ def test_page_holds_the_chosen_model(run_file: Callable[..., Ran]) -> None:
     assert (model["source"], model["dev_loss"]) == (path.name, 2.25)
     assert model["n_params"] == checkpoint.model.flat.numel()
     packed = pack(checkpoint.model, contexts(checkpoint))
-    assert base64.b64decode(model["integers"]) == packed.integers
+    assert base64.b64decode(model["members"][0]["integers"]) == packed.integers
+
+
+def test_page_of_an_ensemble_has_all_members_and_counts(run_file: Callable[..., Ran]) -> None:
+    ensemble = make_ensemble().model
+    assert isinstance(ensemble, Ensemble)
+    save("both.safetensors", ensemble)
+
+    ran = run_file(SCRIPT, "both.safetensors", "-o", "names.html")
+
+    total = sum(model.flat.numel() for model in ensemble.models)
+    assert ran.code == 0 and f"the {total:,} parameters of both.safetensors" in ran.out
+    page = Path("names.html").read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json" id="model">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    model = json.loads(data[1])
+    assert [member["weight"] for member in model["members"]] == [0.25, 0.75]
+    assert (model["counts"]["weight"], model["counts"]["context"]) == (0.4, 4)
+
+
+def test_large_page_is_refused_with_its_size(run_file: Callable[..., Ran]) -> None:
+    checkpoint = make_checkpoint(block_size=10, n_embd=30, n_hidden=6000, gain=1.0)
+    save_checkpoint("m.safetensors", checkpoint.model, checkpoint.vocab)
+
+    refusal = run_file(SCRIPT, "m.safetensors").refusal
+
+    assert re.match(r"m\.safetensors: its page would have \d\.\d MB, more than 3 MB; ", refusal)
+    assert not Path("names.html").exists()
 
 
 def test_missing_model_is_refused(run_file: Callable[..., Ran]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from makemore.checkpoint import Checkpoint
+from makemore.ensemble import Trained
 from makemore.sampling import score_words
 from tests.conftest import chromium, resize
 from tests.experiments.synthetic import (
@@ -20,6 +21,7 @@ from tests.experiments.synthetic import (
     LATIN,
     SOURCE,
     make_checkpoint,
+    make_ensemble,
     page_of,
     probabilities,
     some_prefixes,
@@ -38,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def visit(browser: Any, tmp_path: Path) -> Callable[..., Any]:
     """Open the page of a checkpoint from the file system, at a width in pixels."""
 
-    def visit(checkpoint: Checkpoint, width: int = 1200) -> Any:
+    def visit(checkpoint: Checkpoint | Trained, width: int = 1200) -> Any:
         resize(browser, width, 900)
         path = tmp_path / "names.html"
         path.write_text(page_of(checkpoint), encoding="utf-8")
@@ -60,6 +62,21 @@ def names(browser: Any) -> list[str]:
 
 def status(browser: Any) -> str:
     return str(browser.execute_script("return document.getElementById('status').textContent"))
+
+
+def test_ensembles_probabilities_equal_those_of_torch(visit: Callable[..., Any]) -> None:
+    ensemble = make_ensemble()
+    prefixes = some_prefixes(ensemble.vocab)
+
+    browser = visit(ensemble)
+    found = np.array(
+        browser.execute_script("return arguments[0].map(p => makemore.probabilities(p))", prefixes)
+    )
+
+    assert np.abs(found - probabilities(ensemble, prefixes)).max() < 1e-4
+    about = browser.execute_script("return document.getElementById('about').textContent")
+    assert "by 2 neural networks of " in about and "mixed with counts of letters" in about
+    assert "sees the last" not in about and "see the last 6 characters" in about
 
 
 @pytest.mark.parametrize("kind", KINDS)

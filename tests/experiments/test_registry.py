@@ -14,10 +14,12 @@ import pytest
 from experiments.models import open_model
 from experiments.registry import MODEL, find_champion, register
 from experiments.retraining.results import Retraining, SeedResult
+from experiments.retraining.tracking import entry_of
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import read_config
 from makemore.data import Corpus, load_corpus
 from makemore.errors import UserError
+from makemore.model import MLP
 from makemore.sampling import sample_words
 from makemore.trainer import train
 from studies.harness.tracking.connection.connect import connect, default_tracking_uri
@@ -116,6 +118,7 @@ def test_champion_moves_with_its_folder(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     source, checkpoint = open_model("models:/makemore-mlp@champion")
+    assert isinstance(checkpoint.model, MLP)
     assert checkpoint.model.config == saved.model.config
     # Another program reads it from the new place too.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", default_tracking_uri())
@@ -166,7 +169,7 @@ def test_refused_model_is_a_user_error(config: Path, small_corpus: Corpus) -> No
     retraining = Retraining("x", read_config(config), {}, dataset, seeds)
 
     with pytest.raises(UserError) as refused:
-        register(connect(None), "999", "no-such-run", retraining, checkpoint)
+        register(connect(None), "999", "no-such-run", entry_of(retraining), checkpoint)
 
     message = str(refused.value)
     assert message.startswith("MLflow did not take the model 'makemore-mlp': ")

@@ -24,7 +24,7 @@ import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
-from experiments.registry import CODE, save_served
+from experiments.logged_model import CODE, save_served
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
 from makemore.data import Corpus, build_dataset, load_corpus

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from makemore.counts import first_words
 from makemore.data import Corpus
 from makemore.model import MLP
 from studies.harness.report.results import read_results, trials_frame
@@ -28,22 +30,28 @@ def write_study_files(study: optuna.Study, folder: Path) -> None:
 
 
 def examine_study(
-    study: optuna.Study, corpus: Corpus | None, best_model: MLP | None
+    study: optuna.Study,
+    corpus: Corpus | None,
+    best_model: MLP | None,
+    kept_models: Iterable[MLP] = (),
 ) -> tuple[Findings, ModelCheck | None]:
-    """Judge a study and check its best model; takes about a second for the counting baselines.
+    """Judge a study and check its models; takes about a second for the counting baselines.
 
     Args:
         study: a study of this project.
         corpus: the study's words; without them the model is not checked.
         best_model: of the winner; without it the check has no samples and no loss
             on unseen words.
+        kept_models: the models that the study kept, best first, to estimate an ensemble.
     """
-    from studies.harness.report.judge.findings import check_model, judge_study
+    from studies.harness.report.judge.ensemble import estimate_ensemble
+    from studies.harness.report.judge.findings import MAX_WORDS, check_model, judge_study
 
     findings = judge_study(read_results(study))
     if corpus is None:
         return findings, None
-    check = check_model(corpus, best_model)
+    ensemble = estimate_ensemble(kept_models, first_words(corpus, *MAX_WORDS))
+    check = dataclasses.replace(check_model(corpus, best_model), ensemble=ensemble)
     return dataclasses.replace(findings, gap=check.gap), check
 
 
@@ -76,6 +84,8 @@ def make_report(
     corpus: Corpus | None,
     best_model: MLP | None,
     context: dict[str, Any] | None = None,
+    kept_models: Iterable[MLP] = (),
 ) -> str:
     """Examine a study and return its report; see `examine_study` and `render_report`."""
-    return render_report(study, *examine_study(study, corpus, best_model), context)
+    examined = examine_study(study, corpus, best_model, kept_models)
+    return render_report(study, *examined, context)

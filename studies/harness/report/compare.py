@@ -109,6 +109,7 @@ def compare_studies(studies: Sequence[optuna.Study]) -> pd.DataFrame:
         "lowest dev_loss of one seed": [
             _loss(result.measured.dev_loss.min()) for result in results
         ],
+        "ensemble dev_loss": [_ensemble(study) for study in studies],
         "median dev_loss of complete": [_loss(trials.dev_loss.median()) for trials in complete],
         "training steps": [_last(curve, "steps", ",.0f") for curve in curves],
         "seconds of search": [_last(curve, "seconds", ".1f") for curve in curves],
@@ -166,6 +167,12 @@ def _winner(result: Results) -> str:
 
 def _confirmed(result: Results) -> str:
     return result.winner.loss_text if result.winner and result.winner.group else "-"
+
+
+def _ensemble(study: optuna.Study) -> str:
+    """Return the cross-fitted dev loss of an ensemble of the study's models, as its end stored."""
+    stored = study.user_attrs.get("ensemble")
+    return _loss(stored["dev_loss"]) if stored else "-"
 
 
 def _best_value(result: Results, key: str) -> str:

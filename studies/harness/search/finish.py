@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from studies.harness.store.text import without_password
 from studies.harness.store.winner.noise import confirmed_means
 from studies.harness.store.winner.winner import find_winner
 from studies.harness.tracking.connection.find import find_runs
+from studies.harness.tracking.models import download_model, kept_models
 from studies.harness.tracking.runs import (
     BEST_FILE,
     CONFIRMED_FILE,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
     from studies.harness.report.judge.findings import Findings
     from studies.harness.search.coordinator import Coordinator
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def finish_study(
@@ -56,7 +53,9 @@ def finish_study(
     if script is not None:
         context["command"] = without_password(shell_command(script, sys.argv[1:]))
 
-    findings, examined = examine_study(study, coordinator.corpus, winning_model(coordinator))
+    findings, examined = examine_study(
+        study, coordinator.corpus, winning_model(coordinator), _models_at_the_end(coordinator)
+    )
     page = render_report(study, findings, examined, context)
     path = report_path(study.study_name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +70,8 @@ def finish_study(
         _write_winner(findings, folder)
     winner = findings.winner
     study.set_user_attr("winner", winner.number if winner else None)
+    estimate = examined.ensemble if examined else None
+    study.set_user_attr("ensemble", estimate.summary() if estimate else None)
 
 
 def _write_winner(findings: Findings, folder: Path) -> None:
@@ -128,6 +129,18 @@ def winning_model(coordinator: Coordinator) -> MLP | None:
         return None
 
 
+def _models_at_the_end(coordinator: Coordinator) -> Iterator[MLP]:
+    """Yield the models that the study kept, best first, as far as they can be read."""
+    tracker = coordinator.tracker
+    study = coordinator.queue.study
+    try:
+        for _, model in kept_models(study, tracker.client, tracker.experiment_id, tracker.outbox):
+            yield model
+    except Exception:
+        # An unreachable server or a damaged file: the report's estimate has fewer models then.
+        return
+
+
 def load_winning_model(
     study: optuna.Study, client: Any, experiment_id: str | None
 ) -> tuple[MLP | None, str]:
@@ -141,10 +154,6 @@ def load_winning_model(
         return None, "no trial has a dev loss."
     runs = find_runs(client, experiment_id, trial=winner.number) if experiment_id else []
     for run in runs:
-        run_id = run.info.run_id
-        if "model.safetensors" not in {item.path for item in client.list_artifacts(run_id)}:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            path = client.download_artifacts(run_id, "model.safetensors", folder)
-            return load_checkpoint(path).model, ""
+        if (model := download_model(client, run.info.run_id)) is not None:
+            return model, ""
     return None, f"MLflow holds no model of trial {winner.number}, the winner."

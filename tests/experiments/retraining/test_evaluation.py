@@ -28,7 +28,7 @@ def test_baselines_are_listed_with_the_losses(exported: Path, retrain: Retrain) 
     corpus = load_corpus("words.txt")
     split = split_words(read_words("words.txt"))
     found = ran.json["baselines"]
-    assert list(found) == ["uniform", "bigram", "trigram", "4-gram", "interpolated"]
+    assert list(found) == ["uniform", "bigram", "trigram", "4-gram", "interpolated", "kneser-ney"]
     for loss in found["uniform"].values():
         assert loss == pytest.approx(math.log(len(corpus.vocab)))
     # The definition of the bigram model: every count over train, plus a tenth.
@@ -52,8 +52,8 @@ def test_lectures_model_is_a_baseline_for_its_names_only(
     name, losses = baselines(corpus, "train", test)[-1]
     assert (name, losses) == ("the lecture's model", {"train_loss": 2.126, "dev_loss": 2.17})
     # After training on train and dev, its losses are not comparable.
-    assert baselines(corpus, "train+dev", test)[-1].name == "interpolated"
-    assert baselines(small_corpus, "train", ["emma", "ava"])[-1].name == "interpolated"
+    assert baselines(corpus, "train+dev", test)[-1].name == "kneser-ney"
+    assert baselines(small_corpus, "train", ["emma", "ava"])[-1].name == "kneser-ney"
 
 
 def test_joined_train_holds_dev_and_no_test_words(small_corpus: Corpus, words: list[str]) -> None:

@@ -17,6 +17,7 @@ from makemore.model import MLP
 from makemore.sampling import sample_words, score_words
 from studies.harness.report.best_so_far import best_so_far
 from studies.harness.report.judge.budget import Budget, judge_budget
+from studies.harness.report.judge.ensemble import EnsembleEstimate
 from studies.harness.report.judge.pruning import (
     Pruning,
     RankCorrelation,
@@ -164,6 +165,7 @@ class ModelCheck:
         words: sampled words that are not in the train split.
         share_in_train: share of the sampled words that are in the train split.
         limit: in a large file, the sentence that says how many words are measured; else empty.
+        ensemble: what an ensemble of the kept models would reach; None if it was not estimated.
     """
 
     rungs: list[Rung]
@@ -176,6 +178,7 @@ class ModelCheck:
     words: tuple[str, ...] = ()
     share_in_train: float | None = None
     limit: str = ""
+    ensemble: EnsembleEstimate | None = None
 
     @property
     def gap(self) -> float | None:

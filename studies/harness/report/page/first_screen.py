@@ -74,7 +74,7 @@ def _baseline_sentences(check: ModelCheck | None, loss: float) -> list[str]:
     return [
         f"The winner is {_relative(loss, bigram.dev_loss)} bigram counts and "
         f"{_relative(loss, counts.dev_loss)} "
-        "interpolated counts of 4 characters."
+        "Kneser-Ney counts of 5 characters."
     ]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BASELINES = {
     "uniform": "uniform guess, ln V",
     "interpolated": "interpolated counts, 4 characters of context",
+    "kneser-ney": "Kneser-Ney counts, 5 characters of context",
 }
 
 # Name, dev loss, and dev loss on words that are not in train; nan where unknown.
@@ -32,7 +33,7 @@ def best_trials(findings: Findings, check: ModelCheck | None) -> str:
     return (
         head
         + _best_table(findings, best)
-        + paragraph(*_train_loss(check), *_fixed(findings))
+        + paragraph(*_train_loss(check), *_ensemble(check), *_fixed(findings))
         + _baseline_table(findings, best, check)
     )
 
@@ -64,6 +65,11 @@ def _train_loss(check: ModelCheck | None) -> list[str]:
         f"The winner's own model has train loss {check.train_loss:.4f} and dev loss "
         f"{check.dev_loss:.4f}, each exact over its split; dev − train is {check.gap:.4f}."
     ]
+
+
+def _ensemble(check: ModelCheck | None) -> list[str]:
+    """Return the sentence about an ensemble of the kept models, if it was estimated."""
+    return [] if check is None or check.ensemble is None else [check.ensemble.sentence]
 
 
 def _fixed(findings: Findings) -> list[str]:

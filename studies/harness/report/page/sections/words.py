@@ -25,7 +25,7 @@ def unseen_words(check: ModelCheck | None) -> str:
     rows = [
         ["the winner's own model", check.dev_loss, check.new_loss, check.new_loss - check.dev_loss],
         [
-            "interpolated counts",
+            "Kneser-Ney counts",
             counts.dev_loss,
             counts.new_loss,
             counts.new_loss - counts.dev_loss,

@@ -71,7 +71,7 @@ def test_best_loss_is_compared_with_counts(small_corpus: Corpus) -> None:
     screen = first_screen(findings, check, {})
 
     assert f"{check.rungs[1].dev_loss - 1:.4f} below bigram counts" in screen
-    assert f"{check.rungs[-1].dev_loss - 1:.4f} below interpolated counts" in screen
+    assert f"{check.rungs[-1].dev_loss - 1:.4f} below Kneser-Ney counts" in screen
 
 
 def test_study_without_losses_has_no_answer() -> None:

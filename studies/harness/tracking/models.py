@@ -1,0 +1,71 @@
+"""Loads the models that a study kept: the checkpoints of its best trials."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from makemore.checkpoint import load_checkpoint
+from makemore.errors import UserError
+from makemore.model import MLP
+from studies.harness.store.trials import ranked
+from studies.harness.tracking.connection.find import find_runs
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+CHECKPOINT = "model.safetensors"  # among a run's artifacts, and in a trial's folder
+
+
+def kept_models(
+    study: optuna.Study, client: Any, experiment_id: str | None, outbox: Path | None = None
+) -> Iterator[tuple[FrozenTrial, MLP]]:
+    """Load the models that a study kept, one at a time, lowest dev loss first.
+
+    Args:
+        client: an MlflowClient.
+        experiment_id: of the study; None if MLflow does not have it.
+        outbox: folder with files that were not sent yet; None if all were sent.
+    """
+
+    @cache
+    def runs_of_trials() -> dict[str, list[Any]]:  # not asked for while the outbox has the models
+        runs: dict[str, list[Any]] = {}
+        for run in find_runs(client, experiment_id) if experiment_id else []:
+            runs.setdefault(run.data.tags.get("trial", ""), []).append(run)
+        return runs
+
+    for trial in ranked(study.get_trials(deepcopy=False)):
+        if not trial.user_attrs["summary"].get("has_model", False):
+            continue
+        found = _unsent(outbox, trial.number)
+        if found is None:
+            runs = runs_of_trials().get(str(trial.number), [])
+            models = (download_model(client, run.info.run_id) for run in runs)
+            found = next((model for model in models if model is not None), None)
+        if found is not None:
+            yield trial, found
+
+
+def _unsent(outbox: Path | None, number: int) -> MLP | None:
+    """Return the model in the outbox; None without one, or if it has just been sent."""
+    try:
+        for folder in outbox.glob(f"{number:05d}-*") if outbox else ():
+            return load_checkpoint(folder / CHECKPOINT).model
+    except (OSError, UserError):
+        pass
+    return None
+
+
+def download_model(client: Any, run_id: str) -> MLP | None:
+    """Return the model among a run's artifacts; None without one."""
+    if CHECKPOINT not in {item.path for item in client.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return load_checkpoint(client.download_artifacts(run_id, CHECKPOINT, folder)).model
