@@ -89,7 +89,7 @@ def test_probabilities_of_all_words_sum_to_one() -> None:
     # With one letter a word is its length; words of 60 letters or more have almost no probability.
     train = ["a", "aa", "aaa", "a", "aaaa"]
 
-    total = np.zeros(5)
+    total = np.zeros(6)
     for length in range(1, 60):
         rungs = ladder(make_corpus(train, ["a" * length]))
         total += np.exp([-rung.dev_loss * (length + 1) for rung in rungs])
