@@ -23,8 +23,7 @@ from makemore.teacher import Teacher
 class Remembering:
     """A model that predicts each context once, and then remembers the logits.
 
-    Sampled words share most of their contexts: 100,000 words have a tenth as many contexts as
-    characters.
+    Sampled words share most of their contexts, and `Teacher.of` needs the same ones again.
     """
 
     def __init__(self, model: Predictor) -> None:
