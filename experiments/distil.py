@@ -49,7 +49,7 @@ class Args(TrainingArgs):
     _: KW_ONLY
     weight: Annotated[float, Parameter(group=TEACHING)] = 0.5
     """Weight of the ensemble's probabilities; the true targets have the rest of 1."""
-    sampled: Annotated[int, Parameter(group=TEACHING)] = 100_000
+    sampled: Annotated[int, Parameter(group=TEACHING)] = 50_000
     """Words sampled from the ensemble and trained on too; 0 trains on the train words alone."""
     seeds: Annotated[int, Parameter(group=TRAINING)] = 5
     """Number of seeds: the config's own, and others derived from it."""
