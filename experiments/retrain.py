@@ -23,6 +23,7 @@ from experiments.retraining.inputs import (
     TrainingArgs,
     check_words,
     read_config_file,
+    warn_of_teacher,
 )
 from makemore.cli import FAILED
 from makemore.words import read_words, split_words
@@ -68,6 +69,7 @@ def main(args: Args) -> int:
     corpus = load_corpus(args.names)
     for file in files:
         check_words(file, corpus, args)
+        warn_of_teacher(file)
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, EXPERIMENT)
 

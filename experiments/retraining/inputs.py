@@ -108,3 +108,15 @@ def check_words(file: ConfigFile, corpus: Corpus, args: TrainingArgs) -> None:
             "or give --allow-other-words to train on these words."
         )
     print(f"Warning: {difference}; their losses cannot be compared.", file=sys.stderr)
+
+
+def warn_of_teacher(file: ConfigFile) -> None:
+    """Say that a config from a distilled model is now trained without the teacher."""
+    teacher = file.origin.get("teacher")
+    if isinstance(teacher, dict):
+        print(
+            f"Warning: {file.path} is the config of a model distilled from "
+            f"{teacher.get('source')}; this training has no teacher, so its losses differ. "
+            "experiments/distil.py trains with one.",
+            file=sys.stderr,
+        )

@@ -138,7 +138,10 @@ def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
 
     config = folder / "config.toml"
     first = outcome.retraining.seeds[0]
-    config.write_text(first.config.to_toml(origin=outcome.retraining.origin), encoding="utf-8")
+    origin = outcome.retraining.origin
+    if outcome.retraining.teacher is not None:
+        origin = {**origin, "teacher": outcome.retraining.teacher}
+    config.write_text(first.config.to_toml(origin=origin), encoding="utf-8")
 
     model = folder / "model.safetensors"
     shutil.copy(outcome.checkpoint, model)

@@ -122,6 +122,10 @@ def test_model_and_runs_record_the_teacher(distil: Distil, run_file: Any) -> Non
     assert run.data.tags["test_split"] == "not read"
     version = client.get_model_version("makemore-mlp", ran.json["registered"]["version"])
     assert tags.items() <= version.tags.items()
+    # The logged config does not pass for that of plain training.
+    config = client.download_artifacts(ran.json["mlflow_run_id"], "config.toml", ".")
+    again = run_file("experiments/retrain.py", config, "--names", "words.txt", "--device", "cpu")
+    assert again.code == 0 and "is the config of a model distilled from e.safetensors" in again.err
     # The registered model is usable without the ensemble.
     names = run_file("experiments/generate.py", "models:/makemore-mlp@champion", "--n", "3")
     assert names.code == 0, names
