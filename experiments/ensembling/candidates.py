@@ -36,7 +36,7 @@ def load_candidates(studies: Sequence[optuna.Study], client: Any) -> list[Candid
     """Load the kept models of all studies, lowest dev loss first.
 
     Raises:
-        UserError: MLflow does not have a study, or there is no model.
+        UserError: MLflow does not have a study, or no model was kept.
     """
     found = [candidate for study in studies for candidate in _of_study(study, client)]
     if not found:

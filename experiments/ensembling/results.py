@@ -95,7 +95,7 @@ class Selected:
 
     @property
     def dev_loss(self) -> float:
-        """Cross-fitted dev loss of what is saved: mixed with the counts if there are any."""
+        """Cross-fitted dev loss of the saved model: mixed with the counts if there are any."""
         return self.dev.losses[ENSEMBLE if self.counts is None else ENSEMBLE_MIXED]
 
     def ensemble(self, corpus: Corpus, metadata: dict[str, Any]) -> Ensemble:

@@ -1,4 +1,4 @@
-"""Selection of an ensemble: what is picked, weights, and halves that are kept apart."""
+"""Selection of an ensemble: picks, weights, and two separate halves."""
 
 from __future__ import annotations
 

@@ -53,6 +53,8 @@ def test_page_has_the_best_model(
     assert page.count(f"<td>{best.dev_loss:.4f}</td>") >= 2
     assert '<ul class="words"><li>' in page
     assert f"--names {names}" in page
+    stored = load_study("small", None).user_attrs["ensemble"]
+    assert f"would have dev loss {stored['dev_loss']:.4f}, and {stored['mixed']:.4f} mixed" in page
     assert "no samples" not in err
 
 

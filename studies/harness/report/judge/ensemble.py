@@ -1,4 +1,4 @@
-"""Estimate of what an ensemble of a study's kept models would reach."""
+"""Estimate of the dev loss of an ensemble of a study's kept models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_WORK = 6e10
 
 @dataclass(frozen=True)
 class EnsembleEstimate:
-    """What an ensemble would reach; its dev losses are cross-fitted, in nats per character.
+    """An ensemble of a study's models; its dev losses are cross-fitted, in nats per character.
 
     Attributes:
         n_models: how many models it was selected from.

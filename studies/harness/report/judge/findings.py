@@ -165,7 +165,7 @@ class ModelCheck:
         words: sampled words that are not in the train split.
         share_in_train: share of the sampled words that are in the train split.
         limit: in a large file, the sentence that says how many words are measured; else empty.
-        ensemble: what an ensemble of the kept models would reach; None if it was not estimated.
+        ensemble: estimate for an ensemble of the kept models; None if it was not computed.
     """
 
     rungs: list[Rung]

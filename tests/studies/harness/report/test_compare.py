@@ -48,6 +48,13 @@ def test_best_so_far_is_compared_at_equal_steps(frame: pd.DataFrame) -> None:
     assert float(at[0]) >= float(best[0])
 
 
+def test_stored_ensemble_is_compared() -> None:
+    studies = [make_study([make_trial(PARAMS, falling(2.3))]) for _ in range(2)]
+    studies[1].set_user_attr("ensemble", {"n_members": 3, "dev_loss": 2.1, "mixed": 2.0})
+
+    assert list(compare_studies(studies).loc["ensemble dev_loss"]) == ["-", "2.1000"]
+
+
 def test_only_different_settings_are_listed(frame: pd.DataFrame) -> None:
     assert list(frame.loc["base init"]) == ["kaiming", "lecture"]
     assert "base optimizer" not in frame.index and "range of lr" not in frame.index

@@ -1,4 +1,4 @@
-"""Estimate of an ensemble: its losses, and what it reads."""
+"""Estimate of an ensemble: its losses, and the models that it reads."""
 
 from __future__ import annotations
 
