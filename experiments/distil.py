@@ -1,8 +1,8 @@
 """Train one model on the probabilities that an ensemble predicts; compare it with plain training.
 
 The targets are a mixture of the true next characters and the ensemble's probabilities (Hinton et
-al. 2015). Words sampled from the ensemble join the train words. The config is trained without the
-ensemble too, with the same seeds. The test split is not read.
+al. 2015). The config is trained without the ensemble too, with the same seeds. The test split is
+not read.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
 
 import sys
 import time
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from makemore.data import Corpus
     from makemore.engines import TrainResult
     from makemore.ensemble import Trained
+    from makemore.teacher import Teacher
 
 WITHOUT = "without the ensemble"
 TEACHING = Group("Teaching", sort_key=1)
@@ -49,8 +50,6 @@ class Args(TrainingArgs):
     _: KW_ONLY
     weight: Annotated[float, Parameter(group=TEACHING)] = 0.5
     """Weight of the ensemble's probabilities; the true targets have the rest of 1."""
-    sampled: Annotated[int, Parameter(group=TEACHING)] = 50_000
-    """Words sampled from the ensemble and trained on too; 0 trains on the train words alone."""
     seeds: Annotated[int, Parameter(group=TRAINING)] = 5
     """Number of seeds: the config's own, and others derived from it."""
 
@@ -62,12 +61,10 @@ def main(args: Args) -> int:
     out = args.check(f"{args.file.stem}-distilled")
     if not 0 < args.weight <= 1:
         raise UserError(f"--weight must be greater than 0 and at most 1, but got {args.weight}.")
-    if args.sampled < 0:
-        raise UserError(f"--sampled must be at least 0, but got {args.sampled}.")
 
     from experiments.retraining.finish import finish
     from experiments.retraining.seeds import make_configs, train_seeds
-    from experiments.retraining.teaching import read_teacher, teach
+    from experiments.retraining.teaching import make_teacher, read_teacher
     from experiments.retraining.tracking import EXPERIMENT
     from makemore.data import load_corpus
     from makemore.engines import Diverged, EngineFailed
@@ -81,8 +78,8 @@ def main(args: Args) -> int:
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, EXPERIMENT)
 
-    seed = file.config.seed
-    taught = teach(corpus, args.ensemble, trained, args.weight, args.sampled, seed)
+    teacher = make_teacher(args.ensemble, trained, corpus, args.weight)
+    taught = replace(corpus, teacher=teacher)
     try:
         results = train_seeds(taught, configs, args.device, args.workers)
         plain = train_seeds(corpus, configs, args.device, args.workers)
@@ -90,9 +87,7 @@ def main(args: Args) -> int:
         print(str(error) or "Out of memory; lower --workers.", file=sys.stderr)
         return FAILED
 
-    assert taught.teacher is not None
-    record = {**taught.teacher.record, "sampled": args.sampled}
-    outcome = _evaluate(args, file, corpus, trained, record, results, plain, out, began)
+    outcome = _evaluate(args, file, corpus, trained, teacher, results, plain, out, began)
     return finish(args, client, experiment_id, outcome)
 
 
@@ -101,7 +96,7 @@ def _evaluate(
     file: ConfigFile,
     corpus: Corpus,
     trained: Trained,
-    record: dict[str, Any],
+    teacher: Teacher,
     results: list[TrainResult],
     plain: list[TrainResult],
     out: Path,
@@ -123,7 +118,7 @@ def _evaluate(
         evaluate_seeds(results, corpus, TRAIN, None),
         TRAIN,
         args.select,
-        record,
+        teacher.record,
     )
     rival = (WITHOUT, evaluate_seeds(plain, corpus, TRAIN, None))
     words = list_words(corpus.dev, corpus.vocab)

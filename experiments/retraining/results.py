@@ -63,7 +63,7 @@ class Retraining:
         seeds: one result per seed; the first is the config's own seed.
         trained_on: TRAIN or TRAIN_AND_DEV.
         select: the seed whose model is kept, "median" or "best".
-        teacher: file, weight and sampled words of the teacher; None for training without one.
+        teacher: file and weight of the teacher, `Teacher.record`; None for training without one.
     """
 
     name: str
