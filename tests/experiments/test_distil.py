@@ -74,7 +74,7 @@ def test_teacher_that_knows_more_helps(distil: Distil) -> None:
     # The student without it knows 80 words only.
     assert ran.json["mean"]["dev_loss"] < loss + 0.03
     assert found["difference"] < -0.05
-    assert "student, distilled is better than without the ensemble by" in ran.err
+    assert f"Dev loss: {found['sentence']}; 95% interval over words and seeds." in ran.err
     assert ran.json["baselines"] == {"the ensemble": {"dev_loss": pytest.approx(loss)}}
     assert "The test split was not read." in ran.err
     assert set(ran.json["mean"]) == {"train_loss", "dev_loss"}
