@@ -19,6 +19,8 @@ from makemore.words import NAMES, Vocab, parse_words, read_bytes, split_words
 if TYPE_CHECKING:
     import torch
 
+    from makemore.teacher import Teacher
+
 MAX_STREAM = 2**31 - 1  # symbols of a split, because positions are int32
 
 
@@ -213,6 +215,10 @@ class Corpus:
     Attributes:
         sha256: of the file's bytes, in hex.
         source: the file's name, for display.
+        teacher: soft targets of the train examples; None trains on the true targets only.
+
+    Raises:
+        ValueError: the teacher has another number of train examples.
     """
 
     vocab: Vocab
@@ -220,6 +226,11 @@ class Corpus:
     dev: Examples
     sha256: str
     source: str
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        if self.teacher is not None and len(self.teacher.rows) != len(self.train):
+            raise ValueError("the teacher's soft targets are those of another train split.")
 
     @cached_property
     def n_words(self) -> tuple[int, int]:

@@ -158,5 +158,11 @@ class MLP(nn.Module):
         return logits + emb @ self.Wd if self.config.direct else logits
 
     def loss(self, X: Tensor, Y: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return the mean cross-entropy in nats per character of targets Y (B,) int64."""
+        """Return the mean cross-entropy in nats per character.
+
+        Args:
+            X: contexts (B, T) int64.
+            Y: targets (B,) int64, or their probabilities (B, V).
+            keep: as in `forward`.
+        """
         return F.cross_entropy(self(X, keep), Y)

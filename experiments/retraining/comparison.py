@@ -1,4 +1,4 @@
-"""Compare two configs on the test split, paired by word."""
+"""Compare two configs on the test or dev split, paired by word."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from studies.harness.store.winner.noise import t_quantile
 
 
 class Difference(NamedTuple):
-    """The difference between the test losses of two configs.
+    """The difference between the losses of two configs on one split.
 
     Attributes:
         names: the names of the two configs.
-        loss: mean test loss of the first minus that of the second, in nats per character.
+        loss: mean loss of the first minus that of the second, in nats per character.
         margin: half-width of its 95% interval.
         seeded: whether the interval includes the noise of the seeds, which needs two seeds each.
     """
@@ -52,14 +52,14 @@ class Difference(NamedTuple):
 def compare(
     names: tuple[str, str], first: np.ndarray, second: np.ndarray, lengths: np.ndarray
 ) -> Difference:
-    """Compare two configs on the test split, paired by word.
+    """Compare two configs on a split, paired by word.
 
     Word w has c_w characters and costs the two configs a_w and b_w nats, averaged over their
     seeds. The difference is D = sum(a_w - b_w) / sum(c_w). Its variance is the sum of two parts:
 
     - other words could have been drawn: the variance of a ratio,
       W / (W - 1) sum((a_w - b_w - D c_w)^2) / sum(c_w)^2;
-    - other seeds could have been drawn: var / n of each config's test losses over its n seeds.
+    - other seeds could have been drawn: var / n of each config's losses over its n seeds.
       With one seed each it is unknown and left out.
 
     The interval is Student's, with the degrees of freedom of Welch and Satterthwaite. A word that

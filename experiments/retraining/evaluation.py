@@ -1,6 +1,7 @@
 """Evaluate retrained models: exact losses of each split, and counting baselines.
 
 Only experiments/retrain.py reads the test split; it passes the words to these functions.
+experiments/distil.py passes none.
 """
 
 from __future__ import annotations
@@ -31,28 +32,28 @@ def join_dev(corpus: Corpus) -> Corpus:
 
 
 def evaluate_seeds(
-    results: Sequence[TrainResult], corpus: Corpus, on: str, test: Sequence[str]
+    results: Sequence[TrainResult], corpus: Corpus, on: str, test: Sequence[str] | None
 ) -> list[SeedResult]:
-    """Compute the exact losses of each result, and its cost of each test word.
+    """Compute the exact losses of each result, and its cost of each word of the last split.
 
     Args:
         corpus: the words that the results were trained on.
         on: TRAIN or TRAIN_AND_DEV.
-        test: the words of the test split.
+        test: the words of the test split; None if it is not read, then the last split is dev.
     """
-    splits = {
-        "train_loss": corpus.train,
-        "dev_loss": corpus.dev,
-        "test_loss": Examples.of(test, corpus.vocab),
-    }
-    if on != TRAIN:
-        del splits["dev_loss"]
-    lengths = np.array([len(word) + 1 for word in test])
+    splits = {"train_loss": corpus.train}
+    words = list_words(corpus.dev, corpus.vocab)
+    if on == TRAIN:
+        splits["dev_loss"] = corpus.dev
+    if test is not None:
+        splits["test_loss"] = Examples.of(test, corpus.vocab)
+        words = list(test)
+    lengths = np.array([len(word) + 1 for word in words])
 
     seeds = []
     for result in results:
         losses = {name: evaluate(result.model, split) for name, split in splits.items()}
-        costs = score_words(result.model, corpus.vocab, test) * lengths
+        costs = score_words(result.model, corpus.vocab, words) * lengths
         seeds.append(SeedResult(result, losses, costs))
     return seeds
 

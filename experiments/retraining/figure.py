@@ -30,7 +30,7 @@ def draw_comparison(path: Path, sides: Sequence[Side], baselines: Sequence[Basel
     with look():
         figure = new_figure(1180, 460)
         _draw_curves(place(figure, 75, 50, 460, 335), sides)
-        _draw_test_losses(place(figure, 720, 50, 430, 335), sides, baselines)
+        _draw_losses(place(figure, 720, 50, 430, 335), sides, baselines)
         save_png(figure, path)
     return path
 
@@ -67,23 +67,25 @@ def _draw_curves(ax: Axes, sides: Sequence[Side]) -> None:
     ax.legend(loc="upper right")
 
 
-def _draw_test_losses(ax: Axes, sides: Sequence[Side], baselines: Sequence[Baseline]) -> None:
-    """Draw a row of test losses for each baseline and each config."""
-    label(ax, "test loss (nats per character)", "", "Test loss and counting baselines")
+def _draw_losses(ax: Axes, sides: Sequence[Side], baselines: Sequence[Baseline]) -> None:
+    """Draw a row of losses of the last split, test or dev, for each baseline and each config."""
+    loss_name = list(sides[0][1][0].losses)[-1]
+    split = loss_name.removesuffix("_loss")
+    label(ax, f"{split} loss (nats per character)", "", f"{split.title()} loss and baselines")
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", linewidth=0.8)
 
     names: list[str] = []
     for baseline in baselines:
-        if "test_loss" in baseline.losses:
-            loss = baseline.losses["test_loss"]
+        if loss_name in baseline.losses:
+            loss = baseline.losses[loss_name]
             row = len(names)
             ax.plot([loss], [row], "D", color=PALETTE["muted"], markersize=5)
             _annotate(ax, loss, row, bold=False)
             names.append(baseline.name)
 
     for colour, (name, seeds) in zip(COLOURS, sides, strict=False):
-        losses = [seed.losses["test_loss"] for seed in seeds]
+        losses = [seed.losses[loss_name] for seed in seeds]
         row = len(names)
         ax.plot(losses, [row] * len(losses), "o", color=colour, markersize=6, alpha=0.7)
         _annotate(ax, sum(losses) / len(losses), row, bold=True)

@@ -33,7 +33,8 @@ class SeedResult:
         losses: train_loss, dev_loss and test_loss: exact means of the kept weights over the whole
             split, in nats per character. After training on train and dev together, train_loss is
             the mean over both, and dev_loss is missing.
-        word_costs: (W,) float64, the cross-entropy of each test word, its end included, in nats.
+        word_costs: (W,) float64, the cross-entropy of each word of the last split of `losses`, its
+            end included, in nats.
     """
 
     result: TrainResult
@@ -62,6 +63,7 @@ class Retraining:
         seeds: one result per seed; the first is the config's own seed.
         trained_on: TRAIN or TRAIN_AND_DEV.
         select: the seed whose model is kept, "median" or "best".
+        teacher: file and weight of the teacher, `Teacher.record`; None for training without one.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Retraining:
     seeds: list[SeedResult]
     trained_on: str = TRAIN
     select: str = "median"
+    teacher: dict[str, Any] | None = None
 
     @property
     def losses(self) -> list[str]:
@@ -99,9 +102,11 @@ class Retraining:
     def reproduced_loss(self) -> float | None:
         """The first seed's dev loss at the origin's best step, or None if it is not comparable.
 
-        It is comparable if config and words are those of the exported trial.
+        It is comparable if config and words are those of the exported trial, without a teacher.
         """
         first = self.seeds[0]
+        if self.teacher is not None:
+            return None
         if first.config != self.config or self.origin.get("data_sha256") != self.dataset["sha256"]:
             return None
         if not isinstance(self.origin.get("dev_loss"), float):
@@ -121,6 +126,7 @@ class Retraining:
             "name": self.name,
             "n_params": self.selected.result.n_params,
             "trained_on": self.trained_on,
+            "teacher": self.teacher,
             "seeds": [
                 {"seed": seed.config.seed, "best_step": seed.result.best.step, **seed.losses}
                 for seed in self.seeds
@@ -134,13 +140,14 @@ class Retraining:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that one run of experiments/retrain.py produced.
+    """Everything that one run of experiments/retrain.py or experiments/distil.py produced.
 
     Attributes:
         retraining: the seeds of the config.
         baselines: losses of counting models on the same words.
-        rival: name and seeds of the second config (--against); None without one.
-        difference: the test losses of the two configs compared; None without a second config.
+        rival: name and seeds of the second config (--against), or of the training without a
+            teacher; None without one.
+        difference: the losses of the two compared, of the last split of `retraining.losses`.
         checkpoint: file of the selected seed's model.
         samples: words sampled from that model.
         began: start of the run, in seconds since the epoch.

@@ -5,14 +5,23 @@ from __future__ import annotations
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from rich.progress import Progress
 
 from experiments.retraining.results import TRAIN, TRAIN_AND_DEV
 from makemore.config import Config
-from makemore.engines import Engine, EngineFailed, EvalPoint, TrainResult
+from makemore.data import Corpus
+from makemore.engines import (
+    Engine,
+    EngineFailed,
+    Envelope,
+    EvalPoint,
+    TrainResult,
+    make_engine,
+)
 from makemore.errors import UserError
+from studies.harness.cli.args import count_slots
 from studies.harness.cli.terminal import make_console
 from studies.harness.store.trials import trial_seed
 
@@ -40,6 +49,28 @@ def make_configs(config: Config, seeds: int, steps: int | None, on: str = TRAIN)
 
     others = [trial_seed(config.seed, number) for number in range(1, seeds)]
     return [config, *(config.replace(seed=seed) for seed in others)]
+
+
+def train_seeds(
+    corpus: Corpus,
+    configs: Sequence[Config],
+    device: str,
+    workers: int | None,
+    *,
+    watch: str = "dev_loss",
+) -> list[TrainResult]:
+    """Train configs on a new engine; returns their results in the same order.
+
+    Args:
+        device, workers: the values of --device and --workers.
+        watch: as in `train_all`.
+
+    Raises:
+        UserError, Diverged, EngineFailed: as in `train_all`.
+    """
+    slots = count_slots(device, workers, len(configs))
+    with closing(make_engine(device, corpus, slots, Envelope.around(*configs))) as engine:
+        return train_all(engine, configs, watch=watch)
 
 
 def train_all(

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experiments.registry import MODEL, Registered
 from experiments.retraining.results import TRAIN, Outcome, Retraining, SeedResult
-from experiments.retraining.tracking import EXPERIMENT
+from experiments.retraining.tracking import EXPERIMENT, test_use
 from studies.harness.cli.commands import print_next
 from studies.harness.cli.terminal import say
 from studies.harness.store.text import without_password
@@ -83,13 +83,14 @@ def _sentences(outcome: Outcome) -> list[str]:
         sentences += _train_and_dev_sentences(retraining)
     if difference is not None:
         over = "words and seeds" if difference.seeded else "words"
-        sentences.append(f"Test loss: {difference.sentence}; 95% interval over {over}.")
+        split = HEADINGS[retraining.losses[-1]]
+        sentences.append(f"{split.title()} loss: {difference.sentence}; 95% interval over {over}.")
         if not difference.seeded:
             sentences.append(
                 "With one seed each, that interval leaves out the noise of the seeds; "
                 "give --seeds 5."
             )
-    sentences.append("The test split was read once, after all training; nothing was chosen by it.")
+    sentences.append(f"The test split was {test_use(retraining)}.")
     if retraining.reproduced_loss is not None:
         sentences.append(_reproduction(retraining.reproduced_loss, retraining.origin))
     sentences.append(f"{len(outcome.samples)} sampled words: {', '.join(outcome.samples)}")

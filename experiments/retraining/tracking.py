@@ -13,7 +13,14 @@ from experiments.retraining.results import Outcome, Retraining, SeedResult
 from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
+
+
 TEST_SPLIT = "read once, after all training; nothing was chosen by it"
+
+
+def test_use(retraining: Retraining) -> str:
+    """Return how the test split was used, as the end of a sentence."""
+    return TEST_SPLIT if "test_loss" in retraining.losses else "not read"
 
 
 def log_outcome(
@@ -35,9 +42,11 @@ def log_outcome(
         parent_id = log_run(client, experiment_id, parent, dataset)
 
     selected_id = ""
+    kind = _kind(retraining)
     for name, seeds in outcome.sides:
+        teacher = _teacher_tags(retraining) if seeds is retraining.seeds else {}
         for seed in seeds:
-            child = _seed_run(seed, {"kind": "retrain", "config": name}, outcome.began)
+            child = _seed_run(seed, {"kind": kind, "config": name, **teacher}, outcome.began)
             run_id = log_run(client, experiment_id, child, dataset, parent_id=parent_id)
             if seed is retraining.selected:
                 selected_id = run_id
@@ -74,6 +83,7 @@ def entry_of(retraining: Retraining) -> Entry:
             "trained_on": retraining.trained_on,
             "selected": f"{retraining.select} of {n} seeds by {retraining.selection_loss}",
             **{f"origin.{key}": retraining.origin.get(key) for key in ("study", "trial")},
+            **_teacher_tags(retraining),
         },
     )
 
@@ -86,8 +96,9 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     config = retraining.seeds[0].config
 
     tags = {
-        "kind": "retrain",
-        "test_split": TEST_SPLIT,
+        "kind": _kind(retraining),
+        **_teacher_tags(retraining),
+        "test_split": test_use(retraining),
         "trained_on": retraining.trained_on,
         "selected": retraining.select,
     }
@@ -110,6 +121,16 @@ def _parent_run(outcome: Outcome, folder: Path) -> FinishedRun:
     return FinishedRun(name, params, metrics, tags, _write_files(folder, outcome), outcome.began)
 
 
+def _kind(retraining: Retraining) -> str:
+    """Return the kind of the runs, after the script that wrote them."""
+    return "retrain" if retraining.teacher is None else "distil"
+
+
+def _teacher_tags(retraining: Retraining) -> dict[str, str]:
+    """Return the tags that describe the teacher; none without one."""
+    return {f"teacher.{key}": str(value) for key, value in (retraining.teacher or {}).items()}
+
+
 def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
     """Write the artifacts of the parent run, and return their paths."""
     # Imported late: it loads matplotlib, which takes 0.3 s.
@@ -117,7 +138,10 @@ def _write_files(folder: Path, outcome: Outcome) -> list[Path]:
 
     config = folder / "config.toml"
     first = outcome.retraining.seeds[0]
-    config.write_text(first.config.to_toml(origin=outcome.retraining.origin), encoding="utf-8")
+    origin = outcome.retraining.origin
+    if outcome.retraining.teacher is not None:
+        origin = {**origin, "teacher": outcome.retraining.teacher}
+    config.write_text(first.config.to_toml(origin=origin), encoding="utf-8")
 
     model = folder / "model.safetensors"
     shutil.copy(outcome.checkpoint, model)

@@ -22,7 +22,8 @@ class EvalPoint:
     Attributes:
         step: optimizer steps done.
         minibatch_loss: mean over the minibatches since the previous evaluation, with dropout. The
-            weights change meanwhile, so it is not the train loss of the weights at this step.
+            weights change meanwhile, so it is not the train loss of the weights at this step. It
+            uses the true targets, also if a teacher's soft targets are trained on.
         dev_loss: exact mean over the whole dev split.
         lr: learning rate of the last step.
     """
@@ -131,7 +132,8 @@ class Envelope:
 class Engine(Protocol):
     """Slots that train models, each with its own step count.
 
-    A model's result depends only on its config, the corpus and the kind of device. It does not
+    A model's result depends only on its config, the corpus (with its teacher, if it has one) and
+    the kind of device. It does not
     depend on its slot, on other models, or on the time of admission. Call an engine from one thread
     only.
 

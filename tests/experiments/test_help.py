@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 SLOW_LIBRARIES = {"torch", "mlflow", "optuna", "pandas", "numba"}
-SCRIPTS = ["export", "retrain", "generate", "page", "ensemble"]
+SCRIPTS = ["export", "retrain", "ensemble", "distil", "generate", "page"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

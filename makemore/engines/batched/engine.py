@@ -17,7 +17,7 @@ from makemore.data import Corpus
 from makemore.engines.base import RETURN_AFTER, Envelope, Outcome, OutOfMemory, TrainResult
 from makemore.engines.batched.evaluation import DevSet, dev_losses
 from makemore.engines.batched.layout import Layout, check_envelope
-from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.plan import Parts, SoftTargets, TrainSet
 from makemore.engines.batched.slot import Slot
 from makemore.engines.batched.stack import Stack, State, is_out_of_memory, max_models
 from makemore.engines.batched.step import CHUNK
@@ -70,9 +70,12 @@ class BatchedEngine:
         self._device = device
         self._dtype = dtype
         self._layout = Layout(envelope, len(corpus.vocab))
-        self._train_set = TrainSet(corpus.train, device)
+        soft = SoftTargets.of(corpus.teacher, device, dtype) if corpus.teacher else None
+        self._train_set = TrainSet(corpus.train, device, soft)
         self._dev_set = DevSet(corpus.dev, len(corpus.vocab), device, dtype)
-        self._capacity = min(capacity, max_models(self._layout, device, dtype))
+        self._capacity = min(
+            capacity, max_models(self._layout, device, dtype, soft=soft is not None)
+        )
         self._slots: dict[int, Slot] = {}
         self._stack: Stack | None = None  # allocated by the first `advance`
         self._interrupted = False  # whether an exception has stopped the rows between evaluations

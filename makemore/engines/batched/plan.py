@@ -15,6 +15,7 @@ from makemore.draws import dropout_threshold, stream_key
 from makemore.engines.batched.draws import Dropout, batch_rows, signed, step_keys
 from makemore.engines.batched.layout import Layout
 from makemore.schedule import WARMUP
+from makemore.teacher import Teacher
 
 # AdamW's, with torch's defaults.
 BETA1 = 0.9
@@ -125,17 +126,35 @@ class Knobs:
         self._stale = True
 
 
+class SoftTargets(NamedTuple):
+    """The soft targets of a teacher on a device."""
+
+    true_weight: float  # weight of the true targets
+    table: Tensor  # (M, V) the teacher's probabilities times their weight
+    rows: Tensor  # (N,) int32, the table row of each train example
+
+    @classmethod
+    def of(cls, teacher: Teacher, device: torch.device, dtype: torch.dtype) -> SoftTargets:
+        """Copy the soft targets of a teacher to a device."""
+        table = torch.tensor(teacher.table, dtype=dtype) * teacher.weight
+        return cls(1 - teacher.weight, table.to(device), torch.tensor(teacher.rows).to(device))
+
+
 class TrainSet:
     """The train split on a device.
 
     Attributes:
         stream: (S,) int32, the symbols of all words.
         positions: (N,), the position of each example's target in the stream.
+        soft: the soft targets of the examples; None without a teacher.
     """
 
-    def __init__(self, examples: Examples, device: torch.device) -> None:
+    def __init__(
+        self, examples: Examples, device: torch.device, soft: SoftTargets | None = None
+    ) -> None:
         self.stream = torch.from_numpy(examples.stream.astype(np.int32)).to(device)
         self.positions = torch.from_numpy(examples.positions).to(device)
+        self.soft = soft
 
 
 class StepPlan(NamedTuple):
@@ -144,6 +163,7 @@ class StepPlan(NamedTuple):
     table_rows: Tensor  # (N * B * T,) int32: the contexts as rows of `Step.table`
     codes: Tensor  # (N * T * B,) int32: the contexts as symbols, with V for unused positions
     targets: Tensor  # (N, 1, B) int64
+    soft_rows: Tensor  # (N * B,) int32: rows of `SoftTargets.table`; empty without a teacher
     dropout_keys: Tensor  # (N,) int32
     decay: Tensor  # (N, 1): 1 - lr * weight_decay
     rate: Tensor  # (N, 1): the negative factor of the update direction
@@ -216,8 +236,8 @@ def _example_weights(knobs: Knobs, active: Tensor, layout: Layout) -> Tensor:
 
 def _examples(
     steps: Tensor, knobs: Knobs, train: TrainSet, layout: Layout
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return table_rows, codes and targets of `StepPlan` for steps (k, N), each with k in front."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the first four fields of `StepPlan` for steps (k, N), each with k in front."""
     k, N = steps.shape
     B = layout.envelope.batch_size
     T = layout.envelope.block_size
@@ -234,7 +254,11 @@ def _examples(
 
     model = torch.arange(N, dtype=torch.int32, device=device).view(N, 1, 1)
     first = model * (layout.width // layout.envelope.n_embd)  # the table row of each C's row 0
-    return (codes + first).view(k, -1), codes.transpose(2, 3).reshape(k, -1), targets
+    soft_rows = rows.new_empty(k, 0)
+    if train.soft is not None:
+        soft_rows = train.soft.rows.index_select(0, rows.view(-1)).view(k, -1)
+    table_rows = (codes + first).view(k, -1)
+    return table_rows, codes.transpose(2, 3).reshape(k, -1), targets, soft_rows
 
 
 def learning_rates(knobs: Knobs, steps: Tensor) -> Tensor:

@@ -40,27 +40,30 @@ class State(NamedTuple):
         return cls(flat, flat, torch.zeros_like(flat), torch.zeros_like(flat), torch.zeros(()))
 
 
-def bytes_per_slot(envelope: Envelope, vocab_size: int, dtype: torch.dtype = torch.float32) -> int:
+def bytes_per_slot(
+    envelope: Envelope, vocab_size: int, dtype: torch.dtype = torch.float32, soft: bool = False
+) -> int:
     """Return the device memory in bytes that one model takes.
 
     Counted are: six rows of `Layout.width` values (weights, best weights, gradients, two moments,
     an update), a seventh row if the weights are averaged, the work tensors of a step, and the plan
-    of a chunk with its temporaries. At the lecture's sizes (block_size 3, n_embd 10, n_hidden 200,
-    batch_size 32, 27 symbols) and in float32 this is 0.44 MB. Compared with real tensors on a CPU;
-    not run on a GPU yet.
+    of a chunk with its temporaries. With `soft` there are a teacher's soft targets too. At the
+    lecture's sizes (block_size 3, n_embd 10, n_hidden 200, batch_size 32, 27 symbols) and in
+    float32 this is 0.44 MB. Compared with real tensors on a CPU; not run on a GPU yet.
     """
     T = envelope.block_size
     B = envelope.batch_size
     H = envelope.n_hidden
     values = (6 + envelope.ema) * Layout(envelope, vocab_size).width + 3 * CHUNK * B
+    values += soft * B * vocab_size
     values += sum(rows * columns for rows, columns in work_shapes(envelope, vocab_size).values())
     words = 2 * B * H if envelope.dropout else 0
     # int32 contexts, int64 rows and targets, rates, and copies of them.
-    words += CHUNK * (B * (5 * T + 12) + 64)
+    words += CHUNK * (B * (5 * T + 12 + 2 * soft) + 64)
     return values * dtype.itemsize + words * 4
 
 
-def max_models(layout: Layout, device: torch.device, dtype: torch.dtype) -> int:
+def max_models(layout: Layout, device: torch.device, dtype: torch.dtype, soft: bool = False) -> int:
     """Return the number of models that fit on a device, at least 1.
 
     On CUDA it depends on the free memory; not run on a GPU yet.
@@ -70,7 +73,7 @@ def max_models(layout: Layout, device: torch.device, dtype: torch.dtype) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(device)
-        slot = bytes_per_slot(layout.envelope, layout.vocab_size, dtype)
+        slot = bytes_per_slot(layout.envelope, layout.vocab_size, dtype, soft)
         # A tenth is left for libraries and for memory that the allocator cannot use.
         limit = min(limit, int(0.9 * free - evaluation_bytes(device)) // slot)
     return max(1, limit)

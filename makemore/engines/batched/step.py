@@ -182,6 +182,8 @@ class Step:
     def _softmax(self, plan: Plan, step: StepPlan, i: int) -> None:
         """Compute the gradient of the logits, dlogits (N, V, B), and the inputs of the losses.
 
+        The losses are those of the true targets, also with a teacher.
+
         Args:
             i: number of the step in its chunk; `chunk` computes all losses of a chunk at once.
         """
@@ -192,8 +194,14 @@ class Step:
         torch.gather(logits, 1, step.targets, out=own)
         torch.softmax(logits, 1, out=dlogits)
         torch.amax(dlogits, 1, keepdim=True, out=share)
-        target = dlogits.gather(1, step.targets).sub_(1)
-        dlogits.scatter_(1, step.targets, target).mul_(plan.weights)
+        soft = self.train.soft
+        target = dlogits.gather(1, step.targets).sub_(1 if soft is None else soft.true_weight)
+        dlogits.scatter_(1, step.targets, target)
+        if soft is not None:
+            targets = soft.table.index_select(0, step.soft_rows)  # (N * B, V)
+            N, V, B = dlogits.shape
+            dlogits.sub_(targets.view(N, B, V).transpose(1, 2))
+        dlogits.mul_(plan.weights)
 
     def _backward(self, step: StepPlan, parts: Parts) -> None:
         """Compute the gradients of all parameters from dlogits (N, V, B)."""

@@ -11,6 +11,7 @@ from makemore.data import Corpus
 from makemore.engines.base import RETURN_AFTER, Outcome, OutOfMemory, TrainResult
 from makemore.engines.cpu.compile import check_compiler
 from makemore.engines.cpu.evaluation import evaluate
+from makemore.engines.cpu.memory import make_soft_targets
 from makemore.engines.cpu.slot import Slot, number_contexts
 
 __all__ = ["CpuEngine", "Slot", "evaluate"]
@@ -36,6 +37,7 @@ class CpuEngine:
         self._capacity = capacity
         # `number_contexts` of the train split, by block size.
         self._context_numbers: dict[int, np.ndarray] = {}
+        self._soft = make_soft_targets(corpus.teacher, len(corpus.vocab))
         self._slots: dict[int, Slot] = {}
         self._running: dict[int, Future[Outcome | None]] = {}
         self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(
@@ -62,7 +64,8 @@ class CpuEngine:
         block_size = config.block_size
         if block_size not in self._context_numbers:
             self._context_numbers[block_size] = number_contexts(self._corpus.train, block_size)
-        self._slots[free] = Slot(config, self._corpus, self._context_numbers[block_size])
+        numbers = self._context_numbers[block_size]
+        self._slots[free] = Slot(config, self._corpus, numbers, self._soft)
         return free
 
     def advance(self) -> list[tuple[int, Outcome]]:

@@ -36,7 +36,7 @@ from makemore.engines.cpu.layers import (
     loss_and_logits_gradient,
     scatter_to_tables,
 )
-from makemore.engines.cpu.memory import Batch, Sizes, Tables, Weights, Work
+from makemore.engines.cpu.memory import Batch, Sizes, SoftTargets, Tables, Weights, Work
 from makemore.engines.cpu.products import matmul, transpose
 
 Array = np.ndarray
@@ -87,6 +87,8 @@ def draw_batch(
             n += 1
         batch.counts[row] += 1
         batch.rows[i], batch.targets[i] = row, stream[positions[example]]
+        if batch.examples.size > 0:
+            batch.examples[i] = example
     if batch.row_of_context.size > 0:
         for k in range(n):
             batch.row_of_context[batch.numbers[k]] = -1
@@ -140,11 +142,11 @@ def backward(w: Weights, g: Weights, n: int, tables: Tables, work: Work, sizes: 
 @inlined
 def gradient(
     w: Weights, g: Weights, batch: Batch, n: int, tables: Tables, work: Work, stream: Array,
-    sizes: Sizes, plan: Plan, key: np.uint32,
+    sizes: Sizes, plan: Plan, key: np.uint32, soft: SoftTargets,
 ) -> float:  # fmt: skip
     """Write the gradient of a batch of n contexts into g; return the batch's mean loss in nats."""
     forward(w, batch, n, tables, work, stream, sizes, plan, key)
-    loss = loss_and_logits_gradient(work.logits[:n], w.b2, batch, sizes.V)
+    loss = loss_and_logits_gradient(work.logits[:n], w.b2, batch, sizes.V, soft)
     backward(w, g, n, tables, work, sizes)
     return loss
 
@@ -186,7 +188,7 @@ def _make_train(sources: int) -> Callable[..., Any]:
     def train(
         stop: Array, stream: Array, positions: Array, numbers: Array, sizes: Sizes, plan: Plan,
         w: Weights, g: Weights, m: Array, v: Array, a: Array,
-        batch: Batch, tables: Tables, work: Work,
+        batch: Batch, tables: Tables, work: Work, soft: SoftTargets,
     ) -> tuple[int, float]:  # fmt: skip
         """Train one step for each of `plan.lrs`; return the steps done and the sum of their losses.
 
@@ -200,7 +202,7 @@ def _make_train(sources: int) -> Callable[..., Any]:
                 return i, losses
             n = draw_batch(batch, plan.batch_keys[i], positions, numbers, stream)
             key = plan.dropout_keys[i]
-            loss = gradient(w, g, batch, n, tables, work, stream, sizes, plan, key)
+            loss = gradient(w, g, batch, n, tables, work, stream, sizes, plan, key, soft)
             losses += loss
             if not np.isfinite(loss):
                 return i + 1, losses

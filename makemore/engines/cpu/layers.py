@@ -47,7 +47,7 @@ from makemore.engines.cpu.lanes import (
     store,
     total,
 )
-from makemore.engines.cpu.memory import Batch, Tables
+from makemore.engines.cpu.memory import Batch, SoftTargets, Tables
 from makemore.engines.cpu.products import matmul, matmul_transposed
 
 Array = np.ndarray
@@ -188,9 +188,28 @@ def exponentials(row: Array, b2: Array, V: int) -> tuple[np.float32, np.float32]
 
 
 @inlined
-def loss_and_logits_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> float:
-    """Return the batch's mean cross-entropy in nats; replace the logits by their gradient."""
+def _subtract_soft_targets(
+    gradient: Array, batch: Batch, soft: SoftTargets, share: np.float32
+) -> None:
+    """Subtract each example's share of the teacher's probabilities from the logits' gradient."""
+    for i in range(batch.rows.size):
+        row = gradient[batch.rows[i]]
+        targets = soft.table[soft.rows[batch.examples[i]]]
+        for j in range(0, row.size, LANES):
+            x = load(row, j, fill(f32(0)))
+            store(row, j, x - load(targets, j, x) * share)
+
+
+@inlined
+def loss_and_logits_gradient(
+    logits: Array, b2: Array, batch: Batch, V: int, soft: SoftTargets
+) -> float:
+    """Return the batch's mean cross-entropy in nats; replace the logits by their gradient.
+
+    The loss is that of the true targets. With a teacher the gradient is that of `teacher`'s loss.
+    """
     share = f32(1) / f32(batch.rows.size)
+    true_share = share * soft.true_weight
     loss, product = 0.0, 1.0
     for i in range(batch.rows.size):
         y = batch.targets[i]
@@ -208,7 +227,9 @@ def loss_and_logits_gradient(logits: Array, b2: Array, batch: Batch, V: int) -> 
         for j in range(0, row.size, LANES):
             store(row, j, load(row, j, fill(f32(0))) * scale)
     for i in range(batch.rows.size):
-        logits[batch.rows[i], batch.targets[i]] -= share
+        logits[batch.rows[i], batch.targets[i]] -= true_share
+    if soft.rows.size > 0:
+        _subtract_soft_targets(logits, batch, soft, share)
     return (loss + np.log(product)) / batch.rows.size
 
 

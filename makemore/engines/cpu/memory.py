@@ -18,6 +18,7 @@ import torch
 from makemore.config import Config
 from makemore.engines.cpu.lanes import LANES
 from makemore.model import MLP
+from makemore.teacher import Teacher
 
 Array = np.ndarray
 
@@ -56,9 +57,18 @@ class Batch(NamedTuple):
     # Per example:
     rows: Array  # (B,) row of the example's context
     targets: Array  # (B,) symbol to predict
+    examples: Array  # (B,) number of the example in the train split; empty without a teacher
     # Per distinct context of the corpus: its row during `draw_batch`, -1 otherwise; empty with
     # dropout.
     row_of_context: Array
+
+
+class SoftTargets(NamedTuple):
+    """The soft targets of a teacher, as the kernel reads them."""
+
+    true_weight: np.float32  # weight of the true targets; 1 without a teacher
+    table: Array  # (M, V+) the teacher's probabilities times their weight
+    rows: Array  # (N,) int32, the table row of each train example; empty without a teacher
 
 
 class Tables(NamedTuple):
@@ -124,11 +134,26 @@ def make_weights(sizes: Sizes, direct: bool) -> Weights:
     return Weights(flat, *parts)
 
 
-def make_batch(batch_size: int, n_contexts: int) -> Batch:
-    """Allocate a batch; `n_contexts` is the number of distinct contexts, or 0 to merge none."""
+def make_batch(batch_size: int, n_contexts: int, taught: bool = False) -> Batch:
+    """Allocate a batch.
+
+    Args:
+        n_contexts: number of distinct contexts of the corpus, or 0 to merge none.
+        taught: whether the corpus has a teacher.
+    """
     positions, counts, numbers, rows, targets = np.zeros((5, batch_size), np.intp)
+    examples = np.zeros(batch_size if taught else 0, np.intp)
     row_of_context = np.full(n_contexts, -1, np.int32)
-    return Batch(positions, counts, numbers, rows, targets, row_of_context)
+    return Batch(positions, counts, numbers, rows, targets, examples, row_of_context)
+
+
+def make_soft_targets(teacher: Teacher | None, vocab_size: int) -> SoftTargets:
+    """Copy the soft targets of a teacher; without one, they are empty."""
+    if teacher is None:
+        return SoftTargets(np.float32(1), zeros(0, padded(vocab_size)), np.zeros(0, np.int32))
+    table = zeros(len(teacher.table), padded(vocab_size))
+    table[:, :vocab_size] = np.float32(teacher.weight) * teacher.table
+    return SoftTargets(np.float32(1 - teacher.weight), table, np.array(teacher.rows, np.int32))
 
 
 def make_tables(sizes: Sizes, n_contexts: int, direct: bool) -> Tables:

@@ -22,7 +22,9 @@ from makemore.engines.cpu import kernel
 from makemore.engines.cpu.evaluation import Evaluator
 from makemore.engines.cpu.memory import (
     Sizes,
+    SoftTargets,
     make_batch,
+    make_soft_targets,
     make_tables,
     make_weights,
     make_work,
@@ -82,6 +84,7 @@ class Slot:
         config: the model and its training.
         corpus: the train and dev splits.
         numbers: `number_contexts` of the train split, if the caller has it already.
+        soft: `make_soft_targets` of the corpus' teacher, if the caller has it already.
 
     Attributes:
         weights, gradient: the current parameters, and their gradient of the last step.
@@ -94,7 +97,13 @@ class Slot:
         done: whether the model is at max_steps, diverged or failed.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, numbers: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        numbers: np.ndarray | None = None,
+        soft: SoftTargets | None = None,
+    ) -> None:
         self.config = config
         self.model = MLP(config, len(corpus.vocab))
         self._sizes = sizes_of(config, len(corpus.vocab))
@@ -104,9 +113,10 @@ class Slot:
         if numbers is None:
             numbers = number_contexts(corpus.train, config.block_size)
         self._examples = corpus.train.stream_uint16, corpus.train.positions, numbers
+        self._soft = soft or make_soft_targets(corpus.teacher, len(corpus.vocab))
         # With dropout equal contexts have different hidden units, so they are not merged.
         n_contexts = 0 if config.dropout > 0 else int(numbers.max()) + 1
-        self._batch = make_batch(config.batch_size, n_contexts)
+        self._batch = make_batch(config.batch_size, n_contexts, corpus.teacher is not None)
         self._tables = make_tables(self._sizes, config.batch_size, config.direct)
         self._work = make_work(self._sizes, config.batch_size, config.dropout > 0)
         self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)
@@ -191,6 +201,7 @@ class Slot:
         steps_done, losses = kernel.train(
             self.stop, *self._examples, self._sizes, plan, self.weights, self.gradient,
             self._m, self._v, self._average, self._batch, self._tables, self._work,
+            self._soft,
         )  # fmt: skip
         self.steps_done += steps_done
         return losses

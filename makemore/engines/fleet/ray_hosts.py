@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,8 @@ def _writable(corpus: Corpus) -> Corpus:
     def copy(examples: Examples) -> Examples:
         return Examples(np.array(examples.stream), np.array(examples.positions))
 
-    return Corpus(corpus.vocab, copy(corpus.train), copy(corpus.dev), corpus.sha256, corpus.source)
+    # The engines copy the arrays of a teacher themselves.
+    return replace(corpus, train=copy(corpus.train), dev=copy(corpus.dev))
 
 
 class RayHost:

@@ -67,9 +67,9 @@ class ReferenceModel:
     def train_step(self) -> float:
         """Train one step and return the loss of its minibatch."""
         config = self.config
-        loss = self.model.loss(*self.batch(), self.keep())
+        loss, objective = self.losses_of_batch()
         self.optimizer.zero_grad()
-        loss.backward()
+        objective.backward()
         lr = float(lr_at(config, np.array([self.step]))[0])
         self.optimizer.param_groups[0]["lr"] = lr
         with torch.no_grad():
@@ -82,12 +82,24 @@ class ReferenceModel:
         self.step += 1
         return loss.item()
 
+    def losses_of_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of the true targets and the one to minimise; equal without a teacher."""
+        X, Y = self.batch()
+        loss = self.model.loss(X, Y, self.keep())
+        teacher = self.corpus.teacher
+        if teacher is None:
+            return loss, loss
+        targets = torch.from_numpy(teacher.targets(self.rows(), Y.numpy()))
+        return loss, self.model.loss(X, targets, self.keep())
+
+    def rows(self) -> np.ndarray:
+        """Return the numbers of the examples of the next step."""
+        config = self.config
+        return batch_rows(config.seed, self.step, config.batch_size, len(self.corpus.train))
+
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the examples of the next step."""
-        train, config = self.corpus.train, self.config
-        return train.tensors(
-            config.block_size, batch_rows(config.seed, self.step, config.batch_size, len(train))
-        )
+        return self.corpus.train.tensors(self.config.block_size, self.rows())
 
     def keep(self) -> torch.Tensor | None:
         """Return the dropout factors of the next step, or None without dropout."""

@@ -16,6 +16,7 @@ from makemore.engines.cpu.evaluation import evaluate
 from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
 from tests.makemore.engines.reference_engine import ENGINES, outcomes_of, reference, train_alone
+from tests.makemore.teachers import taught
 
 BASE = Config(
     block_size=3,
@@ -57,7 +58,7 @@ TABLE: list[dict[str, Any]] = [
         "init": "lecture",
     },
 ]
-Make = Callable[[int], Engine]
+Make = Callable[..., Engine]
 
 
 @pytest.fixture(params=ENGINES)
@@ -65,8 +66,8 @@ def make(request: pytest.FixtureRequest, small_corpus: Corpus) -> Iterator[Make]
     """Return a function that makes the engine under test; all engines are closed after the test."""
     made: list[Engine] = []
 
-    def make(capacity: int) -> Engine:
-        made.append(ENGINES[request.param](small_corpus, capacity, LARGEST))
+    def make(capacity: int, corpus: Corpus = small_corpus) -> Engine:
+        made.append(ENGINES[request.param](corpus, capacity, LARGEST))
         return made[-1]
 
     yield make
@@ -148,6 +149,31 @@ def test_losses_match_reference(make: Make, small_corpus: Corpus, changes: dict[
         assert point.minibatch_loss == pytest.approx(true.minibatch_loss, rel=1e-4)
         assert point.dev_loss == pytest.approx(true.dev_loss, rel=1e-4)
     torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
+
+
+# The teacher's contexts are longer than those of some configs, and shorter than those of others.
+@pytest.mark.parametrize("weight", [0.4, 1.0])
+@pytest.mark.parametrize("changes", TABLE)
+def test_losses_with_teacher_match_reference(
+    make: Make, small_corpus: Corpus, changes: dict[str, Any], weight: float
+) -> None:
+    corpus = taught(small_corpus, weight)
+    config = BASE.replace(**{"max_steps": 20, "eval_interval": 10, **changes})
+    result = train_alone(make(1, corpus), config)
+    expected = reference(config, corpus)
+
+    for point, true in zip(result.history, expected.history, strict=True):
+        assert point.minibatch_loss == pytest.approx(true.minibatch_loss, rel=1e-4)
+        assert point.dev_loss == pytest.approx(true.dev_loss, rel=1e-4)
+    torch.testing.assert_close(result.model.flat, expected.model.flat, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(result.model.flat, reference(config, small_corpus).model.flat)
+
+
+def test_teacher_of_weight_zero_changes_no_bit(make: Make, small_corpus: Corpus) -> None:
+    plain = train_alone(make(1), BASE)
+    result = train_alone(make(1, taught(small_corpus, 0.0)), BASE)
+
+    assert result.history == plain.history and torch.equal(result.model.flat, plain.model.flat)
 
 
 def test_result_does_not_depend_on_neighbours(make: Make) -> None:

@@ -13,7 +13,7 @@ from makemore.draws import batch_rows, dropout_keep
 from makemore.engines import Engine, Envelope, EvalPoint, TrainResult
 from makemore.engines.batched.engine import BatchedEngine
 from makemore.engines.batched.layout import Layout
-from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.plan import Parts, SoftTargets, TrainSet
 from makemore.engines.batched.stack import Stack, State
 from makemore.model import MLP
 from makemore.schedule import lr_at
@@ -64,7 +64,8 @@ def stack_of(
 ) -> Stack:
     """Make a stack on the CPU with an untrained model of each config."""
     layout = Layout(envelope, len(corpus.vocab))
-    stack = Stack(len(configs), layout, TrainSet(corpus.train, CPU), dtype)
+    soft = SoftTargets.of(corpus.teacher, CPU, dtype) if corpus.teacher else None
+    stack = Stack(len(configs), layout, TrainSet(corpus.train, CPU, soft), dtype)
     for row, config in enumerate(configs):
         stack.load(row, config, 0, State.fresh(layout.pack(MLP(config, len(corpus.vocab)))), None)
     return stack

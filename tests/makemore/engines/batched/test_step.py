@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, dropout_keep
 from makemore.engines.batched.layout import Layout
-from makemore.engines.batched.plan import Parts, TrainSet
+from makemore.engines.batched.plan import Parts, SoftTargets, TrainSet
 from makemore.engines.batched.stack import Stack, State
 from makemore.model import MLP
 from tests.makemore.engines.batched.runs import CPU, SMALL, WIDE, stack_of, train
+from tests.makemore.teachers import taught
 
 
 def padding(layout: Layout, row: torch.Tensor, config: Config) -> torch.Tensor:
@@ -27,27 +29,44 @@ def padding(layout: Layout, row: torch.Tensor, config: Config) -> torch.Tensor:
     return rest
 
 
+def taught_in_float64(corpus: Corpus, weight: float) -> Corpus:
+    """Return the corpus with a teacher whose rows sum to 1 in float64, as the gradient assumes."""
+    teacher = taught(corpus, weight).teacher
+    assert teacher is not None
+    table = teacher.table.astype(float)
+    table /= table.sum(1, keepdims=True)
+    return dataclasses.replace(corpus, teacher=dataclasses.replace(teacher, table=table))
+
+
 # Compared with `MLP` under autograd in float64; the neighbours have other shapes and parts.
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("init", ["kaiming", "lecture"])
+@pytest.mark.parametrize("weight", [None, 0.3, 1.0])
 def test_gradients_match_autograd(
-    small_corpus: Corpus, direct: bool, dropout: float, init: str
+    small_corpus: Corpus, direct: bool, dropout: float, init: str, weight: float | None
 ) -> None:
+    corpus = small_corpus if weight is None else taught_in_float64(small_corpus, weight)
     config = SMALL.replace(direct=direct, dropout=dropout, init=init)
     configs = [
         SMALL.replace(n_hidden=9, direct=True, dropout=0.1),
         config,
         SMALL.replace(block_size=4, batch_size=7),
     ]
-    stack = stack_of(small_corpus, WIDE, configs, torch.float64)
+    stack = stack_of(corpus, WIDE, configs, torch.float64)
     train(stack, 1, configs)
 
     model = MLP(config, len(small_corpus.vocab)).double()
-    X, Y = small_corpus.train.tensors(2, batch_rows(1, 0, 4, len(small_corpus.train)))
+    rows = batch_rows(1, 0, 4, len(small_corpus.train))
+    X, Y = small_corpus.train.tensors(2, rows)
     keep = torch.from_numpy(dropout_keep(1, 0, (4, 5), dropout)).double() if dropout else None
+    # The reported loss is that of the true targets, the gradient that of the mixed ones.
     loss = model.loss(X, Y, keep)
-    loss.backward()
+    objective = loss
+    if corpus.teacher is not None:
+        targets = torch.from_numpy(corpus.teacher.targets(rows, Y.numpy()))
+        objective = model.loss(X, targets, keep)
+    objective.backward()
     row = torch.zeros(stack.step.layout.width, dtype=torch.float64)
     for name, view in stack.step.layout.views(row.unsqueeze(0)).items():
         view.copy_(stack.step.grads[name][1:2])
@@ -112,8 +131,13 @@ class HostTraffic(TorchDispatchMode):
 
 # On the meta device the step takes the path of GPUs without computing anything. A CUDA graph cannot
 # contain a wait for the device or a copy from the host, so a chunk must have none.
-def test_chunk_has_no_host_traffic() -> None:
+@pytest.mark.parametrize("soft", [False, True])
+def test_chunk_has_no_host_traffic(soft: bool) -> None:
     train_set = TrainSet.__new__(TrainSet)
+    train_set.soft = None
+    if soft:
+        table = torch.empty(50, 27, device="meta")
+        train_set.soft = SoftTargets(0.5, table, torch.empty(100, dtype=torch.int32, device="meta"))
     train_set.stream, train_set.positions = torch.empty(2, 100, dtype=torch.int32, device="meta")
     stack = Stack(3, Layout(WIDE, 27), train_set, torch.float32)
     with HostTraffic() as traffic:

@@ -17,6 +17,7 @@ from makemore.engines.cpu.memory import Batch, make_batch, write_model
 from makemore.engines.cpu.slot import Slot, number_contexts
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import VARIANTS, ReferenceModel
+from tests.makemore.teachers import taught
 
 Array = np.ndarray
 
@@ -43,7 +44,7 @@ def test_batch_equals_reference_draws(corpus: Corpus, step: int, merged: bool) -
     rows = batch_rows(11, step, 300, len(train))
     numbers = number_contexts(train, 3)
     stream = train.stream.astype(np.uint16)
-    batch = make_batch(300, int(numbers.max()) + 1 if merged else 0)
+    batch = make_batch(300, int(numbers.max()) + 1 if merged else 0, taught=True)
     key = step_keys(stream_key(11, "batch"), np.array([step]))[0]
     n = call_draw_batch(batch, key, train.positions, numbers, stream)
 
@@ -51,21 +52,27 @@ def test_batch_equals_reference_draws(corpus: Corpus, step: int, merged: bool) -
     contexts = train.contexts(3, rows)
     windows = np.stack([train.stream[end - 3 : end] for end in batch.positions[:n]])
     assert np.array_equal(windows[batch.rows], contexts)
+    assert np.array_equal(batch.examples, rows)
     assert np.array_equal(batch.targets, train.targets[rows])
     assert np.array_equal(batch.counts[:n], np.bincount(batch.rows))
     assert n == (len(np.unique(contexts, axis=0)) if merged else 300)
     assert np.all(batch.row_of_context == -1)
 
 
+# The reported loss is that of the true targets, the gradient that of the mixed ones.
+@pytest.mark.parametrize("weight", [None, 0.3, 1.0])
 @pytest.mark.parametrize("changes", VARIANTS)
-def test_gradients_match_autograd(small_corpus: Corpus, changes: dict[str, Any]) -> None:
+def test_gradients_match_autograd(
+    small_corpus: Corpus, changes: dict[str, Any], weight: float | None
+) -> None:
+    corpus = small_corpus if weight is None else taught(small_corpus, weight)
     config = BASE.replace(**changes)
-    slot = Slot(config, small_corpus)
-    true = ReferenceModel(config, small_corpus)
+    slot = Slot(config, corpus)
+    true = ReferenceModel(config, corpus)
     loss = slot.run(1)
 
-    expected = true.model.loss(*true.batch(), true.keep())
-    expected.backward()
+    expected, objective = true.losses_of_batch()
+    objective.backward()
     gradient = MLP(config, len(small_corpus.vocab))
     write_model(slot.gradient, gradient)
     assert loss == pytest.approx(expected.item(), rel=1e-6)

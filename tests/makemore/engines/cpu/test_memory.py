@@ -12,6 +12,7 @@ from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines.cpu.lanes import LANES
 from makemore.engines.cpu.memory import (
+    make_soft_targets,
     make_weights,
     padded,
     read_model,
@@ -22,6 +23,7 @@ from makemore.engines.cpu.memory import (
 from makemore.engines.cpu.slot import Slot
 from makemore.model import MLP
 from tests.makemore.engines.reference_engine import VARIANTS
+from tests.makemore.teachers import taught
 
 BASE = Config(
     block_size=3, n_embd=10, n_hidden=200, batch_size=32, max_steps=10, init="kaiming", seed=3
@@ -64,3 +66,22 @@ def test_write_model_inverts_read_model(direct: bool) -> None:
     write_model(weights, other)
 
     assert torch.equal(model.flat, other.flat)
+
+
+# Ray's arrays are read-only, and the kernel would be compiled again for them.
+def test_soft_targets_are_padded_copies(small_corpus: Corpus) -> None:
+    V = len(small_corpus.vocab)
+    teacher = taught(small_corpus, 0.25).teacher
+    assert teacher is not None
+    teacher.table.flags.writeable = False
+    teacher.rows.flags.writeable = False
+    soft = make_soft_targets(teacher, V)
+
+    np.testing.assert_allclose(soft.table[:, :V], 0.25 * teacher.table, rtol=1e-6)
+    assert np.all(soft.table[:, V:] == 0) and soft.table.shape[1] == padded(V)
+    assert np.array_equal(soft.rows, teacher.rows) and soft.true_weight == 0.75
+    assert soft.table.flags.writeable and soft.rows.flags.writeable
+    # Without a teacher the arrays have the same types, so the kernel is compiled once.
+    empty = make_soft_targets(None, V)
+    assert len(empty.rows) == len(empty.table) == 0 and empty.true_weight == 1
+    assert [x.dtype for x in empty] == [x.dtype for x in soft]
