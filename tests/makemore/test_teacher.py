@@ -1,4 +1,4 @@
-"""Teachers: the soft targets of a train split, their record, and what is refused."""
+"""Teachers: the soft targets of a train split, their record, and refused input."""
 
 from __future__ import annotations
 
