@@ -97,7 +97,7 @@ def time_one_study(trials: int, steps: int) -> None:
         (queue.TrialQueue, "next", "Optuna: ask"),
         (ours, "_handle", "Optuna: report and tell"),
         (trial_ends.TrialFiles, "write", files),
-        (coordinator, "diagnose", files),
+        (trial_ends, "diagnose", files),
         (ours, "_advance", "idle: waiting for the slots"),
         (session, "finish_study", "report and pictures"),
         (theirs, "wait_until_open", "idle: waiting for MLflow"),
