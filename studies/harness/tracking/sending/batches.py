@@ -1,4 +1,4 @@
-"""Sends many trials in one transaction, where MLflow's database can be written directly."""
+"""Sends many trials in two transactions, where MLflow's database can be written directly."""
 
 from __future__ import annotations
 
