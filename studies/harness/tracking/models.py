@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,13 @@ def kept_models(
         outbox: folder with files that were not sent yet; None if all were sent.
     """
 
-    @cache
-    def runs_of_trials() -> dict[str, list[Any]]:  # not asked for while the outbox has the models
-        runs: dict[str, list[Any]] = {}
-        for run in find_runs(client, experiment_id) if experiment_id else []:
-            runs.setdefault(run.data.tags.get("trial", ""), []).append(run)
-        return runs
-
     for trial in ranked(study.get_trials(deepcopy=False)):
         if not trial.user_attrs["summary"].get("has_model", False):
             continue
         found = _unsent(outbox, trial.number)
-        if found is None:
-            runs = runs_of_trials().get(str(trial.number), [])
+        if found is None and experiment_id:
+            # One query a trial, because the caller may stop early: all runs take seconds to read.
+            runs = find_runs(client, experiment_id, trial=trial.number)
             models = (download_model(client, run.info.run_id) for run in runs)
             found = next((model for model in models if model is not None), None)
         if found is not None:
