@@ -12,12 +12,12 @@ import sys
 import threading
 import typing
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields
 from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 from cyclopts.config import Env
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from docstring_parser import parse_from_object
@@ -133,10 +133,36 @@ def _parameters(args_type: Any) -> list[inspect.Parameter]:
             field.name,
             KEYWORD_ONLY if field.kw_only else POSITIONAL_OR_KEYWORD,
             default=_default(field),
-            annotation=Annotated[hints[field.name], *metadata.get(field.name, (Parameter(),))],
+            annotation=Annotated[
+                hints[field.name],
+                *metadata.get(field.name, (Parameter(),)),
+                Parameter(converter=CONVERTERS.get(hints[field.name])),
+            ],
         )
         for field in sorted(fields(args_type), key=lambda field: bool(field.kw_only))
     ]
+
+
+def _to_integer(wanted: Any, tokens: Sequence[Token]) -> int:
+    """Return the value of a flag; cyclopts itself would turn 6.5 into 6.
+
+    Raises:
+        ValueError: the value is not an integer.
+    """
+    text = tokens[0].value
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        if (number := float(text)).is_integer():  # such as 1e4
+            return int(number)
+    raise ValueError(f"{text!r} is not an integer")
+
+
+def _to_optional_integer(wanted: Any, tokens: Sequence[Token]) -> int | None:
+    return None if tokens[0].value == "None" else _to_integer(wanted, tokens)
+
+
+CONVERTERS = {int: _to_integer, int | None: _to_optional_integer}  # by the type of a field
 
 
 def _default(field: Field[Any]) -> Any:

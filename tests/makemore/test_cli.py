@@ -123,7 +123,8 @@ def test_dataclass_without_fields_needs_no_arguments() -> None:
     ("argv", "message"),
     [
         (["r", "--n-loafs", "4"], "Unknown option: --n-loafs. Did you mean --n-loaves?"),
-        (["r", "--n-loaves", "many"], 'Invalid value for --n-loaves: unable to convert "many"'),
+        (["r", "--n-loaves", "many"], "Invalid value for --n-loaves: 'many' is not an integer"),
+        (["r", "--n-loaves", "6.5"], "Invalid value for --n-loaves: '6.5' is not an integer"),
         (["r", "--grain", "oat"], 'Invalid value "oat" for --grain. Choose from: "rye", "wheat".'),
         (["r", "--n-loaves"], "Parameter --n-loaves requires an argument."),
         (["r", "--no-json"], "Unknown option: --no-json"),

@@ -31,7 +31,7 @@ def launches_of(study: str) -> list[str]:
 
 
 def test_complete_study_ends_at_once(launch: Launcher, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = {"trials": 3, "repeats": 1, "prune": False, "json": True}
+    flags = {"trials": 3, "repeats": 2, "prune": False, "json": True}
     assert launch(**flags) == 0
     first = json.loads(capsys.readouterr().out)
     before = (outcomes_of("small"), len(runs_of("small")), launches_of("small"))
@@ -51,13 +51,13 @@ def test_complete_study_ends_at_once(launch: Launcher, capsys: pytest.CaptureFix
 def test_study_that_a_time_limit_ended_is_complete_at_its_own_number(
     launch: Launcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch(trials=2, repeats=1)
-    launch(trials=500, repeats=1, minutes=0.03, json=True)
+    launch(trials=2, repeats=2)
+    launch(trials=500, repeats=2, minutes=0.03, json=True)
     ended = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert ended["timed_out"] and 2 <= ended["trials"] < 500
     before = (outcomes_of("small"), len(runs_of("small")), launches_of("small"))
 
-    assert launch(trials=ended["trials"], repeats=1, minutes=0.03) == 0
+    assert launch(trials=ended["trials"], repeats=2, minutes=0.03) == 0
 
     # The trials that the limit interrupted wait for a larger total; they need no launch.
     assert f"Study small already has {ended['trials']} trials" in capsys.readouterr().out
@@ -150,7 +150,7 @@ def test_trial_of_a_dead_launch_is_trained(launch: Launcher) -> None:
     assert [t.state.is_finished() for t in trials_of("small")] == [True] * 3
 
 
-@pytest.mark.parametrize("more", [{"repeats": 1}, {"keep_models": 1}, {"trials": 4}])
+@pytest.mark.parametrize("more", [{"repeats": 2}, {"keep_models": 1}, {"trials": 4}])
 def test_further_work_is_done(launch: Launcher, more: dict[str, Any]) -> None:
     launch(trials=3, prune=False)
     assert launch(**{"trials": 3, "prune": False, **more}) == 0

@@ -114,6 +114,10 @@ def check_args(args: StudyArgs) -> None:
         if value is not None and value < least:
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} must be at least {least}, but got {value}.")
+    if args.repeats == 1:
+        raise UserError(
+            "--repeats must be 0 or at least 2, but got 1: one seed repeat gives no noise."
+        )
     if args.minutes is not None and not 0 < args.minutes < math.inf:
         raise UserError(
             f"--minutes must be greater than 0, but got {args.minutes}; leave it out for no limit."

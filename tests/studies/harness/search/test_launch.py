@@ -55,11 +55,11 @@ def test_bad_flags_are_refused_before_the_first_line(
 def test_json_names_the_report_and_the_slots(
     launch: Launcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launch(trials=3, workers=2, repeats=1, prune=False, json=True)
+    launch(trials=3, workers=2, repeats=2, prune=False, json=True)
     outcome = json.loads(capsys.readouterr().out)
     assert Path(outcome["report"]).is_file()
-    # Three trials and a seed repeat of each.
-    assert (outcome["slots"], outcome["trials"], outcome["ended_now"]) == (2, 3, 6)
+    # Three trials and two seed repeats of each.
+    assert (outcome["slots"], outcome["trials"], outcome["ended_now"]) == (2, 3, 9)
     # No slot can train for longer than the launch lasted.
     assert outcome["train_s"] <= outcome["slots"] * outcome["wall_s"]
 

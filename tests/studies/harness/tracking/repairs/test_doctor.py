@@ -171,16 +171,18 @@ def test_interrupted_run_of_the_same_launch_is_deleted(study: Any, run_file: Any
 
 
 def test_seed_repeats_follow_their_restored_run(launch: Callable[..., int], run_file: Any) -> None:
-    launch(trials=2, prune=False, repeats=1)
+    launch(trials=2, prune=False, repeats=2)
     client = connect(None)
-    [repeat] = find_runs(client, get_experiment(client, "small"), repeat_of=1)
+    repeats = find_runs(client, get_experiment(client, "small"), repeat_of=1)
     client.delete_run(run_of(1).info.run_id)
-    assert kinds() == ["trial without run", "deleted parent run"]
+    assert kinds() == ["trial without run", "deleted parent run", "deleted parent run"]
 
     assert run_file(DOCTOR, "small", "--repair").code == 0
 
-    repeat = client.get_run(repeat.info.run_id)
-    assert repeat.data.tags["mlflow.parentRunId"] == run_of(1).info.run_id
+    assert len(repeats) == 2
+    for repeat in repeats:
+        tags = client.get_run(repeat.info.run_id).data.tags
+        assert tags["mlflow.parentRunId"] == run_of(1).info.run_id
 
 
 def test_trials_of_a_deleted_launch_get_a_parent(study: Any, run_file: Any) -> None:
