@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from experiments.retraining.tracking import EXPERIMENT, test_use
 from studies.harness.cli.commands import print_next
 from studies.harness.cli.terminal import say
 from studies.harness.store.text import without_password
+from studies.harness.store.winner.noise import MIN_REPEATS, t_quantile
 
 PORT = 5100  # of the proposed serving command; the MLflow UI uses ports from 5000 on
 HEADINGS = {"train_loss": "train", "dev_loss": "dev", "test_loss": "test"}
@@ -93,6 +95,7 @@ def _sentences(outcome: Outcome) -> list[str]:
     sentences.append(f"The test split was {test_use(retraining)}.")
     if retraining.reproduced_loss is not None:
         sentences.append(_reproduction(retraining.reproduced_loss, retraining.origin))
+    sentences += _without_selection(retraining)
     sentences.append(f"{len(outcome.samples)} sampled words: {', '.join(outcome.samples)}")
 
     chosen = ""
@@ -113,6 +116,19 @@ def _train_and_dev_sentences(retraining: Retraining) -> list[str]:
     if isinstance(best, int) and best < steps:
         sentences.append(f"On train alone the best step was {best:,}; --steps stops earlier.")
     return sentences
+
+
+def _without_selection(retraining: Retraining) -> list[str]:
+    """Return the mean dev loss of the seeds that the study did not choose the config by."""
+    seeds = retraining.seeds[1:]
+    if retraining.reproduced_loss is None or len(seeds) < MIN_REPEATS:
+        return []
+    losses = [seed.losses["dev_loss"] for seed in seeds]
+    margin = t_quantile(len(losses) - 1) * statistics.stdev(losses) / math.sqrt(len(losses))
+    return [
+        "The study chose this config by the first seed, so that loss is partly luck. The other "
+        f"{len(losses)} have mean dev loss {statistics.fmean(losses):.4f} ± {margin:.4f} (95%)."
+    ]
 
 
 def _reproduction(loss: float, origin: dict[str, Any]) -> str:

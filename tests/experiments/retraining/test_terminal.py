@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,26 @@ def test_table_and_sentences_name_every_loss(console: Console, small_corpus: Cor
     assert "from trial 4 of study s: results are bit for bit equal only on" in text
     assert "2 sampled words: ann, bo" in text
     assert "Saved as m.safetensors, the seed with the median dev loss" in text
+
+
+def test_mean_without_the_seed_that_chose_the_config(
+    console: Console, small_corpus: Corpus
+) -> None:
+    outcome = make_outcome(small_corpus, seeds=4)
+    seeds = outcome.retraining.seeds
+    for index, loss in enumerate((2.0, 2.2, 2.3, 2.4)):
+        seeds[index] = replace(seeds[index], losses=LOSSES | {"dev_loss": loss})
+    show_outcome(console, outcome)
+
+    # The 97.5% quantile of Student's t with 2 degrees of freedom is 4.3027.
+    margin = 4.3027 * 0.1 / 3**0.5
+    assert f"The other 3 have mean dev loss 2.3000 ± {margin:.4f} (95%)." in printed(console)
+
+
+def test_two_seeds_give_no_interval(console: Console, small_corpus: Corpus) -> None:
+    show_outcome(console, make_outcome(small_corpus, seeds=2))
+
+    assert "partly luck" not in printed(console)
 
 
 def test_train_and_dev_shows_no_dev_loss(console: Console, small_corpus: Corpus) -> None:
