@@ -127,14 +127,19 @@ def measure(trials: int, folder: Path) -> Measured:
     return Measured(wall, cpu, spent["ask"], spent["mlflow"], memory, size)
 
 
-def main(args: argparse.Namespace) -> None:
-    """Measure a study for each number of trials, and print the table."""
+def train_nothing() -> None:
+    """Let the studies of this process use `NoEngine`, and print no table at their end."""
 
     def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> NoEngine:
         return NoEngine(corpus, capacity)
 
     session.make_engine = make
     session.terminal.print_end = lambda *_: None
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure a study for each number of trials, and print the table."""
+    train_nothing()
     costs: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         measure(1, Path(folder) / "imports")
