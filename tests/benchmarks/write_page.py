@@ -85,15 +85,15 @@ BENCHMARKS = (
     Benchmark(
         "report",
         "The report of a large study",
-        "report.py and compare.py as processes. The columns from verdicts on are CPU seconds of the "
-        "same work at the end of a launch.",
+        "report.py and compare.py as processes. The columns from verdicts on are CPU seconds of "
+        "the same work at the end of a launch.",
     ),
     Benchmark(
         "ui",
         "A large study in the MLflow UI",
-        "The saved views of a study in a headless Chromium. MLflow sorts all runs and loads the best "
-        'hundred; "Load more" loads a hundred more. Its charts draw the loaded runs only. To see '
-        "others, filter (for example params.block_size = '5') or sort by another column. The "
+        "The saved views of a study in a headless Chromium. MLflow sorts all runs and loads the "
+        'best hundred; "Load more" loads a hundred more. Its charts draw the loaded runs only. To '
+        "see others, filter (for example params.block_size = '5') or sort by another column. The "
         "report has all trials.",
     ),
     Benchmark(
