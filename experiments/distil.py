@@ -57,7 +57,8 @@ class Args(TrainingArgs):
 def main(args: Args) -> int:
     """Train with and without the ensemble, save, report and log. Returns the exit code."""
     began = time.time()
-    file = read_config_file(args.file)
+    model = args.load_model()
+    file = read_config_file(args.file, model)
     out = args.check(f"{args.file.stem}-distilled")
     if not 0 < args.weight <= 1:
         raise UserError(f"--weight must be greater than 0 and at most 1, but got {args.weight}.")
@@ -81,8 +82,8 @@ def main(args: Args) -> int:
     teacher = make_teacher(args.ensemble, trained, corpus, args.weight)
     taught = replace(corpus, teacher=teacher)
     try:
-        results = train_seeds(taught, configs, args.device, args.workers)
-        plain = train_seeds(corpus, configs, args.device, args.workers)
+        results = train_seeds(taught, configs, args.device, args.workers, model=model)
+        plain = train_seeds(corpus, configs, args.device, args.workers, model=model)
     except (Diverged, EngineFailed, MemoryError) as error:
         print(str(error) or "Out of memory; lower --workers.", file=sys.stderr)
         return FAILED

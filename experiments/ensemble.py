@@ -66,12 +66,13 @@ def main(args: Args) -> int:
     out = args.out or MLRUNS / "ensembles" / f"{'+'.join(names)}.safetensors"
     check_output(out, "--out")
 
-    from experiments.ensembling.candidates import load_candidates, load_words
+    from experiments.ensembling.candidates import check_models, load_candidates, load_words
     from experiments.ensembling.results import measure_test, select_ensemble
     from studies.harness.store.study import load_study
     from studies.harness.tracking.connection.connect import connect
 
     studies = [load_study(name, args.storage) for name in names]
+    check_models(studies)
     corpus = load_words(studies, args.names)
     client = connect(args.tracking_uri)
     candidates = load_candidates(studies, client)

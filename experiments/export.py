@@ -24,7 +24,7 @@ from cyclopts import Parameter
 from makemore.cli import SWITCH
 from makemore.errors import UserError, check_output, writing
 from studies.harness.cli.args import OUTPUT, STORES
-from studies.harness.cli.commands import print_next, store_flags
+from studies.harness.cli.commands import model_flags, print_next, store_flags
 from studies.harness.cli.script import run_script
 from studies.harness.store.text import without_password
 
@@ -157,6 +157,7 @@ def _origin(args: Args, study: optuna.Study, trial: FrozenTrial) -> dict[str, An
         "trials": sum(counts(t) and t.state.is_finished() for t in trials),
         "data": study.user_attrs["data"],
         "data_sha256": study.user_attrs["data_sha256"],
+        "model": study.user_attrs.get("model"),
         "commit": find_commit(),
         "command": shlex.join(["python", "experiments/export.py", *flags]),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -258,7 +259,7 @@ def _report(
         say(console, f"It was pruned; a retraining continues to step {steps:,}.")
     say(console, f"{'Exported to' if written else 'Already exported to'} {path}")
 
-    flags = [str(path)]
+    flags = [str(path), *model_flags(study)]
     if names := study.user_attrs.get("names"):
         flags += ["--names", names]
     flags += [*store_flags(args, storage=False), "--seeds", "5"]

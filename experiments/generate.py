@@ -37,9 +37,11 @@ NAMES = Group("Names", sort_key=2)
 class Args:
     """Print new names from a trained model, and mark those that are in the data."""
 
-    model: str | None = None
+    source: str | None = None
     """Checkpoint, ensemble or registered model. Default: the champion or the newest checkpoint."""
     _: KW_ONLY
+    model: str | None = None
+    """FILE.py:CLASS if it is a model of your own. Default: the MLP, or an ensemble."""
     prefix: Annotated[str, Parameter(group=NAMES, show_default=False)] = ""
     """First characters of every name. Default: none."""
     n: Annotated[int, Parameter(group=NAMES)] = 20
@@ -77,11 +79,13 @@ def main(args: Args) -> int:
     if args.n < 1:
         raise UserError(f"--n must be at least 1, but got {args.n}.")
     from experiments.models import open_model
+    from makemore.model_class import load_model_class
     from makemore.sampling import score_words
 
     raw = read_bytes(args.names)
     words = set(parse_words(raw, args.names))
-    source, trained = open_model(args.model, args.tracking_uri)
+    model = None if args.model is None else load_model_class(args.model)
+    source, trained = open_model(args.source, args.tracking_uri, model)
     unknown = _compare_data(trained, args.names, hashlib.sha256(raw).hexdigest())
     if unknown and args.new_only:
         raise UserError(f"--new-only cannot tell which names are new: {unknown}")

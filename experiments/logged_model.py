@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from makemore.models import ModelClass
 from studies.harness.tracking.runs import versions
 
 WEIGHTS = "model.safetensors"  # name of the checkpoint inside the MLflow model
@@ -35,6 +37,7 @@ class Entry:
         loss_text: that loss in words, for messages.
         step: optimizer steps of the model.
         tags: further tags of the version.
+        model_class: class of the user's model; its file is stored with the model. None for others.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Entry:
     loss_text: str = ""
     step: int = 0
     tags: dict[str, Any] = field(default_factory=dict)
+    model_class: ModelClass | None = None
 
 
 def log_model(client: Any, experiment_id: str, run_id: str, entry: Entry, checkpoint: Path) -> Any:
@@ -68,7 +72,7 @@ def log_model(client: Any, experiment_id: str, run_id: str, entry: Entry, checkp
         )
         weights = Path(folder, WEIGHTS)
         shutil.copy(checkpoint, weights)
-        save_served(Path(folder, "model"), weights, mlflow_model=description)
+        save_served(Path(folder, "model"), weights, entry.model_class, mlflow_model=description)
         client.log_model_artifacts(model_id, str(Path(folder, "model")))
 
     now = int(time.time() * 1000)
@@ -85,11 +89,16 @@ def log_model(client: Any, experiment_id: str, run_id: str, entry: Entry, checkp
     return client.finalize_logged_model(model_id, "READY")
 
 
-def save_served(folder: Path, checkpoint: Path, **more: Any) -> None:
+def save_served(
+    folder: Path, checkpoint: Path, model_class: ModelClass | None = None, **more: Any
+) -> None:
     """Write a checkpoint as an MLflow model: its serving code, its signature and an example.
 
     Args:
         folder: the folder to write; it must not exist.
+        checkpoint: file of the model.
+        model_class: class of the user's model. A copy of its file becomes part of the model and
+            runs wherever the model is served, as MLflow's other code does.
         more: further arguments of mlflow.pyfunc.save_model.
     """
     import mlflow.pyfunc
@@ -100,11 +109,15 @@ def save_served(folder: Path, checkpoint: Path, **more: Any) -> None:
     requirements = [
         f"{name}=={version}" for name, version in versions().items() if name in REQUIREMENTS
     ]
+    artifacts = {"checkpoint": str(checkpoint.absolute())}
+    if model_class is not None:
+        artifacts["code"] = inspect.getfile(model_class)
     with quiet():
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(CODE),
-            artifacts={"checkpoint": str(checkpoint.absolute())},
+            artifacts=artifacts,
+            model_config={} if model_class is None else {"class": model_class.__name__},
             signature=_signature(),
             input_example=example,
             pip_requirements=requirements,

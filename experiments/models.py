@@ -12,9 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.registry import CHAMPION, MODEL, find_champion
+from experiments.registry import CHAMPION, find_champion, registered_name
 from makemore.ensemble import Trained, load_trained
 from makemore.errors import UserError
+from makemore.models import ModelClass
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.text import reason
 from studies.harness.tracking.connection.connect import connect, is_default
@@ -23,39 +24,43 @@ CHECKPOINTS = MLRUNS / "checkpoints"
 REGISTERED = "models:/"
 
 
-def open_model(source: str | None, tracking_uri: str | None = None) -> tuple[str, Trained]:
+def open_model(
+    source: str | None, tracking_uri: str | None = None, model: ModelClass | None = None
+) -> tuple[str, Trained]:
     """Load a model; without a source, choose one and name it on stderr.
 
     Args:
         source: path of a checkpoint or an ensemble, models:/NAME@ALIAS or models:/NAME/VERSION.
-            None takes the champion of makemore-mlp or, if there is none, the newest file in
-            mlruns/checkpoints/.
+            None takes the champion of makemore-mlp (with a model: of makemore-CLASS) or,
+            if there is none, the newest file in mlruns/checkpoints/.
         tracking_uri: MLflow tracking URI of the registry.
+        model: class of the user's model; None for an MLP or an ensemble.
 
     Returns:
         The source that was read, and the model.
 
     Raises:
+        NeedsClass: the model is of another class.
         UserError: no model exists, or it cannot be read.
     """
     if source is not None:
-        return source, _load(source, tracking_uri)
+        return source, _load(source, tracking_uri, model)
 
-    source, why = _choose_model(tracking_uri)
-    trained = _load(source, tracking_uri)
+    source, why = _choose_model(tracking_uri, registered_name(model))
+    trained = _load(source, tracking_uri, model)
     print(f"Using {source}: {why}.", file=sys.stderr)
     return source, trained
 
 
-def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
+def _choose_model(tracking_uri: str | None, name: str) -> tuple[str, str]:
     """Return the source of the model to use, and the reason."""
     champion = None
     # connect() would spend seconds on making a missing database, which holds no champion.
     if not is_default(tracking_uri) or (MLRUNS / "mlflow.db").exists():
-        champion = find_champion(connect(tracking_uri))
+        champion = find_champion(connect(tracking_uri), name)
     if champion is not None:
         return (
-            f"{REGISTERED}{MODEL}@{CHAMPION}",
+            f"{REGISTERED}{name}@{CHAMPION}",
             f"version {champion.version} is the champion in MLflow's registry",
         )
 
@@ -69,13 +74,13 @@ def _choose_model(tracking_uri: str | None) -> tuple[str, str]:
     return str(newest), "it is the newest checkpoint, and MLflow's registry has no champion"
 
 
-def _load(source: str, tracking_uri: str | None) -> Trained:
+def _load(source: str, tracking_uri: str | None, model: ModelClass | None) -> Trained:
     if source.startswith(REGISTERED):
-        return _load_registered(source, tracking_uri)
-    return load_trained(source)
+        return _load_registered(source, tracking_uri, model)
+    return load_trained(source, model)
 
 
-def _load_registered(uri: str, tracking_uri: str | None) -> Trained:
+def _load_registered(uri: str, tracking_uri: str | None, model: ModelClass | None) -> Trained:
     """Download the files of a registered model and read its checkpoint."""
     named = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
     if named is None:
@@ -105,4 +110,4 @@ def _load_registered(uri: str, tracking_uri: str | None) -> Trained:
                 f"{uri}: holds {len(found)} safetensors files instead of one, "
                 "so it is not a model of this project."
             )
-        return load_trained(found[0])
+        return load_trained(found[0], model)

@@ -45,8 +45,15 @@ def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
     out = check_output(args.out, "--out")
     from experiments.models import open_model
+    from makemore.model_class import NeedsClass
 
-    source, trained = open_model(args.model, args.tracking_uri)
+    try:
+        source, trained = open_model(args.model, args.tracking_uri)
+    except NeedsClass:
+        raise UserError(
+            f"{args.model or 'the newest checkpoint'}: its page cannot be written, because pages "
+            "compute the MLP only; give an MLP or an ensemble, or use experiments/generate.py."
+        ) from None
     packed = pack_all(trained)
     page = make_page(source, trained, packed)
     size_mb = len(page.encode()) / 1e6

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.export import find_commit
 from experiments.logged_model import Entry, log_model, quiet
 from makemore.errors import UserError
+from makemore.models import ModelClass
 from studies.harness.store.locks import exclusive
 from studies.harness.store.text import reason
 
@@ -19,6 +20,15 @@ MODEL = "makemore-mlp"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 ENSEMBLE = "makemore-ensemble"
+
+
+def registered_name(model: ModelClass | None) -> str:
+    """Return the name under which a model is registered, for example makemore-wavenet.
+
+    Args:
+        model: class of the user's model; None for the MLP.
+    """
+    return MODEL if model is None else f"makemore-{model.__name__.lower()}"
 
 
 @dataclass(frozen=True)

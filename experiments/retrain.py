@@ -43,7 +43,7 @@ class Args(TrainingArgs):
     """TOML file with a [config] table, for example from experiments/export.py."""
     _: KW_ONLY
     against: Annotated[Path | None, Parameter(group=TRAINING)] = None
-    """Second config, trained with as many seeds and compared on the test split."""
+    """Second config of the same model, trained with as many seeds and compared on test."""
     on: Annotated[Literal["train", "train+dev"], Parameter(group=TRAINING)] = "train"
     """Words to train on; train+dev measures no dev loss."""
 
@@ -51,7 +51,9 @@ class Args(TrainingArgs):
 def main(args: Args) -> int:
     """Train, evaluate, save, report and log. Returns the exit code."""
     began = time.time()
-    files = [read_config_file(path) for path in (args.file, args.against) if path is not None]
+    model = args.load_model()
+    paths = [path for path in (args.file, args.against) if path is not None]
+    files = [read_config_file(path, model) for path in paths]
     out = args.check(args.file.stem)
 
     from experiments.retraining.evaluation import join_dev
@@ -60,6 +62,7 @@ def main(args: Args) -> int:
     from experiments.retraining.tracking import EXPERIMENT
     from makemore.data import load_corpus
     from makemore.engines import Diverged, EngineFailed
+    from makemore.model_class import check_model
     from studies.harness.tracking.connection.connect import connect
     from studies.harness.tracking.connection.find import get_experiment
 
@@ -70,13 +73,17 @@ def main(args: Args) -> int:
     for file in files:
         check_words(file, corpus, args)
         warn_of_teacher(file)
+        if model is not None:
+            check_model(model, file.config, len(corpus.vocab))
     client = connect(args.tracking_uri)
     experiment_id = get_experiment(client, EXPERIMENT)
 
     trained_on = corpus if args.on == "train" else join_dev(corpus)
     try:
         watch = "dev_loss" if args.on == "train" else "minibatch_loss"
-        results = train_seeds(trained_on, configs, args.device, args.workers, watch=watch)
+        results = train_seeds(
+            trained_on, configs, args.device, args.workers, watch=watch, model=model
+        )
     except (Diverged, EngineFailed, MemoryError) as error:
         print(str(error) or "Out of memory; lower --workers.", file=sys.stderr)
         return FAILED

@@ -17,9 +17,12 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from makemore.ensemble import load_trained, predict
 from makemore.errors import UserError
+from makemore.model_class import load_model_class
 from makemore.sampling import sample_words, score_words
 
-CHECKPOINT = "checkpoint"  # name of the artifact
+# Names of the artifacts. The code is the file of a user's model, stored because the user named it.
+CHECKPOINT = "checkpoint"
+CODE = "code"
 DEFAULTS = {"n": 1, "temperature": 1.0, "seed": 0}  # of the optional columns
 MAX_NAMES = 100_000  # per row, so that a request cannot fill the memory
 
@@ -33,7 +36,10 @@ class NamesModel(PythonModel):
         Raises:
             UserError: the file is damaged.
         """
-        loaded = load_trained(context.artifacts[CHECKPOINT])
+        model_class = None
+        if (name := (context.model_config or {}).get("class")) is not None:
+            model_class = load_model_class(f"{context.artifacts[CODE]}:{name}")
+        loaded = load_trained(context.artifacts[CHECKPOINT], model_class)
         self.model = loaded.model
         self.vocab = loaded.vocab
 

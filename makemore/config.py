@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +21,8 @@ MAX_WIDTH = 65_535
 class Config(BaseModel):
     """Hyperparameters of one training.
 
-    The defaults are those of the lecture: 200,000 steps of SGD on a model of 11,897 parameters.
+    The defaults are those of the lecture: 200,000 steps of SGD on a model of 11,897 parameters. A
+    model of your own may need more fields: they are the fields of a subclass.
     Values are not converted, so "3", True and 3.0 are refused as integers. An integer is accepted
     as a float.
 
@@ -71,15 +72,16 @@ class Config(BaseModel):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                raise UserError(f"{'; '.join(_explain(e) for e in error.errors())}.") from None
+                sentences = [_explain(e, type(self)) for e in error.errors()]
+                raise UserError(f"{'; '.join(sentences)}.") from None
 
-    def replace(self, **changes: Any) -> Config:
+    def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated again.
 
         Raises:
             UserError: see Config.
         """
-        return Config(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(), **changes})
 
     def to_toml(self, **tables: dict[str, Any]) -> str:
         """Return the TOML text that `read_config` reads.
@@ -90,14 +92,29 @@ class Config(BaseModel):
         return tomli_w.dumps({"config": self.model_dump(), **tables})
 
 
-def parse_config(fields: dict[str, Any], where: str) -> Config:
+class StoredConfig(Config):
+    """A config whose own class is not loaded: fields that Config lacks are kept, not validated.
+
+    Scripts that only read, compare or export trials do not need the class of a model.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+def field_defaults(config_class: type[Config]) -> dict[str, Any]:
+    """Return the defaults of the fields that have one, without the seed's."""
+    fields = config_class.model_fields.items()
+    return {name: f.default for name, f in fields if not f.is_required() and name != "seed"}
+
+
+def parse_config(fields: dict[str, Any], where: str, config_class: type[Config] = Config) -> Config:
     """Validate `fields`; `where` names their source in messages.
 
     Raises:
         UserError: see Config.
     """
     try:
-        return Config(**fields)
+        return config_class(**fields)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
@@ -139,13 +156,13 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     return tables
 
 
-def read_config(path: Path | str) -> Config:
+def read_config(path: Path | str, config_class: type[Config] = Config) -> Config:
     """Read the [config] table of a TOML file.
 
     Raises:
         UserError: see `read_toml` and `parse_config`.
     """
-    return parse_config(read_toml(path)["config"], str(path))
+    return parse_config(read_toml(path)["config"], str(path), config_class)
 
 
 # pydantic's name of a rule, and the rule in words.
@@ -162,20 +179,25 @@ RULES = {
 }
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, config_class: type[Config]) -> str:
     """Return one of pydantic's errors in words, with the key and the value."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{key} is not a field of Config; {_suggest_field(key)}"
+        return (
+            f"{key} is not a field of {config_class.__name__}; {_suggest_field(key, config_class)}"
+        )
+    if error["type"] == "missing":
+        return f"{key} is missing; {config_class.__name__} has no default for it"
     rule = error["msg"]
     if error["type"] in RULES:
         rule = RULES[error["type"]].format(**error.get("ctx", {}))
     return f"{key} must be {rule}, but got {error['input']!r}"
 
 
-def _suggest_field(key: str) -> str:
-    known = {**{name: name for name in Config.model_fields}, "learning_rate": "lr"}
+def _suggest_field(key: str, config_class: type[Config]) -> str:
+    fields = config_class.model_fields
+    known = {**{name: name for name in fields}, "learning_rate": "lr"}
     nearest = difflib.get_close_matches(key, known, n=1)
     if nearest:
         return f"did you mean {known[nearest[0]]}"
-    return f"the fields are {', '.join(Config.model_fields)}"
+    return f"the fields are {', '.join(fields)}"

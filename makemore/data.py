@@ -102,8 +102,12 @@ class Examples:
             block_size: context length in characters, 1 to MAX_BLOCK_SIZE.
             rows: (n,) indices of examples, or a slice; all examples by default.
         """
+        return self.windows(block_size, self.positions[rows])
+
+    def windows(self, block_size: int, positions: np.ndarray) -> np.ndarray:
+        """Return the contexts that end before some positions in the stream, as `contexts`."""
         windows = np.lib.stride_tricks.sliding_window_view(self.stream, block_size)
-        return windows[self.positions[rows] - block_size]
+        return windows[positions - block_size]
 
     def tensors(
         self, block_size: int, rows: np.ndarray | slice = slice(None)
@@ -112,7 +116,7 @@ class Examples:
         import torch  # slow to import, and only tensors need it
 
         X = self.contexts(block_size, rows)  # (n, T)
-        Y = self.targets[rows]  # (n,)
+        Y = self.stream[self.positions[rows]]  # (n,); `targets` would gather those of all rows
         return torch.from_numpy(X.astype(np.int64)), torch.from_numpy(Y.astype(np.int64))
 
     def distinct(self, block_size: int) -> Distinct:

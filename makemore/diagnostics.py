@@ -6,16 +6,18 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from makemore.data import Corpus
 from makemore.engines import EvalPoint
 from makemore.model import MLP
+from makemore.models import Model, build, class_of
 
 BATCH = 128  # examples of the dev split, the same for all trials of a study
 SATURATED = 0.97  # |tanh| above which a unit passes almost no gradient
 
 
-def diagnose(model: MLP, best: EvalPoint, corpus: Corpus) -> dict[str, float]:
+def diagnose(model: Model, best: EvalPoint, corpus: Corpus) -> dict[str, float]:
     """Return the numbers that the lecture checks when a network trains badly.
 
     Args:
@@ -28,14 +30,20 @@ def diagnose(model: MLP, best: EvalPoint, corpus: Corpus) -> dict[str, float]:
         tanh_saturation: share of hidden values whose size exceeds 0.97.
         log10_update_ratio: log10 of lr * sd(gradient of W1) / sd(W1), with the learning rate of
             the best step; near -3 is healthy for SGD. Missing if the ratio is 0 or not finite.
+        A model of the user's own class has only init_loss.
     """
     n = min(BATCH, len(corpus.dev))
     rows = np.linspace(0, len(corpus.dev) - 1, n).astype(np.int64)
     X, Y = corpus.dev.tensors(model.config.block_size, rows)
     with torch.no_grad():
-        init_loss = MLP(model.config, model.vocab_size).loss(X, Y).item()
+        untrained = build(class_of(model) or MLP, model.config, model.vocab_size)
+        found = {"init_loss": F.cross_entropy(untrained(X), Y).item()}
+    if not isinstance(model, MLP):
+        return found
+
+    with torch.no_grad():
         saturation = (model.hidden(X).abs() > SATURATED).float().mean().item()
-    found = {"init_loss": init_loss, "tanh_saturation": saturation}
+    found["tanh_saturation"] = saturation
 
     (gradient,) = torch.autograd.grad(model.loss(X, Y), [model.W1])
     ratio = best.lr * gradient.std().item() / max(model.W1.std().item(), 1e-30)

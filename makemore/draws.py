@@ -12,6 +12,7 @@ functions are the reference. The engines have their own versions, tested equal b
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -31,9 +32,10 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint32(16))
 
 
-def stream_key(seed: int, stream: Literal["batch", "dropout"]) -> int:
-    """Return the uint32 key of one of a model's two streams."""
-    return int(np.random.SeedSequence([seed, STREAMS[stream]]).generate_state(1)[0])
+def stream_key(seed: int, stream: Literal["batch", "dropout"], layer: int = 0) -> int:
+    """Return the uint32 key of one of a model's streams; each dropout layer has its own."""
+    entropy = [seed, STREAMS[stream], *([layer] if layer else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def step_keys(key: int, steps: np.ndarray) -> np.ndarray:
@@ -71,19 +73,22 @@ def dropout_threshold(dropout: float) -> int:
     return min(int(dropout * 2**32), 2**32 - 1)
 
 
-def dropout_keep(seed: int, step: int, shape: tuple[int, int], dropout: float) -> np.ndarray:
+def dropout_keep(
+    seed: int, step: int, shape: tuple[int, ...], dropout: float, layer: int = 0
+) -> np.ndarray:
     """Return the dropout factors of a step's hidden units.
 
     Args:
         seed: of the model.
         step: counted from 0.
-        shape: (B, H), batch size and hidden units.
+        shape: of the units, for example (B, H): batch size and hidden units.
         dropout: probability that a unit is zeroed.
+        layer: number of the dropout layer, from 0 on.
 
     Returns:
-        (B, H) float32: 0, or 1 / (1 - dropout) for a unit that is kept.
+        float32 of this shape: 0, or 1 / (1 - dropout) for a unit that is kept.
     """
-    key = int(step_keys(stream_key(seed, "dropout"), np.array([step]))[0])
-    bits = uniform_bits(key, shape[0] * shape[1])
+    key = int(step_keys(stream_key(seed, "dropout", layer), np.array([step]))[0])
+    bits = uniform_bits(key, math.prod(shape))
     keep = bits.reshape(shape) >= dropout_threshold(dropout)
     return keep.astype(np.float32) * np.float32(1 / (1 - dropout))

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from makemore.checkpoint import build_model, load_checkpoint, parse_vocab, tensors_of
+from makemore.checkpoint import build_model, load_checkpoint, parse_vocab
 from makemore.config import parse_config
 from makemore.data import Examples
 from makemore.errors import UserError
 from makemore.kneser_ney import KneserNey
 from makemore.model import MLP, Predictor
+from makemore.model_class import NeedsClass
+from makemore.models import ModelClass, state_of
 from makemore.tensor_file import TensorFile, read_tensors, write_tensors
 from makemore.windows import number_windows
 from makemore.words import Vocab
@@ -124,7 +126,7 @@ def save(path: Path | str, ensemble: Ensemble) -> Path:
     """
     tensors: dict[str, Tensor] = {}
     for m, model in enumerate(ensemble.models):
-        tensors |= {f"members.{m}.{name}": tensor for name, tensor in tensors_of(model).items()}
+        tensors |= {f"members.{m}.{name}": tensor for name, tensor in state_of(model).items()}
     if ensemble.counts is not None:
         ngrams = ensemble.counts.ngrams
         # torch knows few operations on uint16, the type of large vocabularies.
@@ -207,14 +209,21 @@ class Trained:
     metadata: dict[str, Any]
 
 
-def load_trained(path: Path | str) -> Trained:
+def load_trained(path: Path | str, model: ModelClass | None = None) -> Trained:
     """Read a checkpoint or an ensemble.
 
+    Args:
+        path: the file.
+        model: class of the user's model; None for an MLP or an ensemble.
+
     Raises:
+        NeedsClass: the model of the file is of another class.
         UserError: the file is neither, or it is damaged.
     """
     if is_ensemble(read_tensors(path)):
+        if model is not None:
+            raise NeedsClass(f"{path}: is an ensemble, not a {model.__name__}; leave --model out.")
         ensemble = load(path)
         return Trained(ensemble, ensemble.vocab, ensemble.metadata)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, model)
     return Trained(checkpoint.model, checkpoint.vocab, checkpoint.metadata)

@@ -17,7 +17,8 @@ import torch
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.draws import batch_rows, dropout_keep
+from makemore.draws import batch_rows
+from makemore.dropout import seed_dropout
 from makemore.errors import UserError
 from makemore.model import MLP
 
@@ -142,6 +143,8 @@ def _check(lo: float, hi: float, n_steps: int, stop: float | None) -> None:
 def _make_step(model: MLP, corpus: Corpus) -> Callable[[int, float], float]:
     """Return a function that takes step i at a learning rate and returns the loss before it."""
     config = model.config
+    dropout = seed_dropout(model, config.seed)
+    model.train()
     parameters = list(model.parameters())
     adamw = None
     if config.optimizer == "adamw":
@@ -150,12 +153,8 @@ def _make_step(model: MLP, corpus: Corpus) -> Callable[[int, float], float]:
     def step(i: int, lr: float) -> float:
         rows = batch_rows(config.seed, i, config.batch_size, len(corpus.train))
         X, Y = corpus.train.tensors(config.block_size, rows)
-        keep = None
-        if config.dropout > 0:
-            shape = (config.batch_size, config.n_hidden)
-            keep = torch.from_numpy(dropout_keep(config.seed, i, shape, config.dropout))
-
-        loss = model.loss(X, Y, keep)
+        dropout.start(i)
+        loss = model.loss(X, Y)
         gradients = torch.autograd.grad(loss, parameters)
         if adamw is not None:
             for parameter, gradient in zip(parameters, gradients, strict=True):

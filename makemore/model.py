@@ -1,4 +1,4 @@
-"""Character-level MLP of Bengio et al. 2003 in plain torch; the engines are tested against it."""
+"""Character-level MLP of Bengio et al. 2003 in plain torch, the reference for its engines."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class MLP(nn.Module):
 
     The parameters are views of one flat float32 vector, `flat`, so changing `flat` changes the
     model without a copy. Their order is C (V, E), W1 (T*E, H), b1 (H,), W2 (H, V), b2 (V,) and,
-    with `config.direct`, Wd (T*E, V).
+    with `config.direct`, Wd (T*E, V). A new model is in evaluation mode, without dropout.
 
     Args:
         config: sizes, initialisation and seed.
@@ -109,6 +109,8 @@ class MLP(nn.Module):
         views = self.flat.split([math.prod(shape) for shape in shapes.values()])
         for (name, shape), view in zip(shapes.items(), views, strict=True):
             self.register_parameter(name, nn.Parameter(view.view(shape)))
+        self.dropout = nn.Dropout(config.dropout)
+        self.eval()
         self._draw(generator or torch.Generator().manual_seed(config.seed))
 
     @torch.no_grad()
@@ -145,24 +147,18 @@ class MLP(nn.Module):
         """Return the tanh units (B, H) for contexts (B, T) int64."""
         return torch.tanh(self.C[X].flatten(1) @ self.W1 + self.b1)
 
-    def forward(self, X: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return the logits (B, V).
-
-        Args:
-            X: contexts (B, T) int64.
-            keep: dropout factors (B, H) of the hidden units: 0 or 1 / (1 - dropout).
-        """
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits (B, V) for contexts (B, T) int64."""
         emb = self.C[X].flatten(1)  # (B, T*E)
         h = torch.tanh(emb @ self.W1 + self.b1)  # (B, H)
-        logits = (h if keep is None else h * keep) @ self.W2 + self.b2  # (B, V)
+        logits = self.dropout(h) @ self.W2 + self.b2  # (B, V)
         return logits + emb @ self.Wd if self.config.direct else logits
 
-    def loss(self, X: Tensor, Y: Tensor, keep: Tensor | None = None) -> Tensor:
+    def loss(self, X: Tensor, Y: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats per character.
 
         Args:
             X: contexts (B, T) int64.
             Y: targets (B,) int64, or their probabilities (B, V).
-            keep: as in `forward`.
         """
-        return F.cross_entropy(self(X, keep), Y)
+        return F.cross_entropy(self(X), Y)

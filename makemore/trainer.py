@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from makemore.cli import FAILED, SWITCH, parse_args, plain_errors, stop
-from makemore.config import Config, parse_config, read_config, read_toml
+from makemore.config import Config, parse_config, read_toml
 from makemore.errors import check_output, writing
 
 if TYPE_CHECKING:
     from makemore.data import Corpus
     from makemore.engines import EvalPoint, TrainResult
+    from makemore.models import ModelClass
 
 CHECKPOINTS = Path("mlruns", "checkpoints")  # in the working directory
 N_SAMPLES = 20
@@ -41,6 +42,7 @@ def train(
     *,
     device: str = "auto",
     on_eval: Callable[[EvalPoint], None] | None = None,
+    model: ModelClass | None = None,
 ) -> TrainResult:
     """Train one model on an engine with one slot.
 
@@ -52,6 +54,7 @@ def train(
         device: auto, cpu, cuda, cuda:0 (any index) or mps; auto takes a GPU if there is one.
         on_eval: called after each evaluation. An exception that it raises ends the training and
             reaches the caller.
+        model: class of the user's model; None for the MLP.
 
     Returns:
         The model with the weights of its best evaluation, and all evaluations.
@@ -63,7 +66,7 @@ def train(
     """
     from makemore.engines import Envelope, EvalPoint, make_engine
 
-    with closing(make_engine(device, corpus, 1, Envelope.around(config))) as engine:
+    with closing(make_engine(device, corpus, 1, Envelope.around(config), model)) as engine:
         slot = engine.admit(config)
         step = 0
         while step < config.max_steps:
@@ -94,6 +97,9 @@ class Args(_config_flags()):  # type: ignore[misc]
     file: Path | None = None
     """TOML file with a [config] table. Default: the lecture's configuration."""
     _: KW_ONLY
+    model: str | None = None
+    """FILE.py:CLASS of a model of your own. Its further config fields are set in the TOML file.
+    Default: the MLP."""
     names: Path | None = None
     """Text file with one word per line, UTF-8. Default: the embedded names."""
     device: str = "auto"
@@ -118,27 +124,35 @@ def _run(args: Args) -> None:
     """Train, save and report, after checking everything that could fail at the end."""
     from makemore.data import load_corpus
     from makemore.engines import Diverged, EngineFailed, resolve_device
+    from makemore.model_class import check_model, load_model_class
 
-    config = _read_config(args)
+    model = None if args.model is None else load_model_class(args.model)
+    config = _read_config(args, model)
     resolve_device(args.device)
     corpus = load_corpus(args.names)
+    if model is not None:
+        check_model(model, config, len(corpus.vocab))
     _warn_of_other_words(args, corpus)
-    out = args.out or _default_path(args.file, config, corpus)
+    out = args.out or _default_path(args, config, corpus)
     _check_writable(out)
     with _progress(config) as show:
         try:
-            result = train(config, corpus, device=args.device, on_eval=show)
+            result = train(config, corpus, device=args.device, on_eval=show, model=model)
         except (Diverged, EngineFailed, MemoryError) as error:
             stop(str(error) or "out of memory; lower batch_size or n_hidden.", FAILED)
     _report(result, corpus, out, as_json=args.json)
 
 
-def _read_config(args: Args) -> Config:
+def _read_config(args: Args, model: ModelClass | None) -> Config:
     """Return the config of the file, changed by the flags of the command line."""
-    base = Config() if args.file is None else read_config(args.file)
+    from makemore.model_class import read_model_config
+    from makemore.models import config_class_of
+
+    config_class = config_class_of(model)
+    base = config_class() if args.file is None else read_model_config(args.file, model)
     flags = {name: getattr(args, name) for name in Config.model_fields}
     changes = {name: value for name, value in flags.items() if value is not None}
-    return parse_config({**base.model_dump(), **changes}, "command line")
+    return parse_config({**base.model_dump(), **changes}, "command line", config_class)
 
 
 def _warn_of_other_words(args: Args, corpus: Corpus) -> None:
@@ -153,13 +167,14 @@ def _warn_of_other_words(args: Args, corpus: Corpus) -> None:
         )
 
 
-def _default_path(file: Path | None, config: Config, corpus: Corpus) -> Path:
-    """Return a path that is different for each config and corpus.
+def _default_path(args: Args, config: Config, corpus: Corpus) -> Path:
+    """Return a path that is different for each config, model and corpus.
 
     The same training again replaces its file; another training never does.
     """
-    digest = hashlib.sha256(f"{config.model_dump_json()} {corpus.sha256}".encode()).hexdigest()[:8]
-    name = file.stem if file else "mlp"
+    trained = f"{config.model_dump_json()} {corpus.sha256}{args.model or ''}"
+    digest = hashlib.sha256(trained.encode()).hexdigest()[:8]
+    name = args.file.stem if args.file else "mlp"
     return CHECKPOINTS / f"{name}-{digest}.safetensors"
 
 
@@ -221,7 +236,7 @@ def _progress(config: Config) -> Iterator[Callable[[EvalPoint], None]]:
 def _report(result: TrainResult, corpus: Corpus, out: Path, *, as_json: bool) -> None:
     """Evaluate the best weights exactly, save them, and print the losses and sampled words."""
     from makemore.checkpoint import save_checkpoint
-    from makemore.engines.cpu.evaluation import evaluate
+    from makemore.evaluation import evaluate
     from makemore.sampling import sample_words
 
     model = result.model

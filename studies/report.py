@@ -5,6 +5,7 @@ from __future__ import annotations
 import makemore.interrupt  # noqa: F401 (Ctrl-C during the other imports)
 
 import json
+import shlex
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Args:
     _: KW_ONLY
     out: Annotated[Path | None, Parameter(name=("--out", "-o"))] = None
     """File to write. Default: mlruns/reports/STUDY.html."""
+    model: str | None = None
+    """FILE.py:CLASS of the study's model, to sample from it. Default: the MLP."""
     names: Path | None = None
     """File of words of the study. Default: the embedded names."""
     storage: str | None = None
@@ -43,6 +46,7 @@ class Args:
 
 def main(args: Args) -> int:
     """Write the page. Returns the exit code."""
+    from makemore.model_class import check_class, load_model_class
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.report.build import make_report
     from studies.harness.search.finish import load_winning_model, report_context
@@ -55,11 +59,21 @@ def main(args: Args) -> int:
     check_study_name(args.study)
     path = check_output(args.out or report_path(args.study), "--out")
     study = load_study(args.study, args.storage)
+    source = study.user_attrs.get("model")
+    model_class = None
+    if args.model is not None:
+        model_class = load_model_class(args.model)
+        check_class(f"{args.study}: is a study", source, model_class)
     corpus = _load_corpus(args, study)
     client = connect(args.tracking_uri)
     experiment = client.get_experiment_by_name(args.study)
-    model, why = load_winning_model(study, client, experiment.experiment_id if experiment else None)
-    kept = kept_models(study, client, experiment.experiment_id if experiment else None)
+    experiment_id = experiment.experiment_id if experiment else None
+    if source is not None and model_class is None:
+        model, why = None, f"it needs the model's class; give --model {shlex.quote(source)}."
+    else:
+        model, why = load_winning_model(study, client, experiment_id, model_class)
+    # Ensembles have MLPs only.
+    kept = () if source is not None else kept_models(study, client, experiment_id)
     models = (model for _, model in kept)
     _write(path, make_report(study, corpus, model, report_context(args, study), models))
 

@@ -83,8 +83,9 @@ def test_commands_run_as_printed(page: str, checkout: Path, environment: dict[st
     text = (checkout / page).read_text(encoding="utf-8")
     lines = commands(text)
     assert lines
-    for code in code_blocks(text, "python"):
-        (checkout / "studies" / "dropout.py").write_text(code, encoding="utf-8")
+    saved = re.findall(r"Save it as `(studies/\w+\.py)`", text)
+    for name, code in zip(saved, code_blocks(text, "python"), strict=True):
+        (checkout / name).write_text(code, encoding="utf-8")
 
     for line in lines:
         if line.startswith("export "):

@@ -12,6 +12,7 @@ import optuna
 from makemore.data import Corpus, load_corpus
 from makemore.errors import UserError
 from makemore.model import MLP
+from studies.harness.store.study import model_name
 from studies.harness.store.trials import dev_loss
 from studies.harness.tracking.connection.find import find_experiment
 from studies.harness.tracking.models import kept_models
@@ -30,6 +31,20 @@ class Candidate:
     def name(self) -> str:
         """Study and trial, for display."""
         return f"{self.study} trial {self.trial}"
+
+
+def check_models(studies: Sequence[optuna.Study]) -> None:
+    """Refuse a study of a user's model.
+
+    Raises:
+        UserError: a study has another model than the MLP.
+    """
+    for study in studies:
+        if (model := study.user_attrs.get("model")) is not None:
+            raise UserError(
+                f"study {study.study_name!r} has the model {model_name(model)}, but ensembles have "
+                "MLPs only; leave this study out."
+            )
 
 
 def load_candidates(studies: Sequence[optuna.Study], client: Any) -> list[Candidate]:

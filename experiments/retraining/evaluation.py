@@ -16,7 +16,7 @@ from experiments.retraining.results import TRAIN, SeedResult
 from makemore.counts import ladder, list_words
 from makemore.data import Corpus, Examples
 from makemore.engines import TrainResult
-from makemore.engines.cpu.evaluation import evaluate
+from makemore.evaluation import evaluate
 from makemore.sampling import score_words
 
 # The lecture's first trained model, on its own file of names. The lecture gives no test loss.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from makemore.cli import SWITCH
-from makemore.config import Config, parse_config, read_toml
+from makemore.config import Config, read_toml
 from makemore.errors import UserError, check_output
 from studies.harness.cli.args import OUTPUT, STORES
 from studies.harness.store.paths import MLRUNS
 
 if TYPE_CHECKING:
     from makemore.data import Corpus
+    from makemore.models import ModelClass
 
 TRAINING = Group("Training", sort_key=2)
 MODEL = Group("Model", sort_key=3)
@@ -27,6 +28,8 @@ class TrainingArgs:
     """Flags of the scripts that train a config with several seeds and keep one model."""
 
     _: KW_ONLY
+    model: Annotated[str | None, Parameter(group=TRAINING)] = None
+    """FILE.py:CLASS of a model of your own. Default: the MLP."""
     seeds: Annotated[int, Parameter(group=TRAINING)] = 1
     """Number of seeds: the config's own, and others derived from it."""
     steps: Annotated[int | None, Parameter(group=TRAINING)] = None
@@ -44,7 +47,7 @@ class TrainingArgs:
     out: Annotated[Path | None, Parameter(name=("--out", "-o"), group=MODEL)] = None
     """Checkpoint file of that seed. Default: mlruns/checkpoints/NAME.safetensors."""
     register: Annotated[bool, Parameter(group=MODEL)] = True
-    """Register the model in MLflow as makemore-mlp."""
+    """Register the model in MLflow as makemore-mlp, or as makemore-CLASS with --model."""
     tracking_uri: Annotated[str | None, Parameter(group=STORES)] = None
     """MLflow tracking URI. Default: MLFLOW_TRACKING_URI or the SQLite database in mlruns/."""
     json: Annotated[bool, SWITCH, Parameter(group=OUTPUT)] = False
@@ -65,6 +68,18 @@ class TrainingArgs:
             raise UserError(f"--workers must be at least 1, but got {self.workers}.")
         return out
 
+    def load_model(self) -> ModelClass | None:
+        """Return the class of --model; None without it.
+
+        Raises:
+            UserError: as `load_model_class`.
+        """
+        if self.model is None:
+            return None
+        from makemore.model_class import load_model_class  # loads torch, which takes seconds
+
+        return load_model_class(self.model)
+
 
 @dataclass(frozen=True)
 class ConfigFile:
@@ -75,17 +90,23 @@ class ConfigFile:
     origin: dict[str, Any]
 
 
-def read_config_file(path: Path) -> ConfigFile:
+def read_config_file(path: Path, model: ModelClass | None = None) -> ConfigFile:
     """Read a config file.
 
+    Args:
+        path: of the file.
+        model: class of the user's model; None for the MLP.
+
     Raises:
-        UserError: as `read_toml` and `parse_config`, or origin is not a table.
+        UserError: as `read_toml` and `parse_model_config`, or origin is not a table.
     """
+    from makemore.model_class import parse_model_config
+
     tables = read_toml(path)
     origin = tables.get("origin", {})
     if not isinstance(origin, dict):
         raise UserError(f"{path}: origin must be a table, but is {origin!r}; remove that line.")
-    return ConfigFile(path, parse_config(tables["config"], str(path)), origin)
+    return ConfigFile(path, parse_model_config(path, tables, model), origin)
 
 
 def check_words(file: ConfigFile, corpus: Corpus, args: TrainingArgs) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from makemore.config import Config
 from makemore.engines import TrainResult
-from makemore.model import MLP
+from makemore.models import Model
 
 if TYPE_CHECKING:
     from experiments.registry import Registered
@@ -42,7 +42,7 @@ class SeedResult:
     word_costs: np.ndarray
 
     @property
-    def model(self) -> MLP:
+    def model(self) -> Model:
         """The model with the kept weights: those of the best evaluation."""
         return self.result.model
 

@@ -21,6 +21,7 @@ from makemore.engines import (
     make_engine,
 )
 from makemore.errors import UserError
+from makemore.models import ModelClass
 from studies.harness.cli.args import count_slots
 from studies.harness.cli.terminal import make_console
 from studies.harness.store.trials import trial_seed
@@ -58,18 +59,21 @@ def train_seeds(
     workers: int | None,
     *,
     watch: str = "dev_loss",
+    model: ModelClass | None = None,
 ) -> list[TrainResult]:
     """Train configs on a new engine; returns their results in the same order.
 
     Args:
         device, workers: the values of --device and --workers.
         watch: as in `train_all`.
+        model: class of the user's model; None for the MLP.
 
     Raises:
         UserError, Diverged, EngineFailed: as in `train_all`.
     """
-    slots = count_slots(device, workers, len(configs))
-    with closing(make_engine(device, corpus, slots, Envelope.around(*configs))) as engine:
+    slots = count_slots(device, workers, len(configs), model)
+    largest = Envelope.around(*configs)
+    with closing(make_engine(device, corpus, slots, largest, model)) as engine:
         return train_all(engine, configs, watch=watch)
 
 

@@ -9,6 +9,7 @@ from experiments.retraining.results import TRAIN_AND_DEV
 from makemore.data import Corpus
 from makemore.ensemble import Trained, load_trained
 from makemore.errors import UserError
+from makemore.model_class import NeedsClass
 from makemore.teacher import Teacher
 
 
@@ -18,7 +19,10 @@ def read_teacher(path: Path, corpus: Corpus) -> Trained:
     Raises:
         UserError: it is neither, it was trained on other words, or the dev words were among them.
     """
-    trained = load_trained(path)
+    try:
+        trained = load_trained(path)
+    except NeedsClass:
+        raise UserError(f"{path}: cannot teach; give an MLP or an ensemble of MLPs.") from None
     words = trained.metadata.get("corpus", {})
     if words.get("sha256", corpus.sha256) != corpus.sha256:
         raise UserError(

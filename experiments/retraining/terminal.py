@@ -16,9 +16,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.registry import MODEL, Registered
+from experiments.registry import Registered
 from experiments.retraining.results import TRAIN, Outcome, Retraining, SeedResult
 from experiments.retraining.tracking import EXPERIMENT, test_use
+from makemore.model_class import source_of
+from makemore.models import class_of
 from studies.harness.cli.commands import print_next
 from studies.harness.cli.terminal import say
 from studies.harness.store.text import without_password
@@ -157,12 +159,14 @@ def show_next(
         tracking_uri: the value of --tracking-uri; a password in it is printed as ***.
     """
     if registered is not None:
-        version = f"version {registered.version} of {MODEL}, {registered.alias}"
+        version = f"version {registered.version} of {registered.name}, {registered.alias}"
         say(console, f"Registered as {version}: {registered.reason}.")
 
     words = ["--names", str(names)] if names else []
     store = ["--tracking-uri", without_password(tracking_uri)] if tracking_uri else []
-    generate = [str(outcome.checkpoint), "--n", "20", *words]
+    model_class = class_of(outcome.retraining.selected.model)
+    model = [] if model_class is None else ["--model", source_of(model_class)]
+    generate = [str(outcome.checkpoint), *model, "--n", "20", *words]
     print_next(
         console,
         ("generate names", "experiments/generate.py", generate),

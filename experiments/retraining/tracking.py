@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.logged_model import Entry
-from experiments.registry import MODEL, Registered, register
+from experiments.registry import Registered, register, registered_name
 from experiments.retraining.results import Outcome, Retraining, SeedResult
+from makemore.models import class_of
 from studies.harness.tracking.whole_runs import FinishedRun, log_run
 
 EXPERIMENT = "retrain"
@@ -68,8 +69,10 @@ def entry_of(retraining: Retraining) -> Entry:
     n = len(retraining.seeds)
     loss = retraining.mean_dev_loss
     text = "" if loss is None else f"dev loss {loss:.4f}"
+    model_class = class_of(selected.model)
     return Entry(
-        name=MODEL,
+        name=registered_name(model_class),
+        model_class=model_class,
         description="Makes up names, character by character.",
         params=config,
         losses=selected.losses,

@@ -1,7 +1,8 @@
 """Training engines: they keep models in slots and train each one to its next evaluation.
 
 `make_engine` chooses the engine for a device: `cpu` trains one model per thread, `batched` trains
-many models in one step on a GPU, and `fleet` joins the engines of several GPUs into one.
+many models in one step on a GPU, and `fleet` joins the engines of several GPUs into one. They train
+the MLP. `autograd` trains any torch module, and is their reference.
 The batched engine was tested on a CPU only; it has not been run on a GPU yet.
 """
 
@@ -25,6 +26,7 @@ from makemore.engines.base import (
     TrainResult,
 )
 from makemore.errors import UserError
+from makemore.models import ModelClass
 
 __all__ = [
     "Diverged",
@@ -98,16 +100,24 @@ def devices(device: str) -> list[torch.device]:
     return [resolved]
 
 
-def make_engine(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> Engine:
+def make_engine(
+    device: str,
+    corpus: Corpus,
+    capacity: int,
+    envelope: Envelope,
+    model: ModelClass | None = None,
+) -> Engine:
     """Make the engine for a device: `CpuEngine` on a CPU, `BatchedEngine` on a GPU.
 
-    Several GPUs get one `BatchedEngine` each, in a `Fleet`. Neither has been run on a GPU yet.
+    A model of the user's own gets the `AutogradEngine`, whose slots share all GPUs. For the MLP,
+    several GPUs get one `BatchedEngine` each, in a `Fleet`. None has been run on a GPU yet.
 
     Args:
         device: a name that `resolve_device` accepts.
         corpus: the train and dev splits.
         capacity: number of models to train at once, at least 1; several GPUs share them.
         envelope: the largest model that will be admitted. Only `BatchedEngine` uses it.
+        model: class of the user's model; None for the MLP.
 
     Raises:
         UserError: the device is unknown or absent.
@@ -117,6 +127,11 @@ def make_engine(device: str, corpus: Corpus, capacity: int, envelope: Envelope) 
         raise ValueError(f"capacity must be at least 1, but got {capacity=}.")
 
     used = devices(device)[:capacity]
+    if model is not None:
+        from makemore.engines.autograd import AutogradEngine
+
+        return AutogradEngine(corpus, capacity, model, used)
+
     if used[0].type == "cpu":
         from makemore.engines.cpu.engine import CpuEngine
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from makemore.config import Config
-from makemore.model import MLP
+from makemore.models import Model
 
 # Nats. A dev loss above this is divergence. An untrained model with standard normal weights is at
 # about 0.8 * n_hidden ** 0.5 * (ln V) ** 0.5: 28 at the lecture's size, 60 for 1,024 hidden units.
@@ -71,14 +71,14 @@ class TrainResult:
     """The result of training one model.
 
     Attributes:
-        model: an MLP on the CPU with the weights of `best`, or the initial weights if the model was
-            never evaluated.
+        model: on the CPU, with the weights of `best`, or the initial weights if the model was never
+            evaluated; an MLP, or a Network of the user's class.
         history: every evaluation in order.
         n_params: number of trained values.
         seconds: time spent in training steps and evaluations of this model.
     """
 
-    model: MLP
+    model: Model
     history: tuple[EvalPoint, ...]
     n_params: int
     seconds: float

@@ -113,7 +113,9 @@ def measure(slots: int, seconds: float, folder: Path) -> Measured:
     os.chdir(folder)
     engines: list[Sleeping] = []
 
-    def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> Sleeping:
+    def make(
+        device: str, corpus: Corpus, capacity: int, envelope: Envelope, model: object = None
+    ) -> Sleeping:
         engines.append(Sleeping(corpus, slots, seconds))
         return engines[-1]
 

@@ -130,7 +130,9 @@ def measure(trials: int, folder: Path) -> Measured:
 def train_nothing() -> None:
     """Let the studies of this process use `NoEngine`, and print no table at their end."""
 
-    def make(device: str, corpus: Corpus, capacity: int, envelope: Envelope) -> NoEngine:
+    def make(
+        device: str, corpus: Corpus, capacity: int, envelope: Envelope, model: object = None
+    ) -> NoEngine:
         return NoEngine(corpus, capacity)
 
     session.make_engine = make

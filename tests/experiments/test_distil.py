@@ -14,8 +14,8 @@ import torch
 from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
 from makemore.data import load_corpus
-from makemore.engines.cpu.evaluation import evaluate
 from makemore.ensemble import Ensemble, save
+from makemore.evaluation import evaluate
 from makemore.model import MLP
 from makemore.sampling import sample_words
 from makemore.trainer import train

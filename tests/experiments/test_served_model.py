@@ -29,7 +29,7 @@ from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
 from makemore.data import Corpus, build_dataset, load_corpus
 from makemore.engines import TrainResult
-from makemore.model import MLP
+from makemore.models import Model
 from makemore.sampling import sample_words
 from makemore.trainer import train
 from makemore.words import read_words
@@ -54,7 +54,7 @@ def served(tmp_path: Path, corpus: Corpus, trained: TrainResult) -> Path:
 
 
 @torch.no_grad()
-def probabilities(model: MLP, prefixes: list[str], corpus: Corpus) -> np.ndarray:
+def probabilities(model: Model, prefixes: list[str], corpus: Corpus) -> np.ndarray:
     """Return the softmax at the last context of each prefix, (N, V)."""
     rows = [
         build_dataset([prefix], corpus.vocab, model.config.block_size)[0][-1] for prefix in prefixes
@@ -63,7 +63,7 @@ def probabilities(model: MLP, prefixes: list[str], corpus: Corpus) -> np.ndarray
 
 
 @torch.no_grad()
-def log_likelihood(model: MLP, name: str, corpus: Corpus) -> float:
+def log_likelihood(model: Model, name: str, corpus: Corpus) -> float:
     X, Y = build_dataset([name], corpus.vocab, model.config.block_size)
     return -float(torch.nn.functional.cross_entropy(model(X).double(), Y, reduction="sum"))
 

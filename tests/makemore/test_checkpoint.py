@@ -17,7 +17,10 @@ from makemore.checkpoint import load_checkpoint, save_checkpoint
 from makemore.config import Config
 from makemore.errors import UserError
 from makemore.model import MLP
+from makemore.model_class import NeedsClass
+from makemore.models import Network, build
 from makemore.words import Vocab
+from tests.own_model import OwnConfig, OwnModel, Transposed
 
 CONFIG = Config(block_size=2, n_embd=3, n_hidden=5, direct=True, lr=0.123)
 VOCAB = Vocab("abж😀")
@@ -242,3 +245,70 @@ def test_failed_save_keeps_the_old_file(path: Path) -> None:
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
     assert not list(path.parent.parent.glob(".*.tmp"))
+
+
+# ---- models of a user's class
+
+
+OWN = OwnConfig(block_size=2, n_embd=3, n_hidden=5, n_layers=2)
+
+
+@pytest.fixture
+def own_path(tmp_path: Path) -> Path:
+    network = Network(build(OwnModel, OWN, len(VOCAB)), OWN, len(VOCAB))
+    for buffer in network.module.buffers():
+        buffer.fill_(3)
+    return save_checkpoint(tmp_path / "own.safetensors", network, VOCAB, **METADATA)
+
+
+def test_own_model_is_loaded_with_its_buffers(own_path: Path) -> None:
+    loaded = load_checkpoint(own_path, OwnModel)
+
+    assert loaded.model.config == OWN and loaded.metadata == METADATA
+    assert isinstance(loaded.model, Network)
+    assert type(loaded.model.module) is OwnModel and not loaded.model.module.training
+    assert {float(buffer.max()) for buffer in loaded.model.module.buffers()} == {3.0}
+    expected = build(OwnModel, OWN, len(VOCAB)).state_dict()["logits.weight"]
+    assert torch.equal(loaded.model.module.state_dict()["logits.weight"], expected)
+
+
+def test_own_model_needs_its_class(own_path: Path, path: Path) -> None:
+    with pytest.raises(NeedsClass, match="is a checkpoint of the model OwnModel; give --model "):
+        load_checkpoint(own_path)
+    with pytest.raises(NeedsClass, match="of the model OwnModel, not of Transposed; give --model"):
+        load_checkpoint(own_path, Transposed)
+    with pytest.raises(NeedsClass, match="is a checkpoint of the MLP, not of OwnModel; leave --m"):
+        load_checkpoint(path, OwnModel)
+
+
+def test_class_that_was_changed_is_refused(own_path: Path) -> None:
+    class OwnModel(Transposed):
+        def __init__(self, config: OwnConfig, vocab_size: int) -> None:
+            super().__init__(config, vocab_size)
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+    with pytest.raises(UserError, match="does not fit the class OwnModel, which differs in scale"):
+        load_checkpoint(own_path, OwnModel)
+
+
+def test_changed_file_of_an_own_model_is_refused(own_path: Path) -> None:
+    raw = bytearray(own_path.read_bytes())
+    raw[-1] ^= 1
+    own_path.write_bytes(bytes(raw))
+
+    with pytest.raises(UserError, match="does not match its own digest"):
+        load_checkpoint(own_path, OwnModel)
+
+
+def test_tied_weights_are_saved(tmp_path: Path) -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self, config: Config, vocab_size: int) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(vocab_size, 4)
+            self.logits = torch.nn.Linear(4, vocab_size)
+            self.logits.weight = self.embed.weight
+
+    network = Network(build(Tied, CONFIG, len(VOCAB)), CONFIG, len(VOCAB))
+    loaded = load_checkpoint(save_checkpoint(tmp_path / "m", network, VOCAB), Tied)
+
+    assert torch.equal(loaded.model.flat, network.flat)

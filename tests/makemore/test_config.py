@@ -12,9 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from makemore.config import MAX_BLOCK_SIZE, MAX_WIDTH, Config, parse_config, read_config, read_toml
+from makemore.config import (
+    MAX_BLOCK_SIZE,
+    MAX_WIDTH,
+    Config,
+    StoredConfig,
+    field_defaults,
+    parse_config,
+    read_config,
+    read_toml,
+)
 from makemore.errors import UserError
 from tests.conftest import ROOT
+from tests.own_model import OwnConfig
 
 positive = st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False)
 widths = st.integers(1, MAX_WIDTH)
@@ -171,3 +181,45 @@ def test_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf[config]\r\nlr = 1\r\n")
 
     assert read_config(path) == Config(lr=1.0)
+
+
+# --- subclasses of a user's model
+
+
+def test_subclass_keeps_its_class_and_fields() -> None:
+    config = OwnConfig(n_layers=3).replace(lr=0.5)
+
+    assert type(config) is OwnConfig and (config.n_layers, config.lr) == (3, 0.5)
+    with pytest.raises(UserError, match="n_layers must be at least 1, but got 0"):
+        config.replace(n_layers=0)
+    with pytest.raises(UserError, match="n_layer is not a field of OwnConfig; did you mean n_lay"):
+        OwnConfig(n_layer=3)  # type: ignore[call-arg]
+
+
+def test_subclass_survives_a_file(tmp_path: Path) -> None:
+    config = OwnConfig(n_layers=3, momentum=0.25)
+    path = tmp_path / "own.toml"
+    path.write_text(config.to_toml())
+
+    assert read_config(path, OwnConfig) == config
+    with pytest.raises(UserError, match="own.toml: n_layers is not a field of Config"):
+        read_config(path)
+
+
+def test_stored_config_keeps_unknown_fields() -> None:
+    fields = OwnConfig(n_layers=3).model_dump()
+    config = parse_config(fields, "trial 1", StoredConfig)
+
+    assert config.model_dump() == fields
+    assert config.replace(lr=0.5).model_dump() == {**fields, "lr": 0.5}
+    with pytest.raises(UserError, match="trial 1: lr must be greater than 0"):
+        parse_config({**fields, "lr": 0}, "trial 1", StoredConfig)
+
+
+def test_field_without_default_is_required() -> None:
+    class Needs(Config):
+        depth: int
+
+    assert field_defaults(Needs) == Config().model_dump(exclude={"seed"})
+    with pytest.raises(UserError, match="depth is missing; Needs has no default for it"):
+        Needs()  # type: ignore[call-arg]

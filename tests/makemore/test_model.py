@@ -11,6 +11,8 @@ import torch
 
 from makemore.config import Config
 from makemore.data import build_dataset, load_corpus
+from makemore.draws import dropout_keep
+from makemore.dropout import seed_dropout
 from makemore.errors import UserError
 from makemore.model import MLP, n_params, parameter_shapes
 from makemore.words import read_words
@@ -87,12 +89,16 @@ def test_uniform_guess_costs_ln_27() -> None:
 
 
 def test_dropout_factors_scale_the_hidden_units() -> None:
-    model, X = MLP(TINY.replace(direct=False), 4), torch.tensor([[3, 1]])
-    keep = torch.tensor([[0.0, 2.0, 2.0]])
+    model, X = MLP(TINY.replace(direct=False, dropout=0.5), 4), torch.tensor([[3, 1]])
+    whole = model(X)
+    seed_dropout(model, seed=2)
+    keep = torch.from_numpy(dropout_keep(2, 0, (1, TINY.n_hidden), 0.5))
 
-    expected = 2 * model.hidden(X)[:, 1:] @ model.W2[1:] + model.b2
-
-    assert torch.allclose(model(X, keep), expected, atol=1e-6)
+    assert 0 < keep.count_nonzero() < TINY.n_hidden
+    expected = (keep * model.hidden(X)) @ model.W2 + model.b2
+    assert torch.allclose(model.train()(X), expected, atol=1e-6)
+    # A new model is in evaluation mode, without dropout.
+    assert torch.allclose(whole, model.hidden(X) @ model.W2 + model.b2, atol=1e-6)
 
 
 def test_parameters_are_views_of_one_vector() -> None:

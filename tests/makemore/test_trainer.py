@@ -14,16 +14,17 @@ import torch
 
 from makemore.checkpoint import load_checkpoint
 from makemore.config import Config
-from makemore.data import Corpus, Examples
+from makemore.data import Corpus, Examples, load_corpus
 from makemore.engines import Diverged, EvalPoint
 from makemore.engines.base import DIVERGED_LOSS
-from makemore.engines.cpu.evaluation import evaluate
 from makemore.errors import UserError
+from makemore.evaluation import evaluate
 from makemore.model import MLP
 from makemore.sampling import sample_words
 from makemore.trainer import main, train
 from makemore.words import Vocab
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_small_names
+from tests.own_model import OwnConfig, OwnModel
 
 CONFIG = Config(n_embd=2, n_hidden=8, batch_size=4, max_steps=70, eval_interval=20, init="kaiming")
 FLAGS = (
@@ -351,3 +352,28 @@ def test_help_does_not_import_slow_modules(tmp_path: Path) -> None:
     assert done.returncode == 0 and "--eval-interval" in done.stdout
     assert "makemore.config" in imported
     assert imported.isdisjoint(["torch", "numba", "scipy", "pandas", "matplotlib", "numpy"])
+
+
+# --- a user's model
+
+
+def test_own_model_is_trained_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = write_small_names(tmp_path / "names.txt")
+    Path("own.toml").write_text(OwnConfig(n_layers=2, n_hidden=8, max_steps=20).to_toml())
+    source = f"{ROOT}/tests/own_model.py:OwnModel"
+    flags = ["own.toml", "--names", str(names), "--device", "cpu", "--out", "own.safetensors"]
+
+    main([*flags, "--model", source, "--json", "--lr", "0.2"])
+
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    model = load_checkpoint("own.safetensors", OwnModel).model
+    assert model.config == OwnConfig(n_layers=2, n_hidden=8, max_steps=20, lr=0.2)
+    assert summary["dev_loss"] == evaluate(model, load_corpus(names).dev)
+    assert summary["n_params"] == len(model.flat)
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert stopped.value.code == 2
+    assert "own.toml: n_layers is not a field of Config" in capsys.readouterr().err

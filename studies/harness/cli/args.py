@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -17,7 +17,12 @@ from makemore.errors import UserError
 from studies.harness.cli.script import given_flags
 from studies.harness.store.paths import ROOT
 
-GPU_SLOTS = 256  # models trained at once on a GPU unless --workers sets another number
+if TYPE_CHECKING:
+    from makemore.models import ModelClass
+
+# Models trained at once on a GPU unless --workers sets another number.
+GPU_SLOTS = 256
+GPU_THREADS = 4  # of a user's model: each has a thread, and Python runs one thread at a time
 
 # Groups of flags in --help, in this order.
 STUDY = Group("Study", sort_key=2)
@@ -150,14 +155,23 @@ def given_ranges(args: StudyArgs) -> dict[str, str]:
     return ranges
 
 
-def count_slots(device: str, workers: int | None, models: int) -> int:
-    """Return how many of `models` models are trained at once on a device."""
+def count_slots(
+    device: str, workers: int | None, models: int, model: ModelClass | None = None
+) -> int:
+    """Return how many of `models` models are trained at once on a device.
+
+    Args:
+        device, workers: the values of --device and --workers.
+        models: number of models to train.
+        model: class of the user's model; None for the MLP.
+    """
     from makemore.engines import devices
 
     if workers is None:
         used = devices(device)
         on_cpu = used[0].type == "cpu"
-        workers = (os.cpu_count() or 1) if on_cpu else GPU_SLOTS * len(used)
+        gpu_slots = GPU_SLOTS if model is None else GPU_THREADS
+        workers = (os.cpu_count() or 1) if on_cpu else gpu_slots * len(used)
     return min(models, workers)
 
 

@@ -43,6 +43,16 @@ def store_flags(args: Any, *, storage: bool = True) -> list[str]:
     return flags
 
 
+def model_flags(study: Any) -> list[str]:
+    """Return the flag that names a study's model to another script; none for the MLP.
+
+    Args:
+        study: an optuna.Study.
+    """
+    source = study.user_attrs.get("model")
+    return [] if source is None else ["--model", source]
+
+
 def shell_command(script: str, arguments: list[str]) -> str:
     """Return a command that runs a script with this interpreter from the current folder.
 

@@ -12,6 +12,7 @@ import optuna
 from makemore.counts import first_words
 from makemore.data import Corpus
 from makemore.model import MLP
+from makemore.models import Model
 from studies.harness.report.results import read_results, trials_frame
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def write_study_files(study: optuna.Study, folder: Path) -> None:
 def examine_study(
     study: optuna.Study,
     corpus: Corpus | None,
-    best_model: MLP | None,
+    best_model: Model | None,
     kept_models: Iterable[MLP] = (),
 ) -> tuple[Findings, ModelCheck | None]:
     """Judge a study and check its models; takes about a second for the counting baselines.
@@ -82,7 +83,7 @@ def render_report(
 def make_report(
     study: optuna.Study,
     corpus: Corpus | None,
-    best_model: MLP | None,
+    best_model: Model | None,
     context: dict[str, Any] | None = None,
     kept_models: Iterable[MLP] = (),
 ) -> str:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from studies.harness.report.importance import importances
 from studies.harness.report.thinned import BEST, MAX_POINTS, thin
+from studies.harness.store.study import model_name
 from studies.harness.store.trials import (
     MEASURED,
     dev_loss,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 HEAD = ["trial", "state", "reason", "dev_loss", "minibatch_loss"]
 SUMMARY = ["best_step", "seconds", "n_params"]
 MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of", "audited"]
-FACTS = ("script", "data")
+FACTS = ("script", "data", "model")
 CLOCK = ["started", "ended"]
 POINTS = ["trial", "step", "minibatch_loss", "dev_loss", "lr", "time"]
 
@@ -55,7 +56,7 @@ class Results:
             which they were suggested.
         base: the fixed fields of Config.
         facts: of the study, as the study stores them, each optional: script (relative to the
-            project) and data (name of the file of words).
+            project), data (name of the file of words) and model (FILE.py:CLASS of a user's model).
         importances: PED-ANOVA importance of each parameter, sums to 1; empty for too few trials.
         noise: the seed repeats by trial, and the noise between seeds; None without repeats.
         winner: the best config; None if no trial has a dev loss.
@@ -82,6 +83,12 @@ class Results:
     def complete(self) -> pd.DataFrame:
         """The trials that trained to their last step."""
         return self.trials[self.trials.state == "COMPLETE"]
+
+    @property
+    def model_note(self) -> str:
+        """ ", model NAME" for a user's model, and "" for the MLP."""
+        source = self.facts.get("model")
+        return "" if source is None else f", model {model_name(source)}"
 
     def drawn(self, most: int = MAX_POINTS) -> pd.DataFrame:
         """The trials that a figure draws one by one, at most about `most`; see `thin`."""

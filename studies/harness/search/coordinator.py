@@ -27,6 +27,7 @@ from makemore.engines import (
     OutOfMemory,
 )
 from makemore.errors import ModelTooLarge, UserError
+from makemore.models import ModelClass
 from studies.harness.search.pruners import is_audited
 from studies.harness.search.queue import Active, TrialQueue
 from studies.harness.search.trial_ends import TrialEnds
@@ -51,6 +52,7 @@ class Coordinator:
         repeats: most seed repeats of each of the best trials, trained after the search; 0 turns
             them off, None is the default budget of `plan_repeats`.
         finish_best: if the best trial was pruned, train it to its end after the search.
+        model: class of the user's model; None for the MLP.
         deadline: value of time.monotonic() at which the search stops; running trials are requeued.
         on_event: called with the trial's record after each outcome.
 
@@ -68,6 +70,7 @@ class Coordinator:
     keep_models: int = 50
     repeats: int | None = 0
     finish_best: bool = False
+    model: ModelClass | None = None
     deadline: float = math.inf
     on_event: Callable[[TrialRecord], None] = lambda record: None
     interrupted: bool = False

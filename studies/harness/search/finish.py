@@ -14,8 +14,9 @@ import optuna
 from makemore.checkpoint import load_checkpoint
 from makemore.errors import UserError
 from makemore.model import MLP
+from makemore.models import Model, ModelClass
 from studies.harness.cli.args import running_script
-from studies.harness.cli.commands import shell_command, store_flags
+from studies.harness.cli.commands import model_flags, shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
 from studies.harness.store.winner.noise import confirmed_means
@@ -100,17 +101,20 @@ def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
     """
     path = args.names or study.user_attrs.get("names")
     names = ["--names", str(path)] if path else []
-    again = shell_command("studies/report.py", [study.study_name, *names, *store_flags(args)])
+    model = model_flags(study)
+    again = shell_command(
+        "studies/report.py", [study.study_name, *model, *names, *store_flags(args)]
+    )
     return {
         "flags": [*study.user_attrs.get("flags", []), *names, *store_flags(args)],
         "store_flags": store_flags(args),
-        "retrain_flags": [*names, *store_flags(args, storage=False)],
+        "retrain_flags": [*model, *names, *store_flags(args, storage=False)],
         "again": without_password(again),
         "versions": versions(),
     }
 
 
-def winning_model(coordinator: Coordinator) -> MLP | None:
+def winning_model(coordinator: Coordinator) -> Model | None:
     """Return the model of the study's winner, from the outbox or else from MLflow."""
     study = coordinator.queue.study
     winner = find_winner(study.get_trials(deepcopy=False))
@@ -119,18 +123,24 @@ def winning_model(coordinator: Coordinator) -> MLP | None:
     tracker = coordinator.tracker
     try:
         for folder in tracker.outbox.glob(f"{winner.number:05d}-*"):
-            return load_checkpoint(folder / "model.safetensors").model
+            return load_checkpoint(folder / "model.safetensors", coordinator.model).model
     except (OSError, UserError):
         pass  # it has no model, or the tracker has just sent it
     try:
-        return load_winning_model(study, tracker.client, tracker.experiment_id)[0]
+        found = load_winning_model(study, tracker.client, tracker.experiment_id, coordinator.model)
+        return found[0]
     except Exception:
         # An unreachable server: the report has no samples then, and can be written again later.
         return None
 
 
 def _models_at_the_end(coordinator: Coordinator) -> Iterator[MLP]:
-    """Yield the models that the study kept, best first, as far as they can be read."""
+    """Yield the models that the study kept, best first, as far as they can be read.
+
+    Ensembles have MLPs only, so there are none of a user's model.
+    """
+    if coordinator.model is not None:
+        return
     tracker = coordinator.tracker
     study = coordinator.queue.study
     try:
@@ -142,9 +152,15 @@ def _models_at_the_end(coordinator: Coordinator) -> Iterator[MLP]:
 
 
 def load_winning_model(
-    study: optuna.Study, client: Any, experiment_id: str | None
-) -> tuple[MLP | None, str]:
+    study: optuna.Study, client: Any, experiment_id: str | None, model: ModelClass | None = None
+) -> tuple[Model | None, str]:
     """Load the model of the study's winner from MLflow.
+
+    Args:
+        study: the study.
+        client: an MlflowClient.
+        experiment_id: of the study; None if MLflow does not have it.
+        model: class of the user's model; None for the MLP.
 
     Returns:
         The model, or None and a sentence that gives the reason.
@@ -154,6 +170,6 @@ def load_winning_model(
         return None, "no trial has a dev loss."
     runs = find_runs(client, experiment_id, trial=winner.number) if experiment_id else []
     for run in runs:
-        if (model := download_model(client, run.info.run_id)) is not None:
-            return model, ""
+        if (found := download_model(client, run.info.run_id, model)) is not None:
+            return found, ""
     return None, f"MLflow holds no model of trial {winner.number}, the winner."

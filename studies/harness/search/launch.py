@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
+    from makemore.models import ModelClass
     from studies.harness.search.spaces import Space
 
 NOT_SENT = 3  # exit code: the study is complete, but MLflow does not have all of it
@@ -57,6 +58,7 @@ def run_study(
     pruner: BasePruner | None = None,
     evaluations: int = 10,
     write_more: Callable[[Study, Path], None] = lambda study, folder: None,
+    model: ModelClass | None = None,
 ) -> int:
     """Run a study to its total number of trials, and print the best ones. Returns the exit code.
 
@@ -68,6 +70,7 @@ def run_study(
         pruner: by default `default_pruner`.
         evaluations: evaluations of each trial, evenly spaced.
         write_more: writes further files of the ended study to a folder; they go to its MLflow run.
+        model: class of your own model, see makemore/models.py; by default the MLP.
 
     Raises:
         UserError: a flag, a path or a store cannot be used.
@@ -75,6 +78,7 @@ def run_study(
     begun = time.monotonic()
     check_args(args)
     check_study_name(args.study)
+    _check_model(args, base, model)
     print(announcement(args), file=sys.stderr, flush=True)
     base = base.replace(max_steps=args.steps, eval_interval=max(1, args.steps // evaluations))
     with_ranges(space, base, given_ranges(args))  # refuses bad ranges before any store is opened
@@ -82,14 +86,14 @@ def run_study(
     space, ranges = _apply_ranges(args, space, base, study)
 
     try:
-        if study is not None and (outcome := _outcome_if_done(args, study, space, base)):
+        if study is not None and (outcome := _outcome_if_done(args, study, space, base, model)):
             return _end_at_once(args, study, outcome)
 
         # Only now, because torch takes seconds to import.
         from studies.harness.search import session
 
         chosen = pruner or default_pruner(base)
-        stores = session.open_stores(args, space, base, first, chosen, ranges)
+        stores = session.open_stores(args, space, base, first, chosen, ranges, model)
     except OtherSettings as error:
         raise UserError(_propose_new_study(args, error)) from None
 
@@ -103,6 +107,31 @@ def run_study(
     if coordinator.interrupted:
         return INTERRUPTED
     return NOT_SENT if unsent else 0
+
+
+def _check_model(args: StudyArgs, base: Config, model: ModelClass | None) -> None:
+    """Check the base config and the flags of a study with or without a user's model.
+
+    Raises:
+        UserError: the base is not a config of the model, or --ray is given with a model.
+    """
+    if model is None:
+        if type(base) is not Config:
+            raise UserError(
+                f"the base config is a {type(base).__name__}, but the MLP has a Config; "
+                "give run_study the model=... that has this config_class."
+            )
+        return
+    from makemore.model_class import check_config_class
+
+    expected = check_config_class(model)
+    if type(base) is not expected:
+        raise UserError(
+            f"the base config is a {type(base).__name__}, but {model.__name__} needs a "
+            f"{expected.__name__}, its config_class; make the base a {expected.__name__}(...)."
+        )
+    if args.ray is not None:
+        raise UserError("--ray trains the MLP only; leave it out for a model of your own.")
 
 
 # ---- --range
@@ -137,7 +166,7 @@ def _propose_new_study(args: StudyArgs, error: OtherSettings) -> str:
 
 
 def _outcome_if_done(
-    args: StudyArgs, study: Study, space: Space, base: Config
+    args: StudyArgs, study: Study, space: Space, base: Config, model: ModelClass | None
 ) -> dict[str, Any] | None:
     """Return what --json prints, if this launch would train, send and write nothing new.
 
@@ -147,8 +176,8 @@ def _outcome_if_done(
     trials = study.get_trials(deepcopy=False)
     if not is_complete(trials, args.trials, args.repeats, args.finish_best):
         return None
-    settings = study_settings(describe(space, base), base, load_corpus(args.names))
-    check_same(study, settings, args.seed)
+    settings = study_settings(describe(space, base), base, load_corpus(args.names), model)
+    check_same(study, settings, args.seed, type(base))
     if study.user_attrs.get("keep_models") != args.keep_models:
         return None
     report = report_path(args.study)

@@ -23,6 +23,8 @@ from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import Engine, Envelope, make_engine, resolve_device
 from makemore.model import check_memory, n_params
+from makemore.model_class import check_model
+from makemore.models import ModelClass
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import GPU_SLOTS, StudyArgs, count_slots, launched_with
 from studies.harness.cli.script import clean_stop, collect_as_usual
@@ -34,7 +36,7 @@ from studies.harness.search.spaces import Space, contains, describe, envelope, l
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS, check_folders, report_path
-from studies.harness.store.study import format_range, open_study
+from studies.harness.store.study import format_range, model_name, open_study
 from studies.harness.store.text import without_password
 from studies.harness.store.winner.follow_ups import summarize
 from studies.harness.tracking.connection.connect import check_default_store, connect, is_default
@@ -53,6 +55,7 @@ class Stores:
 
     Attributes:
         client: MLflow client, or None for the default store, which opens while the study trains.
+        model: class of the user's model; None for the MLP.
     """
 
     study: optuna.Study
@@ -60,6 +63,7 @@ class Stores:
     client: Any
     corpus: Corpus
     engine: Engine
+    model: ModelClass | None
 
 
 # ---- open the stores
@@ -72,6 +76,7 @@ def open_stores(
     first: dict[str, Any] | None,
     pruner: BasePruner,
     ranges: dict[str, str],
+    model: ModelClass | None,
 ) -> Stores:
     """Check everything, and only then open the study.
 
@@ -81,6 +86,7 @@ def open_stores(
         space: the space with the ranges of --range.
         first: parameters of the first trial; left out if the space excludes them.
         ranges: --range by the name of the parameter, to be stored with a new study.
+        model: class of the user's model; None for the MLP.
     """
     # The slots are the parallelism. On small tensors, more threads of torch wait for each other.
     torch.set_num_threads(1)
@@ -89,9 +95,13 @@ def open_stores(
     described = describe(space, base, first)
     if first is not None and not contains(space, base, first):
         first = None
-    check_memory(n_params(largest_config(space, base), len(corpus.vocab)))
+    largest = largest_config(space, base)
+    if model is None:
+        check_memory(n_params(largest, len(corpus.vocab)))
+    else:
+        check_model(model, largest, len(corpus.vocab))
     client = _reach_mlflow(args)
-    engine = _start_engine(args, corpus, envelope(space, base))
+    engine = _start_engine(args, corpus, envelope(space, base), model)
     try:
         study = open_study(
             args.study,
@@ -104,6 +114,7 @@ def open_stores(
             launched_with=launched_with(args),
             first=first,
             ranges=ranges,
+            model=model,
         )
         launch = Launch.begin(study)
     except BaseException:
@@ -112,13 +123,15 @@ def open_stores(
     place = "Ray" if args.ray else f"the {resolve_device(args.device).type.upper()}"
     models = f"{engine.capacity} trial{'' if engine.capacity == 1 else 's'}"
     print(f"Training {models} at a time on {place}.", file=sys.stderr, flush=True)
-    return Stores(study, launch, client, corpus, engine)
+    return Stores(study, launch, client, corpus, engine, model)
 
 
-def _start_engine(args: StudyArgs, corpus: Corpus, largest: Envelope) -> Engine:
+def _start_engine(
+    args: StudyArgs, corpus: Corpus, largest: Envelope, model: ModelClass | None
+) -> Engine:
     if args.ray is None:
-        slots = count_slots(args.device, args.workers, args.trials)
-        return make_engine(args.device, corpus, slots, largest)
+        slots = count_slots(args.device, args.workers, args.trials, model)
+        return make_engine(args.device, corpus, slots, largest, model)
     from makemore.engines.fleet.ray_hosts import ray_fleet
 
     return ray_fleet(args.ray, corpus, args.workers, largest, args.device, GPU_SLOTS)
@@ -164,6 +177,7 @@ def make_coordinator(
         keep_models=args.keep_models,
         repeats=args.repeats,
         finish_best=args.finish_best,
+        model=stores.model,
         deadline=math.inf if args.minutes is None else begun + 60 * args.minutes,
     )
 
@@ -196,6 +210,8 @@ def _begin_tracking(args: StudyArgs, stores: Stores) -> Tracker:
     params = {**fixed, **ranges, "study_seed": attrs["seed"]}
     storage = without_password(args.storage or "journal")
     tags = {"study": args.study, "launch": launch.id, "storage": storage}
+    if attrs.get("model") is not None:
+        tags["model"] = model_name(attrs["model"])
     tracker.begin(f"{args.study} {launch.id}", tags, params, open_store, background=client is None)
     return tracker
 

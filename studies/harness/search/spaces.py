@@ -21,7 +21,7 @@ from makemore.errors import UserError
 if TYPE_CHECKING:
     from makemore.engines import Envelope
 
-Space = Callable[[optuna.Trial, Config], Config]
+Space = Callable[[optuna.Trial, Any], Config]  # the base may be of a subclass of Config
 
 # The fields that decide how much memory a model needs.
 SIZE_FIELDS = ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout", "ema")

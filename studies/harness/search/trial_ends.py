@@ -68,7 +68,10 @@ class TrialEnds:
         """
         record = active.record
         record.state, record.reason, record.ended = state.name, reason, time.time()
-        record.metrics["n_params"] = n_params(record.config, len(self.corpus.vocab))
+        if result is not None:
+            record.metrics["n_params"] = result.n_params
+        elif self.queue.study.user_attrs.get("model") is None:
+            record.metrics["n_params"] = n_params(record.config, len(self.corpus.vocab))
         record.metrics["seconds"] = result.seconds if result else 0.0
         self.train_s += record.metrics["seconds"]
         if result and record.best and state != TrialState.FAIL and reason != OUT_OF_MEMORY:
@@ -144,6 +147,8 @@ class TrialFiles:
             "trial": record.number,
             "data_sha256": self.corpus.sha256,
         }
+        if (model := self.study.user_attrs.get("model")) is not None:
+            origin["model"] = model
         (folder / "config.toml").write_text(record.config.to_toml(origin=origin))
         if result is None or record.best is None or record.state == "FAIL":
             return folder

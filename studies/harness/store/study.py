@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.pruners import BasePruner
 
-from makemore.config import Config
+from makemore.config import Config, field_defaults
 from makemore.data import Corpus
 from makemore.errors import UserError
 from studies.harness.store.locks import exclusive
 from studies.harness.store.storage import NoStudy, open_storage
 from studies.harness.store.text import check_study_name
+
+if TYPE_CHECKING:
+    from makemore.models import ModelClass
 
 
 def load_study(name: str, storage: str | None) -> optuna.Study:
@@ -69,6 +72,7 @@ def open_study(
     launched_with: dict[str, Any],
     first: dict[str, Any] | None,
     ranges: dict[str, str] | None = None,
+    model: ModelClass | None = None,
 ) -> optuna.Study:
     """Create a study, or resume it if it exists.
 
@@ -83,20 +87,21 @@ def open_study(
         launched_with: how the script was called (script, flags, names); stored with a new study.
         first: parameters to try before the sampler proposes any; enqueued in a new study.
         ranges: --range as given, by the name of the parameter; stored with a new study.
+        model: class of the user's model; None for the MLP.
 
     Raises:
-        OtherSettings: the study exists with another base config, space, data or seed; names the
-            differences.
+        OtherSettings: the study exists with another base config, space, model, data or seed; names
+            the differences.
     """
     store = open_storage(storage, check_study_name(name))
-    settings = study_settings(space, base, corpus)
+    settings = study_settings(space, base, corpus, model)
     with exclusive(f"ask-{name}", store):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             study_name=name, storage=store, direction="minimize", pruner=pruner, load_if_exists=True
         )
         if "base" in study.user_attrs:
-            check_same(study, settings, seed)
+            check_same(study, settings, seed, type(base))
             return study
 
         attrs = {**settings, "seed": seed or 0, "data": corpus.source, **launched_with}
@@ -108,12 +113,20 @@ def open_study(
     return study
 
 
-def study_settings(space: dict[str, str], base: Config, corpus: Corpus) -> dict[str, Any]:
+def study_settings(
+    space: dict[str, str], base: Config, corpus: Corpus, model: ModelClass | None
+) -> dict[str, Any]:
     """Return what a study keeps for all its launches; for the arguments see `open_study`."""
+    source = None
+    if model is not None:
+        from makemore.model_class import source_of  # loads torch, which takes seconds
+
+        source = source_of(model)
     return {
         "base": base.model_dump(exclude={"seed"}),
         "space": space,
         "data_sha256": corpus.sha256,
+        "model": source,
     }
 
 
@@ -132,20 +145,23 @@ class OtherSettings(UserError):
         )
 
 
-def check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) -> None:
+def check_same(
+    study: optuna.Study, settings: dict[str, Any], seed: int | None, config_class: type[Config]
+) -> None:
     """Refuse settings that differ from those the study was created with.
 
     Args:
         study: the study.
         settings: from `study_settings`.
         seed: as in `open_study`.
+        config_class: of the base config.
 
     Raises:
         OtherSettings: names the differences.
     """
     stored = dict(study.user_attrs)
     # A field that was added after the study was created had its default.
-    stored["base"] = Config().model_dump(exclude={"seed"}) | stored["base"]
+    stored["base"] = field_defaults(config_class) | stored["base"]
 
     differences = []
     for table in ("base", "space"):
@@ -154,6 +170,10 @@ def check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) 
             new = settings[table].get(key)
             if old != new:
                 differences.append(f"{key} was {format_range(old)} and now is {format_range(new)}")
+    old_model = model_name(stored.get("model"))
+    new_model = model_name(settings["model"])
+    if old_model != new_model:
+        differences.append(f"the model was {old_model} and now is {new_model}")
     if stored["data_sha256"] != settings["data_sha256"]:
         differences.append("the file of words has changed")
     if seed is not None and seed != stored["seed"]:
@@ -161,6 +181,11 @@ def check_same(study: optuna.Study, settings: dict[str, Any], seed: int | None) 
 
     if differences:
         raise OtherSettings(study.study_name, differences)
+
+
+def model_name(source: str | None) -> str:
+    """Return the name of a study's model: the class in FILE.py:CLASS, or "the MLP" for None."""
+    return "the MLP" if source is None else source.rpartition(":")[2]
 
 
 def format_range(value: Any) -> str:

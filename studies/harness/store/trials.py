@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from makemore.config import Config, parse_config
+from makemore.config import Config, StoredConfig, parse_config
 from makemore.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def trial_config(study: optuna.Study, trial: FrozenTrial) -> Config:
             "scripts; name a study that was."
         )
     values = {**base, **trial.params, "seed": trial.user_attrs["seed"]}
-    return parse_config(values, f"trial {trial.number}")
+    # The fields of a user's model were validated when the trial was trained.
+    config_class = Config if study.user_attrs.get("model") is None else StoredConfig
+    return parse_config(values, f"trial {trial.number}", config_class)
 
 
 def restore_record(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:

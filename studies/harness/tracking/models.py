@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from makemore.checkpoint import load_checkpoint
 from makemore.errors import UserError
 from makemore.model import MLP
+from makemore.models import Model, ModelClass
 from studies.harness.store.trials import ranked
 from studies.harness.tracking.connection.find import find_runs
 
@@ -56,9 +57,20 @@ def _unsent(outbox: Path | None, number: int) -> MLP | None:
     return None
 
 
-def download_model(client: Any, run_id: str) -> MLP | None:
-    """Return the model among a run's artifacts; None without one."""
+@overload
+def download_model(client: Any, run_id: str, model: None = None) -> MLP | None: ...
+@overload
+def download_model(client: Any, run_id: str, model: ModelClass | None) -> Model | None: ...
+def download_model(client: Any, run_id: str, model: ModelClass | None = None) -> Model | None:
+    """Return the model among a run's artifacts; None without one.
+
+    Args:
+        client: an MlflowClient.
+        run_id: of the run.
+        model: class of the user's model; None for the MLP.
+    """
     if CHECKPOINT not in {item.path for item in client.list_artifacts(run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return load_checkpoint(client.download_artifacts(run_id, CHECKPOINT, folder)).model
+        file = client.download_artifacts(run_id, CHECKPOINT, folder)
+        return load_checkpoint(file, model).model

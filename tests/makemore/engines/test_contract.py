@@ -12,10 +12,10 @@ import torch
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import Diverged, Engine, Envelope, EvalPoint, Outcome, TrainResult
-from makemore.engines.cpu.evaluation import evaluate
+from makemore.evaluation import evaluate
 from makemore.model import MLP, n_params
 from makemore.schedule import lr_at
-from tests.makemore.engines.reference_engine import ENGINES, outcomes_of, reference, train_alone
+from tests.makemore.engines.table import ENGINES, outcomes_of, reference, train_alone
 from tests.makemore.teachers import taught
 
 BASE = Config(

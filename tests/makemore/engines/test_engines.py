@@ -12,7 +12,7 @@ from makemore.engines.batched import engine as batched
 from makemore.engines.batched.engine import BatchedEngine
 from makemore.engines.cpu.engine import CpuEngine
 from makemore.errors import UserError
-from tests.makemore.engines.reference_engine import outcomes_of
+from tests.makemore.engines.table import outcomes_of
 
 
 def test_auto_device_is_the_best_available() -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from makemore.counts import Rung, examples_of, find_words, first_words, ladder, list_words
 from makemore.data import Corpus
-from makemore.engines.cpu.evaluation import evaluate
-from makemore.model import MLP
+from makemore.evaluation import evaluate
+from makemore.models import Model
 from makemore.sampling import sample_words, score_words
 from studies.harness.report.best_so_far import best_so_far
 from studies.harness.report.judge.budget import Budget, judge_budget
@@ -188,7 +187,7 @@ class ModelCheck:
         return self.dev_loss - self.train_loss
 
 
-def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
+def check_model(corpus: Corpus, model: Model | None) -> ModelCheck:
     """Compare a model with the counting baselines, and sample from it.
 
     Takes about a second for 30,000 names, and a few seconds for a file of any size: of more than
@@ -201,7 +200,7 @@ def check_model(corpus: Corpus, model: MLP | None) -> ModelCheck:
     vocab = corpus.vocab
     part = first_words(corpus, *MAX_WORDS)
     dev = list_words(part.dev, vocab)
-    usable = model is not None and bool(torch.isfinite(model.flat).all())
+    usable = model is not None and model.is_finite()
     words = []
     if model is not None and usable:
         words = sample_words(model, vocab, N_SAMPLED, seed=model.config.seed)

@@ -116,7 +116,7 @@ def _at_edge(name: str, scale: Scale, side: str, n_at_edge: int, values: str = "
         where = f"{who} are within {EDGE:.0%} of the {side} edge of {name}"
 
     shown = tick_label(edge)
-    wider = _widened(scale, side, _config_limit(name, side))
+    wider = _widened(scale, side, _config_limit(name, side, edge))
     if wider is None:
         smaller = "smaller" if side == "lower" else "larger"
         sentence = f"{where}; {name} cannot be {smaller} than {shown}, so fix it at {shown}."
@@ -159,8 +159,11 @@ class _Limit:
         return (value > self.value) == (self.side == "lower")
 
 
-def _config_limit(name: str, side: str) -> _Limit:
+def _config_limit(name: str, side: str, edge: Any) -> _Limit:
     field = Config.model_fields.get(name)
+    if field is None and side == "lower" and edge > 0:
+        # A field of a user's model, whose limits are not stored: a positive range stays positive.
+        return _Limit(side, 1) if isinstance(edge, int) else _Limit(side, 0, False)
     inclusive, exclusive = ("ge", "gt") if side == "lower" else ("le", "lt")
     for rule in field.metadata if field else []:
         for attribute in (inclusive, exclusive):

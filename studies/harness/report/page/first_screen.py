@@ -28,7 +28,7 @@ def _facts(findings: Findings, context: dict[str, Any]) -> str:
     facts = f"{n_trials:,} trials of {findings.max_steps:,} steps ({outcomes or 'none has ended'})"
     if context.get("data"):
         facts += f" on {context['data']}"
-    return f"{facts}."
+    return f"{facts}{findings.results.model_note}."
 
 
 def _next_box(findings: Findings, context: dict[str, Any]) -> str:

@@ -102,7 +102,7 @@ def _facts(findings: Findings, experiment_id: str) -> str:
     ]
     return (
         f"{len(results.trials):,} trials of {findings.max_steps:,} steps "
-        f"({outcomes or 'none has ended'}). {' · '.join(links)}"
+        f"({outcomes or 'none has ended'}){results.model_note}. {' · '.join(links)}"
     )
 
 

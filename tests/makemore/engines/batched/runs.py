@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from makemore.config import Config
 from makemore.data import Corpus
-from makemore.draws import batch_rows, dropout_keep
+from makemore.draws import batch_rows
+from makemore.dropout import seed_dropout
 from makemore.engines import Engine, Envelope, EvalPoint, TrainResult
 from makemore.engines.batched.engine import BatchedEngine
 from makemore.engines.batched.layout import Layout
@@ -85,6 +86,7 @@ class Alone:
         self.corpus = corpus
         self.step = 0
         self.model = MLP(config, len(corpus.vocab)).double()
+        self.dropout = seed_dropout(self.model, config.seed)
         kinds = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
         self.optimizer = kinds[config.optimizer](
             self.model.parameters(), lr=config.lr, weight_decay=0
@@ -93,17 +95,13 @@ class Alone:
     def train(self, steps: int) -> float:
         """Train some steps and return the mean of the minibatch losses."""
         config = self.config
+        self.model.train()
         total = 0.0
         for step in range(self.step, self.step + steps):
             rows = batch_rows(config.seed, step, config.batch_size, len(self.corpus.train))
             X, Y = self.corpus.train.tensors(config.block_size, rows)
-            keep = None
-            if config.dropout > 0:
-                shape = (config.batch_size, config.n_hidden)
-                keep = torch.from_numpy(
-                    dropout_keep(config.seed, step, shape, config.dropout)
-                ).double()
-            loss = self.model.loss(X, Y, keep)
+            self.dropout.start(step)
+            loss = self.model.loss(X, Y)
             self.optimizer.zero_grad()
             loss.backward()
             lr = float(lr_at(config, np.array([step]))[0])
@@ -115,6 +113,7 @@ class Alone:
             self.optimizer.step()
             total += loss.item()
         self.step += steps
+        self.model.eval()
         return total / steps
 
     @torch.no_grad()
@@ -133,6 +132,7 @@ def check_against_alone(config: Config, corpus: Corpus, result: TrainResult) -> 
         assert point.dev_loss == pytest.approx(alone.dev_loss(), rel=1e-6), point
         if point == result.best:
             best = {name: parameter.clone() for name, parameter in alone.model.named_parameters()}
+    assert isinstance(result.model, MLP)
     for name, parameter in result.model.named_parameters():
         truth = best[name] if best else getattr(alone.model, name)
         torch.testing.assert_close(parameter.double(), truth, rtol=1e-5, atol=1e-5, msg=name)

@@ -171,6 +171,7 @@ def test_evaluation_has_rate_and_exact_loss(small_corpus: Corpus) -> None:
     assert result.n_params == result.model.flat.numel()
     assert result.seconds > 0
     X, Y = small_corpus.dev.tensors(config.block_size)
+    assert isinstance(result.model, MLP)
     assert result.model.loss(X, Y).item() == pytest.approx(result.best.dev_loss, rel=1e-5)
 
 

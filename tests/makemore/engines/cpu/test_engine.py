@@ -17,8 +17,9 @@ from makemore.data import Corpus
 from makemore.engines import EvalPoint, Outcome, OutOfMemory, TrainResult
 from makemore.engines.cpu.engine import CpuEngine
 from makemore.engines.cpu.slot import Slot
+from makemore.engines.threads import ThreadSlot
 from makemore.model import MLP
-from tests.makemore.engines.reference_engine import reference, train_alone
+from tests.makemore.engines.table import reference, train_alone
 
 BASE = Config(
     block_size=3,
@@ -115,7 +116,7 @@ def test_slots_train_at_the_same_time(small_corpus: Corpus) -> None:
     together = threading.Barrier(2, timeout=60)
 
     class Meeting(CpuEngine):
-        def _train(self, slot: Slot) -> Outcome | None:
+        def _train(self, slot: ThreadSlot) -> Outcome | None:
             together.wait()  # returns only if both threads call it at the same time
             return super()._train(slot)
 
@@ -191,7 +192,8 @@ class Failing(CpuEngine):
 
     error: BaseException
 
-    def _train(self, slot: Slot) -> Outcome | None:
+    def _train(self, slot: ThreadSlot) -> Outcome | None:
+        assert isinstance(slot, Slot)
         if slot.config.seed == 13:
             slot.train = self._raise  # type: ignore[method-assign]
         return super()._train(slot)

@@ -12,11 +12,12 @@ import torch
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.draws import batch_rows, step_keys, stream_key
+from makemore.engines.autograd import AutogradSlot
 from makemore.engines.cpu import kernel
 from makemore.engines.cpu.memory import Batch, make_batch, write_model
 from makemore.engines.cpu.slot import Slot, number_contexts
 from makemore.model import MLP
-from tests.makemore.engines.reference_engine import VARIANTS, ReferenceModel
+from tests.makemore.engines.table import VARIANTS
 from tests.makemore.teachers import taught
 
 Array = np.ndarray
@@ -68,7 +69,7 @@ def test_gradients_match_autograd(
     corpus = small_corpus if weight is None else taught(small_corpus, weight)
     config = BASE.replace(**changes)
     slot = Slot(config, corpus)
-    true = ReferenceModel(config, corpus)
+    true = AutogradSlot(config, corpus)
     loss = slot.run(1)
 
     expected, objective = true.losses_of_batch()
@@ -101,12 +102,13 @@ def test_steps_match_torch_optimizers(
         }
     )
     slot = Slot(config, small_corpus)
-    true = ReferenceModel(config, small_corpus)
+    true = AutogradSlot(config, small_corpus)
     losses = slot.run(6) + slot.run(3)
 
-    assert losses == pytest.approx(sum(true.train_step() for _ in range(9)), rel=1e-5)
+    assert losses == pytest.approx(true.run(9), rel=1e-5)
     ours = MLP(config, len(small_corpus.vocab))
     write_model(slot.weights, ours)
+    assert isinstance(true.model, MLP)
     error = torch.linalg.norm(ours.flat - true.model.flat) / torch.linalg.norm(true.model.flat)
     assert error < 1e-5
 

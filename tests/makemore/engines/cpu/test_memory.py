@@ -22,7 +22,7 @@ from makemore.engines.cpu.memory import (
 )
 from makemore.engines.cpu.slot import Slot
 from makemore.model import MLP
-from tests.makemore.engines.reference_engine import VARIANTS
+from tests.makemore.engines.table import VARIANTS
 from tests.makemore.teachers import taught
 
 BASE = Config(

@@ -14,7 +14,7 @@ from makemore.data import Corpus
 from makemore.engines.cpu.engine import CpuEngine
 from makemore.engines.cpu.slot import number_contexts
 from makemore.errors import UserError
-from tests.makemore.engines.reference_engine import train_alone
+from tests.makemore.engines.table import train_alone
 
 BASE = Config(
     block_size=3,

@@ -19,7 +19,7 @@ from makemore.engines.fleet.fleet import Fleet
 from makemore.engines.fleet.host import Host, ThreadHost
 from makemore.errors import ModelTooLarge
 from tests.makemore.engines.fleet.process_host import ProcessHost
-from tests.makemore.engines.reference_engine import outcomes_of, two_hosts
+from tests.makemore.engines.table import outcomes_of, two_hosts
 from tests.makemore.engines.test_contract import BASE, ENDLESS, TABLE
 
 Start = Callable[[Callable[[], list[Host]]], Fleet]

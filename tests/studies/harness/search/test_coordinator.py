@@ -217,7 +217,7 @@ def inject(
             slot.train = faulty
             return number
 
-    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
+    def make(device: str, corpus: Corpus, capacity: int, *_: object) -> CpuEngine:
         return Faulty(corpus, capacity)
 
     monkeypatch.setattr(launch_module, "make_engine", make)
@@ -304,7 +304,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, width: int, error: Exception) -> Non
                 raise error
             return super().admit(config)
 
-    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> CpuEngine:
+    def make(device: str, corpus: Corpus, capacity: int, *_: object) -> CpuEngine:
         return Small(corpus, capacity)
 
     monkeypatch.setattr(launch_module, "make_engine", make)

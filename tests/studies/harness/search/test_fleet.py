@@ -42,7 +42,7 @@ FindHosts = Callable[[], Sequence[Host]]
 def use_fleet(monkeypatch: pytest.MonkeyPatch, find_hosts: Callable[[Corpus], FindHosts]) -> None:
     """Let studies train on a fleet of these hosts."""
 
-    def make(device: str, corpus: Corpus, capacity: int, envelope: object) -> Fleet:
+    def make(device: str, corpus: Corpus, capacity: int, *_: object) -> Fleet:
         return Fleet(find_hosts(corpus), len(corpus.vocab))
 
     monkeypatch.setattr(session, "make_engine", make)

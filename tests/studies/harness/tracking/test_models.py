@@ -6,7 +6,7 @@ from pathlib import Path
 
 from makemore.checkpoint import save_checkpoint
 from makemore.data import Corpus, load_corpus
-from makemore.engines.cpu.evaluation import evaluate
+from makemore.evaluation import evaluate
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, ranked
 from studies.harness.tracking.connection.connect import connect

@@ -102,6 +102,9 @@ RANGES: list[tuple[str, BaseDistribution, list[Any], list[Any], str, str]] = [
         "lower",
     ),
     ("block_size", IntDistribution(1, 8), [1, 1, 1, 1, 1], [4] * 5, "limit", "lower"),
+    # A field of a user's model; its limits are not known.
+    ("n_layers", IntDistribution(1, 8), [1, 1, 1, 1, 1], [4] * 5, "limit", "lower"),
+    ("n_layers", IntDistribution(2, 8), [2, 2, 2, 2, 2], [4] * 5, "widen", "lower"),
     ("block_size", IntDistribution(8, 32), [32] * 5, [16] * 5, "limit", "upper"),
 ]
 

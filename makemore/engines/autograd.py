@@ -1,0 +1,253 @@
+"""The autograd engine: trains any torch module, one model per thread; the reference engine.
+
+On a GPU each slot has its own CUDA stream (not run on a GPU).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from makemore.config import Config
+from makemore.data import Corpus
+from makemore.draws import batch_rows
+from makemore.dropout import seed_dropout
+from makemore.engines.base import (
+    Diverged,
+    EvalPoint,
+    Outcome,
+    TrainResult,
+    check_finite,
+    next_stop,
+)
+from makemore.engines.threads import ThreadEngine
+from makemore.evaluation import mean_loss
+from makemore.model import MLP
+from makemore.models import ModelClass, build, count_params, wrap
+from makemore.schedule import averaging_at, lr_at
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+STEPS_PER_LOOK = 100  # steps between two looks at the loss, which a GPU has to wait for
+CPU = torch.device("cpu")
+
+
+class AutogradEngine(ThreadEngine):
+    """Trains up to `capacity` models of one class at once, each in its own thread.
+
+    Args:
+        corpus: the train and dev splits.
+        capacity: number of models to train at once; one per core is best.
+        model: the class of the models.
+        devices: the slots take them in turn.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        capacity: int,
+        model: ModelClass = MLP,
+        devices: Sequence[torch.device] = (CPU,),
+    ) -> None:
+        # The slots are the parallelism. On small tensors, threads of torch wait for each other.
+        super().__init__(capacity, partial(torch.set_num_threads, 1))
+        self._corpus = corpus
+        self._model = model
+        self._devices = devices
+
+    def _make_slot(self, number: int, config: Config) -> AutogradSlot:
+        device = self._devices[number % len(self._devices)]
+        return AutogradSlot(config, self._corpus, self._model, device)
+
+
+class AutogradSlot:
+    """A model with its optimizer's state, step count and history.
+
+    Buffers belong to the model: they are kept with its best weights. An average of the weights has
+    the average of the buffers: the statistics of a batch normalisation fit the weights of their
+    step, so their averages fit the averaged weights. Integers, such as counts, are copied.
+
+    Args:
+        config: the model and its training.
+        corpus: the train and dev splits.
+        model: the class of the model.
+        device: where it is trained.
+
+    Attributes:
+        model: the module with the current parameters.
+        average: the module to evaluate and keep; `model` itself if the config has no average.
+        history: the evaluations so far.
+        steps_done: optimizer steps done.
+        seconds: time spent in training and evaluation.
+        stop, done: as in `ThreadSlot`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        model: ModelClass = MLP,
+        device: torch.device = CPU,
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self._device = device
+        self._new = partial(build, model, config, len(corpus.vocab))
+        self.model = self._new().to(device)
+        self._dropout = seed_dropout(self.model, config.seed)
+        self.average = self.model if config.ema == 0 else self._new().to(device)
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimizer = OPTIMIZERS[config.optimizer](
+            self._trained, lr=config.lr, weight_decay=0.0
+        )
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._best = _copy_state(self.model)
+        self.model.train()
+
+        self.stop = np.zeros(1, np.uint8)
+        self.history: list[EvalPoint] = []
+        self.steps_done = 0
+        self.seconds = 0.0
+        self.done = False
+
+    def train(self) -> Outcome | None:
+        """Train to the next evaluation and evaluate; return None if `stop` was set meanwhile.
+
+        Called in the slot's thread.
+        """
+        started = time.perf_counter()
+        try:
+            with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+                return self._train_to(next_stop(self.config, self.steps_done))
+        except Diverged as diverged:
+            return diverged
+        except RuntimeError as error:
+            # The types of torch: OutOfMemoryError of a GPU, a plain RuntimeError of the CPU.
+            if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+                raise MemoryError from None
+            raise
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _train_to(self, end: int) -> EvalPoint | None:
+        """Train to step `end` and evaluate.
+
+        Raises:
+            Diverged: a loss is inf or nan, or the dev loss is too high.
+        """
+        start = self.steps_done
+        losses = 0.0
+        while self.steps_done < end and not self.stop[0]:
+            losses += self.run(min(STEPS_PER_LOOK, end - self.steps_done))
+            if not np.isfinite(losses):
+                raise Diverged(self.steps_done, losses)
+
+        dev_loss = self.evaluate()
+        if self.stop[0]:
+            return None
+        minibatch_loss = losses / (end - start)
+        check_finite(end, minibatch_loss, dev_loss)
+        lr = float(lr_at(self.config, np.array([end - 1]))[0])
+        return EvalPoint(end, minibatch_loss, dev_loss, lr)
+
+    def run(self, n_steps: int) -> float:
+        """Train n steps, fewer if stopped; return the sum of their losses in nats."""
+        steps = np.arange(self.steps_done, self.steps_done + n_steps)
+        rates = lr_at(self.config, steps).tolist()
+        weights = averaging_at(self.config, steps).tolist()
+        total = torch.zeros((), device=self._device)
+        for lr, weight in zip(rates, weights, strict=True):
+            if self.stop[0]:
+                break
+            total += self._step(lr, weight)
+        return float(total)
+
+    def _step(self, lr: float, weight: float) -> Tensor:
+        """Train one step and return the loss of its minibatch.
+
+        Args:
+            lr: learning rate.
+            weight: of the new parameters in their average.
+        """
+        loss, objective = self.losses_of_batch()
+        self._optimizer.zero_grad()
+        objective.backward()
+        self._optimizer.param_groups[0]["lr"] = lr
+        with torch.no_grad():
+            if self.config.weight_decay > 0:
+                for parameter in self._trained:
+                    parameter.mul_(1 - lr * self.config.weight_decay)
+            self._optimizer.step()
+            if self.average is not self.model:
+                _average(self.average, self.model, weight)
+        self.steps_done += 1
+        return loss.detach()
+
+    def losses_of_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch's loss of the true targets, and the one to minimise.
+
+        They are equal without a teacher.
+        """
+        config = self.config
+        rows = batch_rows(config.seed, self.steps_done, config.batch_size, len(self.corpus.train))
+        X, Y = self.corpus.train.tensors(config.block_size, rows)
+        self._dropout.start(self.steps_done)
+        logits = self.model(X.to(self._device))
+        loss = F.cross_entropy(logits, Y.to(self._device))
+        teacher = self.corpus.teacher
+        if teacher is None:
+            return loss, loss
+        targets = torch.from_numpy(teacher.targets(rows, Y.numpy()))
+        return loss, F.cross_entropy(logits, targets.to(self._device))
+
+    def evaluate(self) -> float:
+        """Return the exact mean loss over the dev split; nan if `stop` was set meanwhile."""
+        loss = mean_loss(
+            self.average.eval(),
+            self.corpus.dev,
+            self.config.block_size,
+            device=self._device,
+            stopped=lambda: bool(self.stop[0]),
+        )
+        self.model.train()
+        return loss
+
+    def record(self, outcome: Outcome) -> None:
+        """Add an outcome to the history, and keep the weights if they are the best so far."""
+        if not isinstance(outcome, EvalPoint):
+            self.done = True
+            return
+        if all(outcome.dev_loss < point.dev_loss for point in self.history):
+            self._best = _copy_state(self.average)
+        self.history.append(outcome)
+        self.done = outcome.step == self.config.max_steps
+
+    def result(self) -> TrainResult:
+        """Return the model with its best weights, and its history."""
+        module = self._new()  # on the CPU, with the user's own dropout layers
+        module.load_state_dict(self._best)
+        model = wrap(module, self.config, len(self.corpus.vocab))
+        return TrainResult(model, tuple(self.history), count_params(module), self.seconds)
+
+
+def _copy_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def _average(average: nn.Module, module: nn.Module, weight: float) -> None:
+    """Move the parameters and buffers of an average towards those of a module."""
+    for mean, now in zip(
+        [*average.parameters(), *average.buffers()],
+        [*module.parameters(), *module.buffers()],
+        strict=True,
+    ):
+        if mean.is_floating_point():
+            mean.lerp_(now, weight)
+        else:
+            mean.copy_(now)
