@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.export import find_commit
 from experiments.logged_model import Entry, log_model, quiet
 from makemore.errors import UserError
 from makemore.models import ModelClass
+from studies.harness.report.export import find_commit
 from studies.harness.store.locks import exclusive
 from studies.harness.store.text import reason
 

@@ -1,6 +1,7 @@
 """Ctrl-C while a script imports: one word and exit code 130 instead of a traceback.
 
 Scripts import this module first. Before that, while Python starts, Python answers Ctrl-C itself.
+A program or a notebook that imports the project's modules keeps its own answer.
 """
 
 from __future__ import annotations
@@ -31,5 +32,13 @@ def _report(kind: type[BaseException], error: BaseException, traceback: object) 
     sys.__excepthook__(kind, error, error.__traceback__)
 
 
-if sys.excepthook is sys.__excepthook__:
+def _is_imported_by_script() -> bool:
+    """Return whether the main program itself imports this module, not one of its imports."""
+    frame = sys._getframe(1).f_back
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == "__main__"
+
+
+if sys.excepthook is sys.__excepthook__ and _is_imported_by_script():
     sys.excepthook = _report

@@ -19,7 +19,7 @@ FORBIDDEN = {
 }
 
 # Each floor may import the floors before it. Rooms on one floor may not import each other.
-HARNESS_FLOORS = [["store"], ["cli", "tracking"], ["report"], ["search"]]
+HARNESS_FLOORS = [["store"], ["cli", "tracking"], ["report"], ["search"], ["api"]]
 TRACKING = f"{HARNESS}.tracking"
 TRACKING_FLOORS = [
     ["connection", "fields", "server", "views"],
@@ -28,7 +28,7 @@ TRACKING_FLOORS = [
     ["repairs"],
 ]
 REPORT_FLOORS = [
-    ["best_so_far", "importance", "scales", "thinned"],
+    ["best_so_far", "export", "importance", "scales", "thinned"],
     ["results"],
     ["compare"],
     ["judge"],

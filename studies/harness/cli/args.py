@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
 
@@ -63,6 +63,9 @@ def script_name() -> str:
 class StudyArgs:
     """The flags of every study script."""
 
+    from_script: ClassVar[bool] = True
+    """Whether a script's command line made these arguments, and not a call from Python."""
+
     study: Annotated[str, Parameter(group=STUDY)] = field(default_factory=script_name)
     """Name of the study and of its MLflow experiment. Default: the name of the script."""
     names: Annotated[Path | None, Parameter(group=STUDY)] = None
@@ -105,6 +108,11 @@ class StudyArgs:
     """Seconds to wait at the end for an MLflow that does not answer."""
     json: Annotated[bool, SWITCH, Parameter(group=OUTPUT)] = False
     """Print one JSON object as the last line of standard output."""
+
+
+def script_of(args: StudyArgs) -> str | None:
+    """Return the script that resumes the study; see `running_script`. None for Python calls."""
+    return running_script() if args.from_script else None
 
 
 def check_args(args: StudyArgs) -> None:
@@ -187,4 +195,4 @@ def launched_with(args: StudyArgs) -> dict[str, Any]:
     """Return the script, the flags and the names of this launch, for commands in the report."""
     flags = ["--steps", str(args.steps), *given_flags(args, exclude=NOT_PROPOSED)]
     names = str(args.names.absolute()) if args.names else None
-    return {"script": running_script(), "flags": flags, "names": names}
+    return {"script": script_of(args), "flags": flags, "names": names}

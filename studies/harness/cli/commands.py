@@ -6,12 +6,16 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from studies.harness.cli.args import StudyArgs
 from studies.harness.store.paths import ROOT
 from studies.harness.store.text import without_password
 
@@ -60,6 +64,43 @@ def shell_command(script: str, arguments: list[str]) -> str:
         script: path of the script, relative to the project's folder.
     """
     return shlex.join([_python(), *_script(script), *arguments])
+
+
+def search_call(study: str, flags: Sequence[str]) -> str:
+    """Return the Python line that does what a study script does with these flags.
+
+    Args:
+        study: name of the study.
+        flags: of a study script. Flags that only one script has are left out.
+    """
+    known = {"evaluations", *(field.name for field in fields(StudyArgs))}
+    arguments: dict[str, Any] = {}
+    words = [*flags, "--"]
+    for word, following in pairwise(words):
+        if not word.startswith("--"):
+            continue
+        name = word.removeprefix("--").replace("-", "_")
+        if name.removeprefix("no_") not in known:
+            continue
+        if name == "range":
+            parameter, _, values = following.partition("=")
+            arguments.setdefault("ranges", {})[parameter] = values
+        elif following.startswith("--"):  # a switch
+            arguments[name.removeprefix("no_")] = not name.startswith("no_")
+        else:
+            arguments[name] = _value(following)
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"search(space, base, name={study!r}, {given})"
+
+
+def _value(word: str) -> Any:
+    """Return the value of a flag: a number, or else the text."""
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _python() -> str:

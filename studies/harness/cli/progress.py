@@ -1,4 +1,4 @@
-"""Progress of a study in the terminal, or as lines where the output is a file or a pipe."""
+"""Progress of a study: a bar in the terminal or a notebook, or lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from studies.harness.store.trials import TrialRecord, counts, dev_loss, ranked
 from studies.harness.store.winner.race import count_open_repeats
 
 LINE_EVERY = 5.0  # seconds between two progress lines
+CELL_EVERY = 0.5  # seconds between two changes of a notebook's cell
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of an ended trial
 
 
@@ -42,6 +43,8 @@ def live(
     console = make_console(stderr=True)
     tally = _Tally(study, total, max_steps, minutes)
     show = _show_bar if console.is_terminal else _show_lines
+    if console.is_jupyter:
+        show = _show_cell
     with show(console, tally) as on_event:
         yield on_event
 
@@ -69,6 +72,35 @@ def _show_lines(console: Console, tally: _Tally) -> Iterator[Callable[[TrialReco
     finally:
         if is_new:
             show()
+
+
+@contextmanager
+def _show_cell(console: Console, tally: _Tally) -> Iterator[Callable[[TrialRecord], None]]:
+    """Show one bar below a notebook's cell, and change it in place.
+
+    Rich's own bar needs a widget library, and adds an output at each change without it.
+    """
+    from IPython.display import display
+
+    def bar(text: str) -> dict[str, str]:
+        line = f"{tally.done}/{tally.total} trials, {text}"
+        progress = f'<progress value="{tally.done}" max="{tally.total}"></progress>'
+        return {"text/plain": line, "text/html": f"{progress} {line}"}
+
+    shown = time.monotonic()
+    cell = display(bar(tally.text()), raw=True, display_id=True)
+
+    def on_event(record: TrialRecord) -> None:
+        nonlocal shown
+        tally.add(record)
+        if time.monotonic() - shown >= CELL_EVERY:
+            shown = time.monotonic()
+            cell.update(bar(tally.text()), raw=True)
+
+    try:
+        yield on_event
+    finally:
+        cell.update(bar(tally.counted()), raw=True)
 
 
 @contextmanager
@@ -146,14 +178,17 @@ class _Tally:
     def text(self) -> str:
         """Return the counts, the lowest dev loss and the speed."""
         elapsed = max(1e-9, time.monotonic() - self.begun)
-        parts = [f"{self.counts['PRUNED']} pruned", f"{self.counts['FAIL']} failed"]
-        if n_repeats := self.repeated + self.open_repeats:
-            parts.append(f"{self.repeated} of {n_repeats} repeats")
-        parts.append(self._best())
-        parts.append(f"{self.steps / elapsed:,.0f} steps/s")
+        parts = [self.counted(), f"{self.steps / elapsed:,.0f} steps/s"]
         if self.minutes:
             parts.append(f"{elapsed / 60:.1f} of {self.minutes:g} minutes")
         return ", ".join(parts)
+
+    def counted(self) -> str:
+        """Return the counts and the lowest dev loss."""
+        parts = [f"{self.counts['PRUNED']} pruned", f"{self.counts['FAIL']} failed"]
+        if n_repeats := self.repeated + self.open_repeats:
+            parts.append(f"{self.repeated} of {n_repeats} repeats")
+        return ", ".join([*parts, self._best()])
 
     def _best(self) -> str:
         """Return the lowest dev loss of the ended trials, or else of those that still train."""

@@ -41,9 +41,13 @@ def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
 
 
 def collect_as_usual() -> None:
-    """Look for garbage as often as by default, but not among the objects that exist already."""
-    gc.freeze()
-    gc.set_threshold(*USUAL)
+    """Look for garbage as often as by default, but not among the objects that exist already.
+
+    Does nothing outside of `run_script`: a program that calls the project keeps its settings.
+    """
+    if gc.get_threshold()[0] == START_UP:
+        gc.freeze()
+        gc.set_threshold(*USUAL)
 
 
 def given_flags(args: Any, *, exclude: Container[str]) -> list[str]:
@@ -72,21 +76,28 @@ def given_flags(args: Any, *, exclude: Container[str]) -> list[str]:
 
 
 @contextmanager
-def clean_stop(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call `interrupt` at the first SIGINT or SIGTERM in the block; exit at once at the second."""
+def clean_stop(interrupt: Callable[[], None], *, in_script: bool = True) -> Iterator[None]:
+    """Call `interrupt` at the first SIGINT or SIGTERM in the block; exit at once at the second.
+
+    Args:
+        interrupt: called in the signal handler.
+        in_script: the process belongs to the script, which ends after the block. Otherwise only
+            SIGINT is caught, and only once: a second one does what it did before the block.
+    """
     # Python delivers signals to the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    signums = (signal.SIGINT, signal.SIGTERM)
+    signums = (signal.SIGINT, signal.SIGTERM) if in_script else (signal.SIGINT,)
     stopped = False
 
     def stop(number: int, frame: object) -> None:
         nonlocal stopped
         stopped = True
-        for signum in signums:
-            signal.signal(signum, lambda *_: os._exit(INTERRUPTED))
+        for signum, handler in zip(signums, before, strict=True):
+            again = (lambda *_: os._exit(INTERRUPTED)) if in_script else handler
+            signal.signal(signum, again)
         interrupt()
 
     before = [signal.signal(signum, stop) for signum in signums]
@@ -96,4 +107,5 @@ def clean_stop(interrupt: Callable[[], None]) -> Iterator[None]:
         for signum, handler in zip(signums, before, strict=True):
             # After a stop only the interpreter's exit is left. It takes a second, and another
             # signal must not make it fail.
-            signal.signal(signum, signal.SIG_IGN if stopped else handler)
+            ignored = stopped and in_script
+            signal.signal(signum, signal.SIG_IGN if ignored else handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from makemore.checkpoint import load_checkpoint
-from makemore.errors import UserError
+from makemore.data import Corpus, load_corpus
+from makemore.errors import UserError, writing
 from makemore.model import MLP
 from makemore.models import Model, ModelClass
-from studies.harness.cli.args import running_script
+from studies.harness.cli.args import script_of
 from studies.harness.cli.commands import model_flags, shell_command, store_flags
 from studies.harness.store.paths import report_path
 from studies.harness.store.text import without_password
 from studies.harness.store.winner.noise import confirmed_means
 from studies.harness.store.winner.winner import find_winner
+from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs
 from studies.harness.tracking.models import download_model, kept_models
 from studies.harness.tracking.runs import (
@@ -50,7 +53,7 @@ def finish_study(
     study = coordinator.queue.study
     tracker = coordinator.tracker
     context = report_context(args, study)
-    script = running_script()
+    script = script_of(args)
     if script is not None:
         context["command"] = without_password(shell_command(script, sys.argv[1:]))
 
@@ -173,3 +176,70 @@ def load_winning_model(
         if (found := download_model(client, run.info.run_id, model)) is not None:
             return found, ""
     return None, f"MLflow holds no model of trial {winner.number}, the winner."
+
+
+# ---- the report of a study that has ended
+
+
+def write_again(
+    args: Any, study: optuna.Study, path: Path, model_class: ModelClass | None = None
+) -> str:
+    """Write the report of a study again, from its stores.
+
+    Args:
+        args: names, storage and tracking_uri are read.
+        study: the study.
+        path: of the page.
+        model_class: of the study's models; None for the MLP, or if it is not known.
+
+    Returns:
+        A sentence that says what the report lacks and why; empty if it has everything.
+
+    Raises:
+        UserError: the words are not the study's, MLflow does not answer, or the page cannot be
+            written.
+    """
+    from studies.harness.report.build import make_report
+
+    corpus = _load_corpus(args, study)
+    client = connect(args.tracking_uri)
+    experiment = client.get_experiment_by_name(study.study_name)
+    experiment_id = experiment.experiment_id if experiment else None
+    source = study.user_attrs.get("model")
+    if source is not None and model_class is None:
+        model, why = None, f"it needs the model's class; give --model {shlex.quote(source)}."
+    else:
+        model, why = load_winning_model(study, client, experiment_id, model_class)
+    # Ensembles have MLPs only.
+    kept = () if source is not None else kept_models(study, client, experiment_id)
+    models = (model for _, model in kept)
+    page = make_report(study, corpus, model, report_context(args, study), models)
+    with writing(path, "--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+
+    if corpus is None:
+        data = study.user_attrs.get("data")
+        missing = "counting baselines and no samples"
+        return f"The report has no {missing}; give --names the path of {data}."
+    if model is None:
+        return f"The report has no samples and no loss on unseen words: {why}"
+    return ""
+
+
+def _load_corpus(args: Any, study: optuna.Study) -> Corpus | None:
+    """Return the study's words; None if they are not the embedded names and no names are given.
+
+    Raises:
+        UserError: the file of --names is not the study's.
+    """
+    corpus = load_corpus(args.names)
+    if corpus.sha256 == study.user_attrs.get("data_sha256"):
+        return corpus
+    if args.names is None:
+        return None
+    data = study.user_attrs.get("data")
+    raise UserError(
+        f"{args.names}: study {study.study_name!r} was made on other words; give --names the path "
+        f"of {data}, or leave it out for the embedded names."
+    )

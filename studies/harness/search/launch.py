@@ -19,7 +19,7 @@ from studies.harness.cli.args import (
     announcement,
     check_args,
     given_ranges,
-    running_script,
+    script_of,
 )
 from studies.harness.cli.commands import shell_command
 from studies.harness.cli.script import given_flags
@@ -101,6 +101,7 @@ def run_study(
         coordinator = session.make_coordinator(args, stores, space, base, make_sampler, begun)
         unsent = session.train(args, stores, coordinator, write_more)
     finally:
+        stores.engine.close()  # also if the training did not begin
         stores.launch.end()
 
     session.print_end(args, coordinator, unsent, time.monotonic() - begun)
@@ -153,7 +154,7 @@ def _apply_ranges(
 
 def _propose_new_study(args: StudyArgs, error: OtherSettings) -> str:
     """Return the error's message, with the command that starts a new study if there is one."""
-    script = running_script()
+    script = script_of(args)
     if script is None:
         return str(error)
     name = unused_name(args.study, args.storage)
@@ -203,7 +204,8 @@ def _outcome_if_done(
 
 def _end_at_once(args: StudyArgs, study: Study, outcome: dict[str, Any]) -> int:
     """Print the end of a study, as a launch that trained it does. Returns the exit code."""
-    terminal.print_end(args, study, outcome)
+    if args.from_script:
+        terminal.print_end(args, study, outcome)
     if args.json:
         print(json.dumps(outcome))
     return 0

@@ -227,7 +227,7 @@ def train(
 ) -> int:
     """Run the coordinator, and write the end of the study. Returns how many runs were not sent."""
     max_steps = coordinator.queue.base.max_steps
-    with clean_stop(coordinator.interrupt):
+    with clean_stop(coordinator.interrupt, in_script=args.from_script):
         try:
             with progress.live(stores.study, args.trials, max_steps, args.minutes) as on_event:
                 coordinator.on_event = on_event
@@ -273,7 +273,8 @@ def print_end(args: StudyArgs, coordinator: Coordinator, unsent: int, wall_s: fl
             file=sys.stderr,
         )
     outcome = _outcome(args, coordinator, wall_s)
-    terminal.print_end(args, coordinator.queue.study, outcome)
+    if args.from_script:  # a call from Python returns the study instead
+        terminal.print_end(args, coordinator.queue.study, outcome)
     if unsent:
         terminal.print_not_sent(args, unsent, coordinator.tracker.last_error)
     if args.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from makemore.model import MLP
 from makemore.models import Model, ModelClass
 from studies.harness.store.trials import ranked
 from studies.harness.tracking.connection.find import find_runs
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 CHECKPOINT = "model.safetensors"  # among a run's artifacts, and in a trial's folder
 

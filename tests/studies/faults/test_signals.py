@@ -91,15 +91,24 @@ def test_ctrl_c_during_imports_is_one_word(names: Path) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        "import makemore.cli; raise KeyboardInterrupt",
-        "import makemore.cli; raise RuntimeError from KeyboardInterrupt()",
-        "import os, signal, makemore.cli; os.kill(os.getpid(), signal.SIGINT)",
+        "import makemore.interrupt; raise KeyboardInterrupt",
+        "import makemore.interrupt; raise RuntimeError from KeyboardInterrupt()",
+        "import os, signal, makemore.interrupt; os.kill(os.getpid(), signal.SIGINT)",
     ],
 )
 def test_ctrl_c_outside_of_any_handler_is_one_word(program: str) -> None:
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
 
     assert (ran.returncode, ran.stderr) == (INTERRUPTED, "Interrupted.\n")
+
+
+@pytest.mark.parametrize("module", ["makemore.cli", "studies.mlp"])
+def test_program_that_imports_a_script_keeps_its_own_ctrl_c(module: str) -> None:
+    program = f"import {module}; raise KeyboardInterrupt"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert ran.returncode == -signal.SIGINT
+    assert ran.stderr.endswith("KeyboardInterrupt\n")
 
 
 def scripts() -> list[Path]:

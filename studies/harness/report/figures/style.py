@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -127,8 +127,8 @@ def say(ax: Axes, sentence: str) -> None:
     )
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG with the light background."""
+def save_png(figure: Figure, path: Path | IO[bytes]) -> None:
+    """Write a PNG with the light background to a file."""
     figure.savefig(path, dpi=DPI, facecolor=PALETTE["surface"], metadata={"Software": None})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from studies.harness.cli.commands import shell_command
+from studies.harness.cli.commands import search_call, shell_command
 from studies.harness.report.judge.findings import Findings
 from studies.harness.report.judge.pruning import AUDIT_MORE
 from studies.harness.report.judge.ranges import MIN_MEASURED
@@ -24,7 +24,7 @@ class Step:
 
     Attributes:
         sentence: what to do.
-        command: a shell command that does it; empty if there is none.
+        command: a shell command or a Python line that does it; empty if there is none.
         reason: why, if the sentence does not say it.
     """
 
@@ -66,7 +66,7 @@ def _command(script: str, arguments: list[str]) -> str:
 
 
 def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix: str = "") -> str:
-    """Return the command of another launch; empty if the study's script is unknown.
+    """Return the command of another launch; a Python line if the study has no script.
 
     Args:
         findings: the verdicts on the study.
@@ -75,11 +75,11 @@ def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix
             the place of the same flag.
         suffix: added to the study's name, for a new study.
     """
-    if "script" not in context:
-        return ""
-    flags = _without_replaced(context.get("flags", []), arguments)
+    flags = [*_without_replaced(context.get("flags", []), arguments), *arguments]
     study = findings.results.name + suffix
-    return _command(context["script"], ["--study", study, *flags, *arguments])
+    if "script" in context:
+        return _command(context["script"], ["--study", study, *flags])
+    return search_call(study, [without_password(flag) for flag in flags])
 
 
 def _without_replaced(flags: Sequence[str], arguments: Sequence[str]) -> list[str]:

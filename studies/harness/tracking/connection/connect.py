@@ -20,16 +20,30 @@ from studies.harness.store.text import reason, with_psycopg, without_password
 from studies.harness.tracking.connection.answers import ServerClient, repeat
 from studies.harness.tracking.connection.sqlite import check_database, check_room, connect_sqlite
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# mlflow's own retry after a lost answer creates a run twice; `ServerClient` repeats the rest.
-os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between the first calls of a server that does not answer
 STARTS_WITHIN = 8.0  # seconds; a server that has not answered by then is not called again
 CONNECT_TIMEOUT = 4  # seconds
 DATABASES = ("sqlite:", "postgresql", "postgres:", "mysql", "mssql")
+
+
+def set_environment() -> None:
+    """Set the environment variables that mlflow reads; those of DEFAULTS only if they are not set.
+
+    `connect` calls it again, because a call from Python restores the environment at its end.
+    """
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # mlflow's own retry after a lost answer creates a run twice; `ServerClient` repeats the rest.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+
+set_environment()
 
 
 def default_tracking_uri() -> str:
@@ -51,6 +65,7 @@ def connect(uri: str | None) -> Any:
     Raises:
         UserError: the store cannot be reached or created; passwords are masked.
     """
+    set_environment()
     from mlflow import MlflowClient
 
     # mlflow logs each table that it creates, and the traceback of each error that it raises.

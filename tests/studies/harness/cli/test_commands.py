@@ -53,3 +53,25 @@ def test_store_flags_lead_to_the_same_stores(given: dict[str, Any], flags: list[
 
 def test_store_flags_leave_out_the_storage_on_request() -> None:
     assert commands.store_flags(StudyArgs(storage="a.journal"), storage=False) == []
+
+
+# ---- Python lines
+
+
+def test_flags_become_arguments_of_search() -> None:
+    flags = "--trials 64 --no-prune --finish-best --repeats 5 --audit-pruning 0.25"
+    line = commands.search_call("mine", [*flags.split(), "--names", "my words.txt"])
+    assert line == (
+        "search(space, base, name='mine', trials=64, prune=False, finish_best=True, repeats=5, "
+        "audit_pruning=0.25, names='my words.txt')"
+    )
+
+
+def test_ranges_become_one_argument_of_search() -> None:
+    line = commands.search_call("mine", ["--range", "lr=1:2", "--range", "n_embd=4,8"])
+    assert line == "search(space, base, name='mine', ranges={'lr': '1:2', 'n_embd': '4,8'})"
+
+
+def test_flag_of_one_script_is_no_argument_of_search() -> None:
+    line = commands.search_call("mine", ["--lr-from-sweep", "--width", "3", "--trials", "2"])
+    assert line == "search(space, base, name='mine', trials=2)"

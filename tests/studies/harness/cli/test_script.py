@@ -109,6 +109,20 @@ def test_first_signal_calls_interrupt(number: signal.Signals) -> None:
             signal.signal(signum, handler)
 
 
+def test_outside_of_a_script_only_the_first_interrupt_is_caught() -> None:
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    calls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        with clean_stop(lambda: calls.append(1), in_script=False):
+            assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
+            os.kill(os.getpid(), signal.SIGINT)
+            assert calls == [1]
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert calls == [1]
+    assert {signum: signal.getsignal(signum) for signum in before} == before
+
+
 def test_handlers_return_after_a_block_without_signals() -> None:
     before = signal.getsignal(signal.SIGINT)
     with clean_stop(lambda: None):
@@ -159,3 +173,10 @@ def test_garbage_is_looked_for_seldom_until_the_imports_are_done(
 
     assert seen == [(100_000, *usual[1:]), usual]
     assert gc.get_freeze_count() > 1000
+
+
+def test_garbage_settings_of_another_program_stay(collector: None) -> None:
+    gc.set_threshold(500, 5, 5)
+    frozen = gc.get_freeze_count()
+    collect_as_usual()
+    assert (gc.get_threshold(), gc.get_freeze_count()) == ((500, 5, 5), frozen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 from studies.harness.report.judge.findings import judge_study
 from studies.harness.report.page.next_steps import Step, next_steps
 from tests.studies.synthetic import (
@@ -161,9 +163,15 @@ def test_retraining_gets_its_flags() -> None:
     assert command.endswith("experiments/configs/made-up.toml --seeds 5 --names w.txt")
 
 
-def test_without_a_script_the_search_has_no_command() -> None:
+def test_without_a_script_the_search_continues_in_python() -> None:
     findings = judge_study(results_of(*[make_trial(PARAMS, falling(2.2))] * 12))
+    context = {"flags": ["--steps", "1000", "--storage", "postgresql://me:secret@host/db"]}
 
-    search = [step for step in next_steps(findings, {}) if "experiments/" not in step.command]
+    search = [step for step in next_steps(findings, context) if "experiments/" not in step.command]
 
-    assert search and all(step.command == "" for step in search)
+    assert search
+    for step in search:
+        call = ast.parse(step.command, mode="eval").body
+        assert isinstance(call, ast.Call) and ast.unparse(call.func) == "search"
+        assert {keyword.arg for keyword in call.keywords} >= {"name", "trials", "steps"}
+        assert "secret" not in step.command
