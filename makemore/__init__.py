@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from makemore.checkpoint import load_checkpoint, save_checkpoint
     from makemore.config import Config, read_config
     from makemore.data import Corpus, build_dataset, load_corpus
-    from makemore.evaluation import evaluate
     from makemore.errors import UserError
+    from makemore.evaluation import evaluate
     from makemore.lr_sweep import lr_range_test
     from makemore.model import MLP
     from makemore.sampling import sample_words

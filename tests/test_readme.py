@@ -70,7 +70,7 @@ def environment(checkout: Path) -> dict[str, str]:
         "PYTHONPATH": str(checkout),
         "MAKEMORE_STEPS": "40",
         "MAKEMORE_TRIALS": "4",
-        "MAKEMORE_REPEATS": "1",
+        "MAKEMORE_REPEATS": "2",
         "MAKEMORE_BROWSER": "false",
     }
 
