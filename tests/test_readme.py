@@ -150,7 +150,7 @@ def test_readme_is_short() -> None:
     assert len(words) < 800
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES[1:]])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/api.md", *PAGES[1:]])
 def test_links_lead_to_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)

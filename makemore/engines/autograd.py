@@ -106,7 +106,7 @@ class AutogradSlot:
         self._optimizer = OPTIMIZERS[config.optimizer](
             self._trained, lr=config.lr, weight_decay=0.0
         )
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = _stream_after_now(device) if device.type == "cuda" else None
         self._best = _copy_state(self.model)
         self.model.train()
 
@@ -236,8 +236,16 @@ class AutogradSlot:
         return TrainResult(model, tuple(self.history), count_params(module), self.seconds)
 
 
+def _stream_after_now(device: torch.device) -> torch.cuda.Stream:
+    """Return a new stream that begins after the work given to the current one."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return stream
+
+
 def _copy_state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    # To the CPU, because that copy waits; another stream of a GPU may change the weights next.
+    return {name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()}
 
 
 def _average(average: nn.Module, module: nn.Module, weight: float) -> None:

@@ -101,7 +101,7 @@ class Page:
 
     Attributes:
         path: the HTML file, for a browser.
-        missing: what the report lacks and why; empty if it has everything.
+        missing: a sentence about the parts that the report lacks; empty if it has everything.
     """
 
     path: Path

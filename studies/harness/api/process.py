@@ -13,8 +13,9 @@ from typing import ClassVar
 from makemore.errors import Outage, UserError
 from studies.harness.cli.args import StudyArgs
 from studies.harness.cli.outages import describe_outage
+from studies.harness.cli.script import uninterrupted
 
-# What a message calls a flag, and what the argument is called in Python.
+# Flags in messages, and the names of their arguments in Python.
 ARGUMENTS = {
     "--study": "name",
     "--range": "ranges",
@@ -70,11 +71,11 @@ def in_python(sentence: str) -> str:
 @contextmanager
 def restored() -> Iterator[None]:
     """Restore the environment and the settings of torch and Optuna after the block."""
-    with warnings.catch_warnings():
+    with uninterrupted(), warnings.catch_warnings():
         # Optuna loads a progress bar, which in a notebook asks for widgets; nothing here uses it.
         warnings.filterwarnings("ignore", message="IProgress not found")
         import optuna
-    import torch
+        import torch
 
     environment = dict(os.environ)
     threads = torch.get_num_threads()

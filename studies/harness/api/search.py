@@ -12,6 +12,7 @@ from makemore.config import Config
 from makemore.errors import UserError
 from studies.harness.api.process import PythonArgs, called_from_python
 from studies.harness.api.study import Study
+from studies.harness.cli.script import uninterrupted
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -108,7 +109,9 @@ def search(
     )
     with called_from_python(args):
         _check(space, base, evaluations)
-        from studies.harness.search.launch import run_study
+        with uninterrupted():
+            import studies.harness.search.session  # noqa: F401 (run_study imports it later)
+            from studies.harness.search.launch import run_study
 
         run_study(
             args,

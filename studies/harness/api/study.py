@@ -26,7 +26,7 @@ class Best:
     """The winner of a study. Losses are in nats per character.
 
     Attributes:
-        config: what it trains, with the seed of its trial.
+        config: its config, with the seed of its trial.
         params: its searched parameters.
         loss: dev loss of its trial, which selected it.
         mean: mean dev loss of its seed repeats; None if it is not confirmed.
@@ -240,7 +240,7 @@ class Study:
         return f"Study {self.name}: {counted['trials']} trials, {states}."
 
     def _sentences(self) -> list[str]:
-        """Return what is known of the winner."""
+        """Return the sentences about the winner."""
         from studies.harness.store.winner.winner import describe, find_winner
 
         winner = find_winner(self._study.get_trials(deepcopy=False))

@@ -109,3 +109,24 @@ def clean_stop(interrupt: Callable[[], None], *, in_script: bool = True) -> Iter
             # signal must not make it fail.
             ignored = stopped and in_script
             signal.signal(signum, signal.SIG_IGN if ignored else handler)
+
+
+@contextmanager
+def uninterrupted(*, in_script: bool = False) -> Iterator[None]:
+    """Hold back Ctrl-C until the end of the block, where it then takes effect.
+
+    A process that lives on cannot repeat an import of torch, or the start of numba, that was
+    broken off. A script ends anyway, so `in_script` changes nothing.
+    """
+    # Python delivers signals to the main thread only.
+    if in_script or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)

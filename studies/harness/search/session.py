@@ -27,7 +27,7 @@ from makemore.model_class import check_model
 from makemore.models import ModelClass
 from studies.harness.cli import progress, terminal
 from studies.harness.cli.args import GPU_SLOTS, StudyArgs, count_slots, launched_with
-from studies.harness.cli.script import clean_stop, collect_as_usual
+from studies.harness.cli.script import clean_stop, collect_as_usual, uninterrupted
 from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
@@ -101,8 +101,10 @@ def open_stores(
     else:
         check_model(model, largest, len(corpus.vocab))
     client = _reach_mlflow(args)
-    engine = _start_engine(args, corpus, envelope(space, base), model)
+    engine = None
     try:
+        with uninterrupted(in_script=args.from_script):
+            engine = _start_engine(args, corpus, envelope(space, base), model)
         study = open_study(
             args.study,
             args.storage,
@@ -118,7 +120,8 @@ def open_stores(
         )
         launch = Launch.begin(study)
     except BaseException:
-        engine.close()
+        if engine is not None:
+            engine.close()
         raise
     place = "Ray" if args.ray else f"the {resolve_device(args.device).type.upper()}"
     models = f"{engine.capacity} trial{'' if engine.capacity == 1 else 's'}"
@@ -243,10 +246,15 @@ def _end_tracking(
 ) -> int:
     """Write the report, close the parent run, and return how many runs were not sent."""
     tracker = coordinator.tracker
-    tracker.wait_until_open(INTERRUPTED_WAIT if coordinator.interrupted else None)
+    # A process that lives on may begin another launch, so it waits until this one sends nothing.
+    leaves = coordinator.interrupted and args.from_script
+    tracker.wait_until_open(INTERRUPTED_WAIT if leaves else None)
     if coordinator.interrupted:
         tracker.finish_parent("KILLED")
-        tracker.close(patience=1.0, at_most=INTERRUPTED_WAIT)
+        if leaves:
+            tracker.close(patience=1.0, at_most=INTERRUPTED_WAIT)
+        else:
+            tracker.close(args.patience)
         # The next launch ends the open runs. Only files of finished trials are worth a message.
         return tracker.n_folders
 

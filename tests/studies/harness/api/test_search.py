@@ -12,6 +12,8 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from studies.harness.store.study import load_study
 from tests.conftest import ROOT
 from tests.studies.harness.api.programs import INTERRUPTED, SETUP
@@ -173,6 +175,27 @@ def test_interrupt_returns_what_is_there(names: Path, workdir: Path) -> None:
     assert "of 500 trials; the same call continues the study." in ran.stderr
     states = {trial.state.name for trial in load_study("mine", None).trials}
     assert "RUNNING" not in states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.7, 2.4, 3.1])
+def test_interrupt_at_the_start_does_not_break_the_next_search(
+    seconds: float, names: Path, workdir: Path
+) -> None:
+    program = f"""
+import json, os, signal, threading
+threading.Timer({seconds}, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    search(space, BASE, name="mine", **{{**SMALL, "trials": 400}})
+except KeyboardInterrupt:
+    pass
+try:
+    study = search(space, BASE, name="mine", **{{**SMALL, "trials": 410}})
+except KeyboardInterrupt:  # the first search had ended before
+    study = search(space, BASE, name="mine", **{{**SMALL, "trials": 410}})
+print(json.dumps(len(study.trials)))
+"""
+    assert result(program, workdir) == 410
 
 
 def test_second_interrupt_raises(names: Path, workdir: Path) -> None:

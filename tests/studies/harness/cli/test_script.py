@@ -17,7 +17,13 @@ import pytest
 
 from makemore.cli import parse_args
 from studies.harness.cli.args import StudyArgs
-from studies.harness.cli.script import clean_stop, collect_as_usual, given_flags, run_script
+from studies.harness.cli.script import (
+    clean_stop,
+    collect_as_usual,
+    given_flags,
+    run_script,
+    uninterrupted,
+)
 from studies.harness.store.study import load_study
 from tests.conftest import ROOT
 
@@ -121,6 +127,19 @@ def test_outside_of_a_script_only_the_first_interrupt_is_caught() -> None:
 
     assert calls == [1]
     assert {signum: signal.getsignal(signum) for signum in before} == before
+
+
+def test_held_interrupt_takes_effect_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    done = False
+    with pytest.raises(KeyboardInterrupt):
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done = True
+
+    assert done and signal.getsignal(signal.SIGINT) == before
+    with uninterrupted(in_script=True):
+        assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_handlers_return_after_a_block_without_signals() -> None:

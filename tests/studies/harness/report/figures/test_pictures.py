@@ -10,7 +10,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from PIL import Image
 
-from studies.harness.report.figures.pictures import write_pictures
+from studies.harness.report.figures.pictures import curves, write_pictures
+from studies.harness.report.figures.style import look, save_png
 from studies.harness.report.results import read_results
 from tests.studies.synthetic import PARAMS, SPACE, falling, make_study, make_trial, random_trials
 
@@ -36,6 +37,15 @@ STUDIES = {
     ),
     "sixty trials": lambda: make_study(random_trials(60, lambda p: 2 + 0.5 / p["block_size"])),
 }
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_every_kind_of_study_has_curves(kind: str, tmp_path: Path) -> None:
+    with look():
+        save_png(curves(read_results(STUDIES[kind]())), tmp_path / "curves.png")
+
+    with Image.open(tmp_path / "curves.png") as image:
+        assert (np.asarray(image.convert("L")) < 128).sum() > 100
 
 
 @pytest.mark.parametrize("kind", STUDIES)
