@@ -65,6 +65,8 @@ def in_python(sentence: str) -> str:
     def name(match: re.Match[str]) -> str:
         return ARGUMENTS.get(match[0], match[0].removeprefix("--").replace("-", "_"))
 
+    # A class is an argument, so its file has no use in Python.
+    sentence = re.sub(r"--model '?[^:]*:(\w+)'?", r"model=\1", sentence)
     return re.sub(r"(?<![\w-])--[a-z][a-z-]*", name, sentence)
 
 

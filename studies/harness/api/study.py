@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from makemore.config import Config
 from studies.harness.api.plots import Page, Plots
-from studies.harness.api.process import PythonArgs, called_from_python
+from studies.harness.api.process import PythonArgs, called_from_python, in_python
 from studies.harness.cli.commands import store_flags
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Study:
         Raises:
             UserError: no trial has a dev loss yet.
         """
+        from makemore.models import config_class_of
         from studies.harness.report.export import require_winner
         from studies.harness.store.trials import trial_config
         from studies.harness.store.winner.winner import describe
@@ -123,8 +124,11 @@ class Study:
         with called_from_python(self._args):
             winner = require_winner(self._study)
             group = winner.group
+            config = trial_config(self._study, winner.trial)
+            if self._model is not None:
+                config = config_class_of(self._model)(**config.model_dump())
             return Best(
-                config=trial_config(self._study, winner.trial),
+                config=config,
                 params=dict(winner.trial.params),
                 loss=winner.own,
                 mean=group.mean if group else None,
@@ -197,7 +201,7 @@ class Study:
         path = report_path(self.name)
         with called_from_python(args):
             args.names = Path(stored) if stored else None
-            return Page(path, write_again(args, self._study, path, self._model))
+            return Page(path, in_python(write_again(args, self._study, path, self._model)))
 
     def export(self, path: Path | str, trial: int | None = None, *, force: bool = False) -> Path:
         """Write a trial's config as TOML, to be trained again; return the path.

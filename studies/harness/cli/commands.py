@@ -66,12 +66,13 @@ def shell_command(script: str, arguments: list[str]) -> str:
     return shlex.join([_python(), *_script(script), *arguments])
 
 
-def search_call(study: str, flags: Sequence[str]) -> str:
+def search_call(study: str, flags: Sequence[str], model: str | None = None) -> str:
     """Return the Python line that does what a study script does with these flags.
 
     Args:
         study: name of the study.
         flags: of a study script. Flags that only one script has are left out.
+        model: FILE.py:CLASS of the study's model; None for the MLP.
     """
     known = {"evaluations", *(field.name for field in fields(StudyArgs))}
     arguments: dict[str, Any] = {}
@@ -90,6 +91,8 @@ def search_call(study: str, flags: Sequence[str]) -> str:
         else:
             arguments[name] = _value(following)
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    if model is not None:
+        given = f"model={model.rpartition(':')[2]}, {given}"
     return f"search(space, base, name={study!r}, {given})"
 
 

@@ -79,7 +79,8 @@ def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix
     study = findings.results.name + suffix
     if "script" in context:
         return _command(context["script"], ["--study", study, *flags])
-    return search_call(study, [without_password(flag) for flag in flags])
+    model = findings.results.facts.get("model")
+    return search_call(study, [without_password(flag) for flag in flags], model)
 
 
 def _without_replaced(flags: Sequence[str], arguments: Sequence[str]) -> list[str]:

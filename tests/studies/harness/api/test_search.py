@@ -118,6 +118,33 @@ def test_report_proposes_calls_and_no_absent_script(names: Path, workdir: Path) 
     assert "mine.py" not in page and " -c " not in page
 
 
+def test_own_model_is_searched_and_sampled(names: Path, workdir: Path) -> None:
+    program = """
+from tests.own_model import OwnConfig, OwnModel
+def deep(trial, base):
+    return base.replace(lr=trial.suggest_float("lr", 1e-2, 1e-1, log=True),
+                        n_layers=trial.suggest_int("n_layers", 1, 2))
+own = search(deep, OwnConfig(n_hidden=50), name="own", model=OwnModel, **SMALL)
+pages = [study.report() for study in (own, Study.load("own"), Study.load("own", model=OwnModel))]
+try:
+    Study.load("own", model=torch.nn.Linear)
+except UserError as error:
+    refusal = str(error)
+config = own.best.config
+print(json.dumps([[page.missing for page in pages], type(config).__name__, refusal]))
+"""
+    missing, config, refusal = result(
+        "import json, torch\nfrom makemore import UserError\n" + program, workdir
+    )
+
+    assert missing[0] == missing[2] == ""
+    assert missing[1].endswith("it needs the model's class; give model=OwnModel.")
+    assert config == "OwnConfig"
+    assert refusal == ("own: is a study of the model OwnModel, not of Linear; give model=OwnModel.")
+    page = unescape((workdir / "mlruns/reports/own.html").read_text())
+    assert "search(space, base, name='own', model=OwnModel, steps=20" in page
+
+
 # Calls, and a part of the sentence that refuses them.
 REFUSED = {
     "search(space, BASE, name='x', trials=0)": "trials must be at least 1, but got 0.",
