@@ -1,7 +1,8 @@
 """Measures the default search with real studies: studies/mlp.py with and without its pruner.
 
 Each study has its own folder and stores. The two take turns, so that both meet the same load.
-Seconds count from the start of the first trial.
+Seconds count from the start of the first trial. "% busy" is the share of the whole script's time in
+which the slots trained.
 
     python tests/benchmarks/bench_defaults.py [--trials 1000] [--steps 2000] [--seeds 5]
 """
@@ -26,7 +27,13 @@ from studies.harness.store.study import load_study
 ROOT = Path(__file__).resolve().parents[2]
 AFTER = (10, 30, 60)  # seconds
 VARIANTS = {"default": [], "--no-prune": ["--no-prune"]}
-COLUMNS = ["best dev loss", "seconds", "whole trials", *(f"best after {s} s" for s in AFTER)]
+COLUMNS = [
+    "best dev loss",
+    "seconds",
+    "% busy",
+    "whole trials",
+    *(f"best after {s} s" for s in AFTER),
+]
 
 
 def run_study(script: Path, flags: Iterable[str]) -> dict[str, float]:
@@ -47,6 +54,7 @@ def run_study(script: Path, flags: Iterable[str]) -> dict[str, float]:
     ends = [t.user_attrs.get("summary", {}).get("history", [[0]])[-1][0] for t in trials]
     start = min(t.datetime_start.timestamp() for t in trials if t.datetime_start)
     result = {"best dev loss": outcome["best_dev_loss"], "seconds": seconds}
+    result["% busy"] = 100 * outcome["train_s"] / outcome["slots"] / seconds
     result["whole trials"] = sum(ends) / max(ends)
     for limit in AFTER:
         losses = [loss for _, _, loss, _, at in rows if at <= start + limit]
@@ -56,7 +64,7 @@ def run_study(script: Path, flags: Iterable[str]) -> dict[str, float]:
 
 def as_cells(result: dict[str, float]) -> str:
     """Return the cells of a row of the table."""
-    digits = {"seconds": 0, "whole trials": 0}
+    digits = {"seconds": 0, "% busy": 0, "whole trials": 0}
     return " | ".join(f"{result[name]:.{digits.get(name, 4)}f}" for name in COLUMNS)
 
 
