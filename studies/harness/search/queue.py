@@ -25,6 +25,7 @@ from studies.harness.store.trials import (
     TrialRecord,
     is_follow_up,
     is_infeasible,
+    sampler_seed,
     trial_seed,
     trial_tags,
 )
@@ -169,7 +170,7 @@ class TrialQueue:
         """Suggest the trial's parameters; returns None if another trial has the same ones."""
         frozen = self.table.refresh().trials[trial.number]
         seed = frozen.user_attrs.get("seed", trial_seed(self.seed, trial.number))
-        sampler = self.make_sampler(trial_seed(self.seed + 1, trial.number))
+        sampler = self.make_sampler(sampler_seed(self.seed, trial.number))
         self.study.sampler = SearchSampler(sampler, self._view)
         config = self.space(trial, self.base).replace(seed=seed)
 

@@ -85,6 +85,11 @@ def trial_seed(study_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
 
 
+def sampler_seed(study_seed: int, number: int) -> int:
+    """Return the seed of the sampler for a trial; independent of all trials' seeds."""
+    return int(np.random.SeedSequence([study_seed, number, 1]).generate_state(1)[0])
+
+
 def trial_config(study: optuna.Study, trial: FrozenTrial) -> Config:
     """Return the config that a trial trained.
 
