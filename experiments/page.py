@@ -32,7 +32,7 @@ SCRIPT = Path(__file__).with_name("page_template.js")
 class Args:
     """Write a page that generates names in the browser, without a network."""
 
-    model: str | None = None
+    source: str | None = None
     """Checkpoint, ensemble or registered model. Default: the champion or the newest checkpoint."""
     _: KW_ONLY
     out: Annotated[Path, Parameter(name=("--out", "-o"))] = Path("names.html")
@@ -48,10 +48,10 @@ def main(args: Args) -> int:
     from makemore.model_class import NeedsClass
 
     try:
-        source, trained = open_model(args.model, args.tracking_uri)
+        source, trained = open_model(args.source, args.tracking_uri)
     except NeedsClass:
         raise UserError(
-            f"{args.model or 'the newest checkpoint'}: its page cannot be written, because pages "
+            f"{args.source or 'the newest checkpoint'}: its page cannot be written, because pages "
             "compute the MLP only; give an MLP or an ensemble, or use experiments/generate.py."
         ) from None
     packed = pack_all(trained)

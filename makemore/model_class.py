@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib.util
 import inspect
 import os
 import shlex
 import sys
+import textwrap
+import traceback
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +25,9 @@ from makemore.errors import UserError, check_input
 from makemore.models import GENERATOR, ModelClass, build, config_class_of
 
 SHAPE = "FILE.py:CLASS"  # how a command line names a model class
+NO_FILE = "FILE.py"  # in the place of the file of a class that has none
 CHECK_ROWS = 32  # contexts of the trial run of a new model
+FIELD_TYPES = (int, float, bool, str)  # of config fields; TOML, MLflow and Optuna can store them
 
 
 class NeedsClass(UserError):
@@ -43,19 +49,33 @@ def load_model_class(source: str) -> ModelClass:
         raise UserError(
             f"--model must be {SHAPE}, for example studies/wavenet.py:WaveNet, but got {source!r}."
         )
+    if path == NO_FILE:
+        raise UserError(
+            f"the class {name} was defined without a file, for example in a notebook; save it in a "
+            f"file, and give --model that file and :{name}."
+        )
     file = Path(path)
     check_input(file, f"--model as {SHAPE}")
     if not file.is_file():
         raise UserError(f"{path}: no such file; give --model as {SHAPE}.")
-    found = getattr(_run_file(file), name, None)
+    try:
+        module = _run_file(file)
+    except (SyntaxError, ImportError) as error:
+        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {error}.") from None
+    found = getattr(module, name, None)
     if found is None:
         raise UserError(f"{path}: has no class {name}; give --model the name of a class in it.")
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not is_model_class(found):
         raise UserError(
             f"{path}: {name} is not a subclass of torch.nn.Module; give --model a class that is."
         )
     check_config_class(found)
     return found
+
+
+def is_model_class(found: object) -> bool:
+    """Return whether something is a class of torch modules, and not, for example, a module."""
+    return isinstance(found, type) and issubclass(found, nn.Module)
 
 
 def _run_file(file: Path) -> ModuleType:
@@ -86,6 +106,12 @@ def check_config_class(model: ModelClass) -> type[Config]:
             f"{model.__name__}.config_class must be a subclass of makemore.config.Config, but is "
             f"{found!r}."
         )
+    for name, field in found.model_fields.items():
+        if field.annotation not in FIELD_TYPES and get_origin(field.annotation) is not Literal:
+            raise UserError(
+                f"the field {name} of {found.__name__} must be an int, float, bool, str or "
+                f"Literal, but is {field.annotation}; other types cannot be stored and searched."
+            )
     return found
 
 
@@ -97,9 +123,50 @@ def source_of(model: ModelClass) -> str:
     try:
         file = Path(inspect.getfile(model)).resolve()
     except (TypeError, OSError):
-        return f"FILE.py:{model.__name__}"
+        return f"{NO_FILE}:{model.__name__}"
     # Not absolute, so that exported files have no paths of this machine.
     return f"{Path(os.path.relpath(file)).as_posix()}:{model.__name__}"
+
+
+def code_of(model: ModelClass) -> str | None:
+    """Return a digest of the code of a class, and of the torch modules in its file that it uses.
+
+    Comments and layout do not change it.
+
+    Returns:
+        None if the source is not known.
+    """
+    parts: dict[str, str] = {}
+    classes: list[Any] = [model]
+    while classes:
+        found = classes.pop()
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(found)))
+        except (TypeError, OSError, SyntaxError):
+            return None
+        parts[found.__qualname__] = ast.dump(tree)
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        around = vars(sys.modules[found.__module__])
+        classes += [
+            around[name]
+            for name in sorted(names & around.keys())
+            if is_model_class(around[name])
+            and around[name].__module__ == found.__module__
+            and around[name].__qualname__ not in parts
+        ]
+    return hashlib.sha256("".join(parts[name] for name in sorted(parts)).encode()).hexdigest()[:16]
+
+
+def describe_error(model: ModelClass, error: Exception) -> str:
+    """Return an error that a user's model raised in one sentence, with its place in their file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    try:
+        own = [frame for frame in frames if frame.filename == inspect.getfile(model)]
+    except (TypeError, OSError):
+        own = []
+    place = (own or list(frames))[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"{model.__name__} raised {type(error).__name__}: {error} ({where})"
 
 
 def check_model(model: ModelClass, config: Config, vocab_size: int) -> None:

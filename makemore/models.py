@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from makemore.config import Config
+from makemore.errors import UserError
 from makemore.model import MLP, check_memory
 
 ModelClass = type[nn.Module]
@@ -85,6 +86,36 @@ def state_of(model: Model) -> dict[str, Tensor]:
 def config_class_of(model: ModelClass | None) -> type[Config]:
     """Return the class of a model's configs."""
     return getattr(model, "config_class", Config)
+
+
+def check_config(config: Config, model: ModelClass | None, what: str) -> None:
+    """Refuse a config of another class than the model's.
+
+    Args:
+        config: the config.
+        model: the class of the model; None for the MLP.
+        what: names the config in the message.
+
+    Raises:
+        UserError: the class of the config is not the model's `config_class`.
+    """
+    found, expected = type(config), config_class_of(model)
+    if found is expected:
+        return
+    if model is None:
+        raise UserError(
+            f"{what} is a {found.__name__}, but the MLP has a Config; give model= the class of "
+            f"your model, whose config_class is {found.__name__}."
+        )
+    if expected is Config:
+        raise UserError(
+            f"{what} is a {found.__name__}, but {model.__name__} has no config_class; write "
+            f"config_class = {found.__name__} in {model.__name__}."
+        )
+    raise UserError(
+        f"{what} is a {found.__name__}, but the config_class of {model.__name__} is "
+        f"{expected.__name__}; make a {expected.__name__}(...)."
+    )
 
 
 def build(model: ModelClass, config: Config, vocab_size: int) -> nn.Module:

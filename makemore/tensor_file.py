@@ -117,7 +117,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return tensors, file.metadata() or {}
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the path of a checkpoint.") from None
+        raise UserError(
+            f"{path}: no such file; give the path of a checkpoint, or models:/NAME@champion."
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except safetensors.SafetensorError as error:

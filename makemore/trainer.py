@@ -60,12 +60,15 @@ def train(
         The model with the weights of its best evaluation, and all evaluations.
 
     Raises:
-        UserError: the device is unknown or absent, or the model does not fit on it.
+        UserError: the device is unknown or absent, the model does not fit on it, or the config is
+            not one of the model.
         Diverged: a loss was not finite or far too high.
         EngineFailed: the device failed.
     """
     from makemore.engines import Envelope, EvalPoint, make_engine
+    from makemore.models import check_config
 
+    check_config(config, model, "the config")
     with closing(make_engine(device, corpus, 1, Envelope.around(config), model)) as engine:
         slot = engine.admit(config)
         step = 0

@@ -65,6 +65,29 @@ class DrawsItself(OwnModel):
         return logits + torch.randn_like(logits) if self.training else logits
 
 
+class FailsWhenDeep(OwnModel):
+    """Raise an error with two layers, in the constructor or in training."""
+
+    def __init__(self, config: OwnConfig, vocab_size: int) -> None:
+        super().__init__(config, vocab_size)
+        self.deep = config.n_layers == 2
+
+    def forward(self, contexts: Tensor) -> Tensor:
+        """Return the logits, or raise."""
+        if self.deep and self.training:
+            raise RuntimeError("too deep")
+        return super().forward(contexts)
+
+
+class CannotBeDeep(OwnModel):
+    """Raise an error in the constructor with two layers."""
+
+    def __init__(self, config: OwnConfig, vocab_size: int) -> None:
+        if config.n_layers == 2:
+            raise ValueError("cannot be deep")
+        super().__init__(config, vocab_size)
+
+
 class Untrained(nn.Module):
     """Return uniform logits."""
 

@@ -141,7 +141,7 @@ def _reproduction(loss: float, origin: dict[str, Any]) -> str:
         return f"{measured}, exactly as {trial}."
     return (
         f"{measured}, {loss - origin['dev_loss']:+.2g} from {trial}: results are bit for bit equal "
-        "only on the same kind of processor with the same versions."
+        "only with the same code and versions on the same kind of processor."
     )
 
 

@@ -6,8 +6,8 @@ On a GPU each slot has its own CUDA stream (not run on a GPU).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -21,15 +21,18 @@ from makemore.draws import batch_rows
 from makemore.dropout import seed_dropout
 from makemore.engines.base import (
     Diverged,
+    EngineFailed,
     EvalPoint,
     Outcome,
     TrainResult,
     check_finite,
     next_stop,
 )
-from makemore.engines.threads import ThreadEngine
+from makemore.engines.threads import ThreadEngine, ThreadSlot
+from makemore.errors import ModelTooLarge
 from makemore.evaluation import mean_loss
 from makemore.model import MLP
+from makemore.model_class import describe_error
 from makemore.models import ModelClass, build, count_params, wrap
 from makemore.schedule import averaging_at, lr_at
 
@@ -63,7 +66,27 @@ class AutogradEngine(ThreadEngine):
 
     def _make_slot(self, number: int, config: Config) -> AutogradSlot:
         device = self._devices[number % len(self._devices)]
-        return AutogradSlot(config, self._corpus, self._model, device)
+        with self._reporting():
+            return AutogradSlot(config, self._corpus, self._model, device)
+
+    def _train(self, slot: ThreadSlot) -> Outcome | None:
+        try:
+            with self._reporting():
+                return super()._train(slot)
+        except EngineFailed as error:
+            return error
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Raise an error of the user's code as EngineFailed, which ends one trial only."""
+        try:
+            yield
+        except (MemoryError, ModelTooLarge):
+            raise
+        except Exception as error:
+            if self._model is MLP:
+                raise
+            raise EngineFailed(describe_error(self._model, error)) from error
 
 
 class AutogradSlot:

@@ -155,6 +155,7 @@ class Engine(Protocol):
 
         Raises:
             ModelTooLarge: this machine has too little memory for the model.
+            EngineFailed: the class of a user's model raised an error.
             ValueError: the config is larger than the engine's envelope.
             RuntimeError: no slot is free, or the engine is closed.
         """

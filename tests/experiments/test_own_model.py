@@ -20,7 +20,8 @@ from makemore.data import load_corpus
 from makemore.errors import UserError
 from makemore.evaluation import evaluate
 from makemore.model import MLP
-from makemore.models import class_of
+from makemore.model_class import load_model_class
+from makemore.models import class_of, config_class_of
 from makemore.sampling import sample_words
 from studies.harness.cli.args import StudyArgs
 from studies.harness.search.launch import run_study
@@ -31,7 +32,7 @@ from studies.harness.tracking.connection.connect import connect, default_trackin
 from studies.harness.tracking.connection.find import find_experiment, find_runs
 from studies.harness.tracking.repairs.doctor import check
 from tests.conftest import ROOT, write_small_names
-from tests.own_model import OwnConfig, OwnModel, Transposed
+from tests.own_model import CannotBeDeep, FailsWhenDeep, OwnConfig, OwnModel, Transposed
 
 Run = Callable[..., Any]
 CLASS = "own_model.py:OwnModel"
@@ -125,7 +126,7 @@ def test_study_is_resumed_with_the_same_model_only(own: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"base": Config()}, "the base config is a Config, but OwnModel needs a OwnConfig"),
+        ({"base": Config()}, "is a Config, but the config_class of OwnModel is OwnConfig"),
         ({"model": None}, "the base config is a OwnConfig, but the MLP has a Config"),
         ({"model": Transposed, "study": "new"}, "it must return logits"),
         ({"ray": "local"}, "--ray trains the MLP only; leave it out for a model of your own"),
@@ -214,3 +215,62 @@ def test_scripts_for_the_mlp_say_so(own: Path, run_file: Run) -> None:
     Path("mlp.toml").write_text(Config(max_steps=10).to_toml())
     distil = run_file("experiments/distil.py", path, "mlp.toml", "--names", "words.txt")
     assert "cannot teach; give an MLP or an ensemble of MLPs" in distil.refusal
+
+
+# ---- mistakes in a model
+
+
+@pytest.mark.parametrize(
+    ("model", "error"),
+    [
+        (FailsWhenDeep, "FailsWhenDeep raised RuntimeError: too deep (own_model.py, line "),
+        (CannotBeDeep, "CannotBeDeep raised ValueError: cannot be deep (own_model.py, line "),
+    ],
+)
+def test_error_of_the_model_ends_its_trial(own: Path, model: Any, error: str) -> None:
+    args = StudyArgs(
+        study="bad", names=Path("words.txt"), trials=3, steps=20, workers=1, prune=False, repeats=0
+    )
+    deep = {"lr": 0.1, "n_layers": 2, "momentum": 0.1}
+    assert run_study(args, space, BASE, model=model, first=deep) == 0
+
+    trials = load_study("bad", None).get_trials()
+    states = {trial.state.name for trial in trials if trial.params["n_layers"] == 2}
+    assert states == {"FAIL"}
+    reasons = [t.user_attrs["summary"]["reason"] for t in trials if t.state.name == "FAIL"]
+    assert all(reason.startswith(f"engine failed: {error}") for reason in reasons)
+    assert any(trial.state.name == "COMPLETE" for trial in trials)
+
+
+def test_changed_code_is_refused(own: Path) -> None:
+    assert launch(study="code") == 0
+    text = Path("own_model.py").read_text()
+    Path("changed.py").write_text(text.replace("nn.Tanh()", "nn.ReLU()"))
+    changed = load_model_class("changed.py:OwnModel")
+
+    with pytest.raises(UserError, match="the code of OwnModel has changed"):
+        run_study(
+            StudyArgs(study="code", names=Path("words.txt"), trials=3, steps=20, prune=False),
+            space,
+            config_class_of(changed)(n_hidden=12, n_embd=4),
+            model=changed,
+        )
+
+
+def test_first_trial_outside_the_space_is_refused(own: Path) -> None:
+    args = StudyArgs(study="first", names=Path("words.txt"), trials=2, steps=20, repeats=0)
+    first = {"lr": 100.0, "n_layers": 1, "momentum": 0.1}
+
+    with pytest.raises(UserError, match="the first trial has lr=100.0, outside the range"):
+        run_study(args, space, BASE, model=OwnModel, first=first)
+
+
+def test_field_with_the_name_of_a_column_is_refused(own: Path) -> None:
+    class Timed(Config):
+        seconds: float = 1.0
+
+    class Net(OwnModel):
+        config_class = Timed  # type: ignore[assignment]
+
+    with pytest.raises(UserError, match="a config field cannot be called seconds"):
+        launch(Timed(), Net, study="named")

@@ -15,6 +15,7 @@ from makemore.model_class import (
     check_class,
     check_config_class,
     check_model,
+    code_of,
     load_model_class,
     parse_model_config,
     source_of,
@@ -51,6 +52,57 @@ def test_files_of_the_same_name_do_not_mix(tmp_path: Path) -> None:
 
     assert (first.folder, second.folder) == ("a", "b")  # type: ignore[attr-defined]
     assert source_of(first).endswith("a/net.py:Net") and source_of(second).endswith("b/net.py:Net")
+
+
+NET = """
+from torch import nn
+class Part(nn.Linear): {part}
+class Other(nn.Module): {other}
+class Net(nn.Module):
+    # {comment}
+    def __init__(self, config, vocab_size):
+        super().__init__()
+        self.part = Part(2, {width})
+"""
+
+
+def test_code_is_that_of_the_class_and_of_the_modules_it_uses(tmp_path: Path) -> None:
+    values = {"part": "bias = 1", "other": "a = 1", "comment": "one", "width": "3"}
+
+    def code(number: int, **changes: str) -> str | None:
+        path = tmp_path / f"net{number}.py"
+        path.write_text(NET.format(**{**values, **changes}))
+        return code_of(load_model_class(f"{path}:Net"))
+
+    first = code(0)
+    assert first is not None
+    assert code(1, comment="two") == code(2, other="a = 2") == first
+    assert len({first, code(3, width="4"), code(4, part="bias = 2")}) == 3
+    assert code_of(type("Net", (nn.Module,), {"__module__": "builtins"})) is None
+
+
+def test_file_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    for text in ("class Net(:\n", "import absent_package\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="net.py: cannot be loaded: .*Error: "):
+            load_model_class(f"{path}:Net")
+
+
+def test_placeholder_asks_for_a_file() -> None:
+    with pytest.raises(UserError, match="class Net was defined without a file.*save it in a file"):
+        load_model_class("FILE.py:Net")
+
+
+def test_field_types_are_those_that_can_be_stored() -> None:
+    class Wide(Config):
+        widths: tuple[int, ...] = (1, 2)
+
+    class Net(nn.Module):
+        config_class = Wide
+
+    with pytest.raises(UserError, match="field widths of Wide must be an int, float, bool, str"):
+        check_config_class(Net)
 
 
 def test_class_without_a_file_has_a_placeholder() -> None:

@@ -108,7 +108,8 @@ def search(
         evaluations=evaluations,
     )
     with called_from_python(args):
-        _check(space, base, evaluations)
+        _check_types(args)
+        _check(space, base, evaluations, model, pruner)
         with uninterrupted():
             import studies.harness.search.session  # noqa: F401 (run_study imports it later)
             from studies.harness.search.launch import run_study
@@ -132,7 +133,13 @@ def search(
         return study
 
 
-def _check(space: Space, base: Config, evaluations: int) -> None:
+def _check(
+    space: Space,
+    base: Config,
+    evaluations: int,
+    model: ModelClass | None,
+    pruner: BasePruner | None,
+) -> None:
     """Refuse arguments that no flag of a script can have.
 
     Raises:
@@ -146,6 +153,33 @@ def _check(space: Space, base: Config, evaluations: int) -> None:
         raise UserError(f"base must be a makemore.Config, but is a {type(base).__name__}.")
     if evaluations < 1:
         raise UserError(f"evaluations must be at least 1, but got {evaluations}.")
+    if model is not None:
+        from makemore.model_class import is_model_class
+
+        if not is_model_class(model):
+            raise UserError(
+                "model must be a class of torch modules, for example model=WaveNet, "
+                f"but is {model!r}."
+            )
+    if pruner is not None:
+        from optuna.pruners import BasePruner
+
+        if not isinstance(pruner, BasePruner):
+            raise UserError(f"pruner must be a pruner of Optuna, but is {pruner!r}.")
+
+
+def _check_types(args: PythonArgs) -> None:
+    """Refuse values of other types than the arguments have; a script's flags always have them.
+
+    Raises:
+        UserError: names the argument.
+    """
+    if not isinstance(args.study, str):
+        raise UserError(f"name must be a str, but got {args.study!r}.")
+    for name in ("trials", "steps", "seed", "repeats", "workers", "keep_models", "evaluations"):
+        value = getattr(args, name)
+        if value is not None and type(value) is not int:
+            raise UserError(f"{name} must be an int, but got {value!r}.")
 
 
 def _range_flags(ranges: Mapping[str, Range]) -> tuple[str, ...]:

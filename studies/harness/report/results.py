@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
+from makemore.errors import UserError
 from studies.harness.report.importance import importances
 from studies.harness.report.thinned import BEST, MAX_POINTS, thin
 from studies.harness.store.study import model_name
@@ -33,6 +34,7 @@ HEAD = ["trial", "state", "reason", "dev_loss", "minibatch_loss"]
 SUMMARY = ["best_step", "seconds", "n_params"]
 MARKS = ["seed", "origin", "repeat_of", "finishes", "retry_of", "audited"]
 FACTS = ("script", "data", "model")
+MEASURED_AT_END = ["diverged_step", "init_loss", "tanh_saturation"]
 CLOCK = ["started", "ended"]
 POINTS = ["trial", "step", "minibatch_loss", "dev_loss", "lr", "time"]
 
@@ -107,6 +109,29 @@ class Results:
             return ""
         which = f"the best {int(BEST * most)}, and a random sample of the others"
         return f"{self.which_drawn(most)} are drawn: {which}."
+
+
+def check_names(fields: Collection[str]) -> None:
+    """Refuse config fields of a user's model that have the name of a column or of a setting.
+
+    Raises:
+        UserError: names the field.
+    """
+    taken = {
+        *HEAD,
+        *SUMMARY,
+        *MARKS,
+        *CLOCK,
+        *POINTS,
+        *CONFIRMED,
+        *MEASURED_AT_END,
+        *FACTS,
+        "study",
+    }
+    for name in sorted(taken.intersection(fields)):
+        raise UserError(
+            f"a config field cannot be called {name}, a column of the results; rename it."
+        )
 
 
 def read_results(study: optuna.Study) -> Results:

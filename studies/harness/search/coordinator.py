@@ -168,7 +168,11 @@ class Coordinator:
             try:
                 slot = self.engine.admit(active.config)
             except (ModelTooLarge, MemoryError):
-                self._refuse(active)
+                self._end_untrained(active, TrialState.PRUNED, OUT_OF_MEMORY)
+                self._count_too_large()
+                continue
+            except EngineFailed as error:
+                self._end_untrained(active, TrialState.FAIL, f"engine failed: {error}")
                 continue
             self._running[slot] = active
             if first_time:
@@ -182,13 +186,12 @@ class Coordinator:
             return True
         return bool(self._running or self._asked)
 
-    def _refuse(self, active: Active) -> None:
-        """Store the end of a trial whose model does not fit into memory."""
+    def _end_untrained(self, active: Active, state: TrialState, reason: str) -> None:
+        """Store the end of a trial whose model could not be made."""
         self.tracker.start(active.record)
-        folder = self._ends.store(active, None, TrialState.PRUNED, OUT_OF_MEMORY)
+        folder = self._ends.store(active, None, state, reason)
         self._ends.publish(active.record, folder)
         self.on_event(active.record)
-        self._count_too_large()
 
     def _count_too_large(self) -> None:
         self._too_large += 1

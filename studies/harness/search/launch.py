@@ -116,23 +116,18 @@ def _check_model(args: StudyArgs, base: Config, model: ModelClass | None) -> Non
     Raises:
         UserError: the base is not a config of the model, or --ray is given with a model.
     """
-    if model is None:
-        if type(base) is not Config:
-            raise UserError(
-                f"the base config is a {type(base).__name__}, but the MLP has a Config; "
-                "give run_study the model=... that has this config_class."
-            )
-        return
-    from makemore.model_class import check_config_class
+    if model is not None:
+        from makemore.model_class import check_config_class
+        from studies.harness.report.results import check_names
 
-    expected = check_config_class(model)
-    if type(base) is not expected:
-        raise UserError(
-            f"the base config is a {type(base).__name__}, but {model.__name__} needs a "
-            f"{expected.__name__}, its config_class; make the base a {expected.__name__}(...)."
-        )
-    if args.ray is not None:
-        raise UserError("--ray trains the MLP only; leave it out for a model of your own.")
+        own = check_config_class(model).model_fields.keys() - Config.model_fields.keys()
+        check_names(own)
+        if args.ray is not None:
+            raise UserError("--ray trains the MLP only; leave it out for a model of your own.")
+    if model is not None or type(base) is not Config:  # not for the MLP, because it loads torch
+        from makemore.models import check_config
+
+        check_config(base, model, "the base config")
 
 
 # ---- --range

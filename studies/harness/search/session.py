@@ -22,6 +22,7 @@ from optuna.samplers import BaseSampler
 from makemore.config import Config
 from makemore.data import Corpus, load_corpus
 from makemore.engines import Engine, Envelope, make_engine, resolve_device
+from makemore.errors import UserError
 from makemore.model import check_memory, n_params
 from makemore.model_class import check_model
 from makemore.models import ModelClass
@@ -32,7 +33,7 @@ from studies.harness.search.coordinator import Coordinator
 from studies.harness.search.finish import finish_study
 from studies.harness.search.queue import MAX_DUPLICATES, TrialQueue
 from studies.harness.search.samplers.tpe import default_sampler
-from studies.harness.search.spaces import Space, contains, describe, envelope, largest_config
+from studies.harness.search.spaces import Space, describe, envelope, largest_config, outside
 from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS, check_folders, report_path
@@ -93,7 +94,10 @@ def open_stores(
     check_folders(args.study)
     corpus = load_corpus(args.names)
     described = describe(space, base, first)
-    if first is not None and not contains(space, base, first):
+    if first is not None and (names := outside(space, base, first)):
+        if not ranges:
+            values = ", ".join(f"{name}={first[name]!r}" for name in names)
+            raise UserError(f"the first trial has {values}, outside the range of the search space.")
         first = None
     largest = largest_config(space, base)
     if model is None:

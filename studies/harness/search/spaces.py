@@ -31,8 +31,9 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     """Return the distribution of each parameter that the space suggests.
 
     Raises:
-        UserError: the space sets fields that it does not suggest, or changes a suggested value.
-            Then a trial's parameters would not reproduce its config.
+        UserError: the space suggests nothing, returns no config, sets fields that it does not
+            suggest, or changes a suggested value. Then a trial's parameters would not reproduce
+            its config.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,6 +41,13 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     optuna.logging.set_verbosity(verbosity)
 
     config = space(probe, base)
+    if not isinstance(config, Config):
+        raise UserError(
+            f"the search space returned a {type(config).__name__}; end it with: "
+            "return base.replace(...)"
+        )
+    if not probe.params:
+        raise UserError("the search space suggests nothing; call trial.suggest_float(...) in it.")
     suggested = base.replace(**probe.params)
     if config != suggested:
         expected = suggested.model_dump()
@@ -96,10 +104,12 @@ def envelope(space: Space, base: Config) -> Envelope:
     return Envelope.around(largest_config(space, base))
 
 
-def contains(space: Space, base: Config, params: Mapping[str, Any]) -> bool:
-    """Return whether the space can suggest these parameters."""
+def outside(space: Space, base: Config, params: Mapping[str, Any]) -> list[str]:
+    """Return the names of those parameters whose value the space cannot suggest."""
     known = distributions(space, base)
-    return all(_has(known[name], value) for name, value in params.items() if name in known)
+    return [
+        name for name, value in params.items() if name in known and not _has(known[name], value)
+    ]
 
 
 def _has(distribution: BaseDistribution, value: Any) -> bool:

@@ -117,16 +117,17 @@ def study_settings(
     space: dict[str, str], base: Config, corpus: Corpus, model: ModelClass | None
 ) -> dict[str, Any]:
     """Return what a study keeps for all its launches; for the arguments see `open_study`."""
-    source = None
+    source = code = None
     if model is not None:
-        from makemore.model_class import source_of  # loads torch, which takes seconds
+        from makemore.model_class import code_of, source_of  # loads torch, which takes seconds
 
-        source = source_of(model)
+        source, code = source_of(model), code_of(model)
     return {
         "base": base.model_dump(exclude={"seed"}),
         "space": space,
         "data_sha256": corpus.sha256,
         "model": source,
+        "model_code": code,
     }
 
 
@@ -174,6 +175,9 @@ def check_same(
     new_model = model_name(settings["model"])
     if old_model != new_model:
         differences.append(f"the model was {old_model} and now is {new_model}")
+    elif None not in (codes := (stored.get("model_code"), settings["model_code"])):
+        if codes[0] != codes[1]:
+            differences.append(f"the code of {new_model} has changed")
     if stored["data_sha256"] != settings["data_sha256"]:
         differences.append("the file of words has changed")
     if seed is not None and seed != stored["seed"]:

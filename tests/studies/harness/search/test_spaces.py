@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -9,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from makemore.config import Config
 from makemore.engines import Envelope
 from makemore.errors import UserError
-from studies.harness.search.spaces import contains, describe, distributions, envelope, with_ranges
+from studies.harness.search.spaces import describe, distributions, envelope, outside, with_ranges
 
 BASE = Config()
 
@@ -152,6 +154,16 @@ def test_bad_range_is_refused_in_a_sentence(name: str, text: str, sentence: str)
 
 def test_parameters_outside_the_space_are_found() -> None:
     inside = {"lr": 0.05, "n_hidden": 100, "batch_size": 32}
-    assert contains(narrow, BASE, inside)
+    assert outside(narrow, BASE, inside) == []
     for change in ({"lr": 0.2}, {"n_hidden": 120}, {"batch_size": 128}):
-        assert not contains(narrow, BASE, {**inside, **change})
+        assert outside(narrow, BASE, {**inside, **change}) == list(change)
+
+
+def test_space_without_config_or_suggestion_is_refused() -> None:
+    def forgets_return(trial: optuna.Trial, base: Config) -> Any:
+        base.replace(lr=trial.suggest_float("lr", 0.1, 1.0))
+
+    with pytest.raises(UserError, match="returned a NoneType; end it with: return base.replace"):
+        distributions(forgets_return, BASE)
+    with pytest.raises(UserError, match="the search space suggests nothing"):
+        distributions(lambda trial, base: base, BASE)
