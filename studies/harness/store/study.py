@@ -170,7 +170,8 @@ def check_same(
             old = stored[table].get(key)
             new = settings[table].get(key)
             if old != new:
-                differences.append(f"{key} was {format_range(old)} and now is {format_range(new)}")
+                what = key if table == "base" else f"the range of {key}"
+                differences.append(f"{what} was {format_range(old)} and now is {format_range(new)}")
     old_model = model_name(stored.get("model"))
     new_model = model_name(settings["model"])
     if old_model != new_model:
