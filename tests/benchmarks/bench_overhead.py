@@ -26,6 +26,7 @@ from makemore.data import Corpus
 from makemore.engines import Envelope, EvalPoint, Outcome, TrainResult
 from makemore.model import MLP
 from studies import mlp
+from studies.harness.cli.script import collect_seldom
 from studies.harness.search import launch, queue, session
 from studies.harness.tracking.sending import thread
 
@@ -114,6 +115,7 @@ def measure(trials: int, folder: Path) -> Measured:
         timed(queue.TrialQueue, "next", "ask"),
         timed(thread.SendingThread, "_send_all", "mlflow"),
     ]
+    collect_seldom()  # as `run_script` does
     begun = time.perf_counter()
     begun_cpu = time.process_time()
     args = mlp.Args(trials=trials, steps=5000, prune=False, repeats=0, json=False, device="cpu")

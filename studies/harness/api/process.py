@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import warnings
@@ -13,7 +14,7 @@ from typing import ClassVar
 from makemore.errors import Outage, UserError
 from studies.harness.cli.args import StudyArgs
 from studies.harness.cli.outages import describe_outage
-from studies.harness.cli.script import uninterrupted
+from studies.harness.cli.script import collect_seldom, uninterrupted
 
 # Flags in messages, and the names of their arguments in Python.
 ARGUMENTS = {
@@ -72,7 +73,7 @@ def in_python(sentence: str) -> str:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restore the environment and the settings of torch and Optuna after the block."""
+    """Restore the environment, and the settings of Python, torch and Optuna after the block."""
     with uninterrupted(), warnings.catch_warnings():
         # Optuna loads a progress bar, which in a notebook asks for widgets; nothing here uses it.
         warnings.filterwarnings("ignore", message="IProgress not found")
@@ -80,11 +81,16 @@ def restored() -> Iterator[None]:
         import torch
 
     environment = dict(os.environ)
+    collection, has_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
+    collect_seldom()  # as in a script; the search for garbage would slow it down
     threads = torch.get_num_threads()
     verbosity = optuna.logging.get_verbosity()
     try:
         yield
     finally:
+        gc.set_threshold(*collection)
+        if not has_frozen:
+            gc.unfreeze()
         torch.set_num_threads(threads)
         optuna.logging.set_verbosity(verbosity)
         for name in os.environ.keys() - environment.keys():

@@ -31,7 +31,7 @@ def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
     server that fails as `plain_outages` does.
     """
     with plain_errors():
-        gc.set_threshold(START_UP, *USUAL[1:])
+        collect_seldom()
         args = parse_args(args_type)
         # Otherwise the interpreter spends a second at exit on the objects of torch and mlflow.
         atexit.register(gc.freeze)
@@ -40,10 +40,15 @@ def run_script(args_type: type[Args], run: Callable[[Args], int]) -> NoReturn:
         sys.exit(code)
 
 
+def collect_seldom() -> None:
+    """Look for garbage seldom, until `collect_as_usual`."""
+    gc.set_threshold(START_UP, *USUAL[1:])
+
+
 def collect_as_usual() -> None:
     """Look for garbage as often as by default, but not among the objects that exist already.
 
-    Does nothing outside of `run_script`: a program that calls the project keeps its settings.
+    Does nothing without `collect_seldom`: a program that calls the project keeps its settings.
     """
     if gc.get_threshold()[0] == START_UP:
         gc.freeze()
