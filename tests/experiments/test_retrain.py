@@ -73,7 +73,7 @@ def test_deviation_from_the_origin_is_reported(exported: Path, retrain: Retrain)
 
     assert ran.json["reproduced"] is False
     trial = f"trial {best.number} of study small"
-    assert f"-0.5 from {trial}: results are bit for bit equal only on" in ran.err
+    assert f"-0.5 from {trial}: results are bit for bit equal only" in ran.err
 
 
 def test_pruned_trial_is_compared_at_its_best_step(exported: Path, retrain: Retrain) -> None:

@@ -50,7 +50,7 @@ def test_table_and_sentences_name_every_loss(console: Console, small_corpus: Cor
     (row,) = (line for line in text.splitlines() if "mean ± sd" in line)
     means = " ".join(f"{loss:.4f} ± 0.0000" for loss in LOSSES.values())
     assert " ".join(row.split()).endswith(f"mean ± sd {means}")
-    assert "from trial 4 of study s: results are bit for bit equal only on" in text
+    assert "from trial 4 of study s: results are bit for bit equal only" in text
     assert "2 sampled words: ann, bo" in text
     assert "Saved as m.safetensors, the seed with the median dev loss" in text
 

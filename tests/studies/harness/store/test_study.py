@@ -73,9 +73,9 @@ def test_resumed_study_is_left_as_it_was(small_corpus: Corpus) -> None:
         ({"seed": 7}, "seed was 0 and now is 7"),
         (
             {"space": {"lr": WIDER_LR}},
-            r"lr was 0.001 to 1.0 \(log\) and now is 0.0001 to 1.0 \(log\)",
+            r"the range of lr was 0.001 to 1.0 \(log\) and now is 0.0001 to 1.0 \(log\)",
         ),
-        ({"space": {}}, r"lr was 0.001 to 1.0 \(log\) and now is absent"),
+        ({"space": {}}, r"the range of lr was 0.001 to 1.0 \(log\) and now is absent"),
     ],
 )
 def test_other_settings_are_refused_by_name(
