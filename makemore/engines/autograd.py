@@ -5,7 +5,6 @@ On a GPU each slot has its own CUDA stream (not run on a GPU).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -20,13 +19,9 @@ from makemore.data import Corpus
 from makemore.draws import batch_rows
 from makemore.dropout import seed_dropout
 from makemore.engines.base import (
-    Diverged,
     EngineFailed,
-    EvalPoint,
     Outcome,
     TrainResult,
-    check_finite,
-    next_stop,
 )
 from makemore.engines.threads import ThreadEngine, ThreadSlot
 from makemore.errors import ModelTooLarge
@@ -89,7 +84,7 @@ class AutogradEngine(ThreadEngine):
             raise EngineFailed(describe_error(self._model, error)) from error
 
 
-class AutogradSlot:
+class AutogradSlot(ThreadSlot):
     """A model with its optimizer's state, step count and history.
 
     Buffers belong to the model: they are kept with its best weights. An average of the weights has
@@ -105,11 +100,10 @@ class AutogradSlot:
     Attributes:
         model: the module with the current parameters.
         average: the module to evaluate and keep; `model` itself if the config has no average.
-        history: the evaluations so far.
-        steps_done: optimizer steps done.
-        seconds: time spent in training and evaluation.
-        stop, done: as in `ThreadSlot`.
+        The others are those of `ThreadSlot`.
     """
+
+    steps_per_call = STEPS_PER_LOOK
 
     def __init__(
         self,
@@ -118,7 +112,7 @@ class AutogradSlot:
         model: ModelClass = MLP,
         device: torch.device = CPU,
     ) -> None:
-        self.config = config
+        super().__init__(config)
         self.corpus = corpus
         self._device = device
         self._new = partial(build, model, config, len(corpus.vocab))
@@ -133,51 +127,20 @@ class AutogradSlot:
         self._best = _copy_state(self.model)
         self.model.train()
 
-        self.stop = np.zeros(1, np.uint8)
-        self.history: list[EvalPoint] = []
-        self.steps_done = 0
-        self.seconds = 0.0
-        self.done = False
-
     def train(self) -> Outcome | None:
-        """Train to the next evaluation and evaluate; return None if `stop` was set meanwhile.
+        """Train as `ThreadSlot.train`, in the slot's stream.
 
-        Called in the slot's thread.
+        Raises:
+            MemoryError: the device is full.
         """
-        started = time.perf_counter()
         try:
             with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-                return self._train_to(next_stop(self.config, self.steps_done))
-        except Diverged as diverged:
-            return diverged
+                return super().train()
         except RuntimeError as error:
             # The types of torch: OutOfMemoryError of a GPU, a plain RuntimeError of the CPU.
             if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
                 raise MemoryError from None
             raise
-        finally:
-            self.seconds += time.perf_counter() - started
-
-    def _train_to(self, end: int) -> EvalPoint | None:
-        """Train to step `end` and evaluate.
-
-        Raises:
-            Diverged: a loss is inf or nan, or the dev loss is too high.
-        """
-        start = self.steps_done
-        losses = 0.0
-        while self.steps_done < end and not self.stop[0]:
-            losses += self.run(min(STEPS_PER_LOOK, end - self.steps_done))
-            if not np.isfinite(losses):
-                raise Diverged(self.steps_done, losses)
-
-        dev_loss = self.evaluate()
-        if self.stop[0]:
-            return None
-        minibatch_loss = losses / (end - start)
-        check_finite(end, minibatch_loss, dev_loss)
-        lr = float(lr_at(self.config, np.array([end - 1]))[0])
-        return EvalPoint(end, minibatch_loss, dev_loss, lr)
 
     def run(self, n_steps: int) -> float:
         """Train n steps, fewer if stopped; return the sum of their losses in nats."""
@@ -241,15 +204,9 @@ class AutogradSlot:
         self.model.train()
         return loss
 
-    def record(self, outcome: Outcome) -> None:
-        """Add an outcome to the history, and keep the weights if they are the best so far."""
-        if not isinstance(outcome, EvalPoint):
-            self.done = True
-            return
-        if all(outcome.dev_loss < point.dev_loss for point in self.history):
-            self._best = _copy_state(self.average)
-        self.history.append(outcome)
-        self.done = outcome.step == self.config.max_steps
+    def keep(self) -> None:
+        """Keep the evaluated weights: they are the best so far."""
+        self._best = _copy_state(self.average)
 
     def result(self) -> TrainResult:
         """Return the model with its best weights, and its history."""

@@ -2,36 +2,112 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from makemore.config import Config
-from makemore.engines.base import RETURN_AFTER, Outcome, OutOfMemory, TrainResult
+from makemore.engines.base import (
+    RETURN_AFTER,
+    Diverged,
+    EvalPoint,
+    Outcome,
+    OutOfMemory,
+    TrainResult,
+    check_finite,
+    next_stop,
+)
+from makemore.schedule import lr_at
 
 
-class ThreadSlot(Protocol):
+class ThreadSlot(ABC):
     """A model with its optimizer's state, step count and history.
 
+    Args:
+        config: the model and its training.
+
     Attributes:
+        steps_per_call: most steps of one call of `run`, between two looks at the loss.
         stop: (1,) uint8. The engine's thread sets it; the slot's thread reads it before every step.
+        history: the evaluations so far.
+        steps_done: optimizer steps done.
+        seconds: time spent in training and evaluation.
         done: whether the model is at max_steps, diverged or failed.
     """
 
-    stop: np.ndarray
-    done: bool
+    steps_per_call: ClassVar[int]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stop = np.zeros(1, np.uint8)
+        self.history: list[EvalPoint] = []
+        self.steps_done = 0
+        self.seconds = 0.0
+        self.done = False
+
+    @abstractmethod
+    def run(self, n_steps: int) -> float:
+        """Train n steps, fewer if stopped or diverged; return the sum of their losses in nats."""
+
+    @abstractmethod
+    def evaluate(self) -> float:
+        """Return the exact mean loss over the dev split; nan if `stop` was set meanwhile."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Keep the evaluated weights: they are the best so far."""
+
+    @abstractmethod
+    def result(self) -> TrainResult:
+        """Return the model with its best weights, and its history."""
 
     def train(self) -> Outcome | None:
-        """Train to the next evaluation and evaluate; return None if `stop` was set meanwhile."""
+        """Train to the next evaluation and evaluate; return None if `stop` was set meanwhile.
+
+        Called in the slot's thread.
+        """
+        started = time.perf_counter()
+        try:
+            return self._train_to(next_stop(self.config, self.steps_done))
+        except Diverged as diverged:
+            return diverged
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _train_to(self, end: int) -> EvalPoint | None:
+        """Train to step `end` and evaluate.
+
+        Raises:
+            Diverged: a loss is inf or nan, or the dev loss is too high.
+        """
+        start = self.steps_done
+        losses = 0.0
+        while self.steps_done < end and not self.stop[0]:
+            losses += self.run(min(self.steps_per_call, end - self.steps_done))
+            if not np.isfinite(losses):
+                raise Diverged(self.steps_done, losses)
+
+        dev_loss = self.evaluate()
+        if self.stop[0]:
+            return None
+        minibatch_loss = losses / (end - start)
+        check_finite(end, minibatch_loss, dev_loss)
+        lr = float(lr_at(self.config, np.array([end - 1]))[0])
+        return EvalPoint(end, minibatch_loss, dev_loss, lr)
 
     def record(self, outcome: Outcome) -> None:
         """Add an outcome to the history, and keep the weights if they are the best so far."""
-
-    def result(self) -> TrainResult:
-        """Return the model with its best weights, and its history."""
+        if not isinstance(outcome, EvalPoint):
+            self.done = True
+            return
+        if all(outcome.dev_loss < point.dev_loss for point in self.history):
+            self.keep()
+        self.history.append(outcome)
+        self.done = outcome.step == self.config.max_steps
 
 
 class ThreadEngine(ABC):

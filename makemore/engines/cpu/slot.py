@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 
@@ -11,12 +10,7 @@ from makemore.config import Config
 from makemore.data import Corpus, Examples
 from makemore.draws import dropout_threshold, step_keys, stream_key
 from makemore.engines.base import (
-    Diverged,
-    EvalPoint,
-    Outcome,
     TrainResult,
-    check_finite,
-    next_stop,
 )
 from makemore.engines.cpu import kernel
 from makemore.engines.cpu.evaluation import Evaluator
@@ -33,6 +27,7 @@ from makemore.engines.cpu.memory import (
     write_model,
     zeros,
 )
+from makemore.engines.threads import ThreadSlot
 from makemore.errors import ModelTooLarge
 from makemore.model import MLP, n_params
 from makemore.schedule import averaging_at, lr_at
@@ -75,7 +70,7 @@ def number_contexts(examples: Examples, block_size: int) -> np.ndarray:
     return rank(numbers, bound)[0].astype(np.int32)
 
 
-class Slot:
+class Slot(ThreadSlot):
     """A model with its optimizer's state, step count and history.
 
     All memory is allocated in the constructor and none during training.
@@ -90,12 +85,10 @@ class Slot:
         weights, gradient: the current parameters, and their gradient of the last step.
         eval_weights: the parameters to evaluate and keep: the average of the weights if the config
             has one, else `weights` itself.
-        stop: (1,) uint8. The engine's thread sets it; the kernel reads it before every step.
-        history: the evaluations so far.
-        steps_done: optimizer steps done.
-        seconds: time spent in training and evaluation.
-        done: whether the model is at max_steps, diverged or failed.
+        The others are those of `ThreadSlot`.
     """
+
+    steps_per_call = STEPS_PER_CALL
 
     def __init__(
         self,
@@ -104,7 +97,7 @@ class Slot:
         numbers: np.ndarray | None = None,
         soft: SoftTargets | None = None,
     ) -> None:
-        self.config = config
+        super().__init__(config)
         self.model = MLP(config, len(corpus.vocab))
         self._sizes = sizes_of(config, len(corpus.vocab))
         check_memory(config, self._sizes)
@@ -121,14 +114,9 @@ class Slot:
         self._work = make_work(self._sizes, config.batch_size, config.dropout > 0)
         self._evaluator = Evaluator(self._sizes, config.direct, corpus.dev)
 
-        self.stop = np.ones(1, np.uint8)
-        self.history: list[EvalPoint] = []
-        self.steps_done = 0
-        self.seconds = 0.0
-        self.done = False
-
         # Compile the kernel in the main thread, where Ctrl-C works; `stop` is set, so both calls
         # return at once.
+        self.stop[0] = 1
         self.run(0)
         self.evaluate()
         self.stop[0] = 0
@@ -149,40 +137,6 @@ class Slot:
         self._m = zeros(n_moments)
         self._v = zeros(n_moments)
         self._best = self.weights.flat.copy()
-
-    def train(self) -> Outcome | None:
-        """Train to the next evaluation and evaluate; return None if `stop` was set meanwhile.
-
-        Called in the slot's thread.
-        """
-        started = time.perf_counter()
-        try:
-            return self._train_to(next_stop(self.config, self.steps_done))
-        except Diverged as diverged:
-            return diverged
-        finally:
-            self.seconds += time.perf_counter() - started
-
-    def _train_to(self, end: int) -> EvalPoint | None:
-        """Train to step `end` and evaluate.
-
-        Raises:
-            Diverged: a loss is inf or nan, or the dev loss is too high.
-        """
-        start = self.steps_done
-        losses = 0.0
-        while self.steps_done < end and not self.stop[0]:
-            losses += self.run(min(STEPS_PER_CALL, end - self.steps_done))
-            if not np.isfinite(losses):
-                raise Diverged(self.steps_done, losses)
-
-        dev_loss = self.evaluate()
-        if self.stop[0]:
-            return None
-        minibatch_loss = losses / (end - start)
-        check_finite(end, minibatch_loss, dev_loss)
-        lr = float(lr_at(self.config, np.array([end - 1]))[0])
-        return EvalPoint(end, minibatch_loss, dev_loss, lr)
 
     def run(self, n_steps: int) -> float:
         """Train n steps, fewer if stopped or diverged; return the sum of their losses in nats."""
@@ -210,15 +164,9 @@ class Slot:
         """Return the exact mean loss over the dev split; nan if `stop` was set meanwhile."""
         return self._evaluator(self.eval_weights, self.stop)
 
-    def record(self, outcome: Outcome) -> None:
-        """Add an outcome to the history, and keep the weights if they are the best so far."""
-        if not isinstance(outcome, EvalPoint):
-            self.done = True
-            return
-        if all(outcome.dev_loss < point.dev_loss for point in self.history):
-            self._best[:] = self.eval_weights.flat
-        self.history.append(outcome)
-        self.done = outcome.step == self.config.max_steps
+    def keep(self) -> None:
+        """Keep the evaluated weights: they are the best so far."""
+        self._best[:] = self.eval_weights.flat
 
     def result(self) -> TrainResult:
         """Return the model with its best weights, and its history."""
