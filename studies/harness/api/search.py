@@ -13,6 +13,7 @@ from makemore.errors import UserError
 from studies.harness.api.process import PythonArgs, called_from_python
 from studies.harness.api.study import Study
 from studies.harness.cli.script import uninterrupted
+from studies.harness.store.text import counted
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -127,7 +128,8 @@ def search(
         study = Study.load(name, storage, tracking_uri, model)
         if (n_trials := len(study.trials)) < trials:
             print(
-                f"Stopped at {n_trials} of {trials} trials; the same call continues the study.",
+                f"Stopped at {n_trials} of {counted(trials, 'trial')}; the same call continues the "
+                "study.",
                 file=sys.stderr,
             )
         return study

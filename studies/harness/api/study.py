@@ -10,6 +10,7 @@ from makemore.config import Config
 from studies.harness.api.plots import Page, Plots
 from studies.harness.api.process import PythonArgs, called_from_python, in_python
 from studies.harness.cli.commands import store_flags
+from studies.harness.store.text import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -156,8 +157,8 @@ class Study:
         from studies.harness.store.trials import counts
 
         frame = self.all_trials
-        counted = [t.number for t in self._study.get_trials(deepcopy=False) if counts(t)]
-        return frame[frame.trial.isin(counted)].reset_index(drop=True)
+        numbers = [t.number for t in self._study.get_trials(deepcopy=False) if counts(t)]
+        return frame[frame.trial.isin(numbers)].reset_index(drop=True)
 
     @property
     def all_trials(self) -> pd.DataFrame:
@@ -239,9 +240,9 @@ class Study:
     def _heading(self) -> str:
         from studies.harness.store.winner.follow_ups import summarize
 
-        counted = summarize(self._study.get_trials(deepcopy=False))
-        states = ", ".join(f"{counted[name]} {name}" for name in ("complete", "pruned", "failed"))
-        return f"Study {self.name}: {counted['trials']} trials, {states}."
+        summary = summarize(self._study.get_trials(deepcopy=False))
+        states = ", ".join(f"{summary[name]} {name}" for name in ("complete", "pruned", "failed"))
+        return f"Study {self.name}: {counted(summary['trials'], 'trial')}, {states}."
 
     def _sentences(self) -> list[str]:
         """Return the sentences about the winner."""

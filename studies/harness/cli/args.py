@@ -16,6 +16,7 @@ from makemore.cli import SWITCH
 from makemore.errors import UserError
 from studies.harness.cli.script import given_flags
 from studies.harness.store.paths import ROOT
+from studies.harness.store.text import counted
 
 if TYPE_CHECKING:
     from makemore.models import ModelClass
@@ -185,7 +186,7 @@ def count_slots(
 
 def announcement(args: StudyArgs) -> str:
     """Return the first line of output of a study: its name and its budget."""
-    trials = f"{args.trials:,} trial{'s' if args.trials > 1 else ''} of {args.steps:,} steps"
+    trials = f"{counted(args.trials, 'trial')} of {counted(args.steps, 'step')}"
     if args.minutes is None:
         return f"Study {args.study}: {trials}."
     return f"Study {args.study}: {args.minutes:g} minutes, at most {trials}."

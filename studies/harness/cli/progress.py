@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from studies.harness.cli.terminal import make_console, say
+from studies.harness.store.text import counted
 from studies.harness.store.trials import TrialRecord, counts, dev_loss, ranked
 from studies.harness.store.winner.race import count_open_repeats
 
@@ -58,7 +59,7 @@ def _show_lines(console: Console, tally: _Tally) -> Iterator[Callable[[TrialReco
     def show() -> None:
         nonlocal shown, is_new
         shown, is_new = time.monotonic(), False
-        say(console, f"{tally.done}/{tally.total} trials, {tally.text()}")
+        say(console, f"{tally.done}/{counted(tally.total, 'trial')}, {tally.text()}")
 
     def on_event(record: TrialRecord) -> None:
         nonlocal is_new
@@ -83,7 +84,7 @@ def _show_cell(console: Console, tally: _Tally) -> Iterator[Callable[[TrialRecor
     from IPython.display import display
 
     def bar(text: str) -> dict[str, str]:
-        line = f"{tally.done}/{tally.total} trials, {text}"
+        line = f"{tally.done}/{counted(tally.total, 'trial')}, {text}"
         progress = f'<progress value="{tally.done}" max="{tally.total}"></progress>'
         return {"text/plain": line, "text/html": f"{progress} {line}"}
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from studies.harness.cli.commands import print_next, shell_command, store_flags
+from studies.harness.store.text import counted
 from studies.harness.store.trials import counts, dev_loss, ranked, was_pruned_early
 from studies.harness.store.winner.noise import Group, Noise, measure_noise
 from studies.harness.store.winner.race import count_open_repeats
@@ -121,8 +122,8 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
     winner = choose_winner(trials, noise)
     best = winner_first(trials, winner)[:N_BEST]
     if winner:
-        heading = f"Best {len(best)} of {outcome['trials']} trials of study {args.study}:"
-        say(console, heading, "bold")
+        n_trials = counted(outcome["trials"], "trial")
+        say(console, f"Best {len(best)} of {n_trials} of study {args.study}:", "bold")
         console.print(trials_table(best, console.width, noise))
         for sentence in [*describe(winner), *_explain_numbers(best, trials, outcome["trials"])]:
             say(console, sentence)
@@ -164,9 +165,9 @@ def _explain_numbers(
     others = sum(not counts(t) for t in trials[:highest]) - repeats
     kinds = []
     if repeats:
-        kinds.append(f"{repeats} seed repeat{'s' if repeats > 1 else ''}")
+        kinds.append(counted(repeats, "seed repeat"))
     if others:
-        kinds.append(f"{others} other uncounted trial{'s' if others > 1 else ''}")
+        kinds.append(counted(others, "other uncounted trial"))
     came_before = " and ".join(kinds)
     return [f"Trial {highest} has a number above {total - 1}: {came_before} came before it."]
 
@@ -175,8 +176,8 @@ def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
     """Return the sentences about this launch: its counts and its time."""
     if not outcome["ended_now"] and outcome["trials"] >= args.trials:
         return [
-            f"Study {args.study} already has {outcome['trials']} trials; give a larger --trials to "
-            "continue it."
+            f"Study {args.study} already has {counted(outcome['trials'], 'trial')}; give a larger "
+            "--trials to continue it."
         ]
     n_diverged = outcome["diverged"]
     diverged = f" ({n_diverged} of them diverged)" if n_diverged else ""
@@ -185,7 +186,7 @@ def _counts(args: StudyArgs, outcome: dict[str, Any]) -> list[str]:
     return [
         f"{outcome['complete']} complete, {outcome['pruned']} pruned{diverged}, "
         f"{outcome['failed']} failed.",
-        f"{outcome['wall_s']:.1f} s on the clock; {slots} slot{'' if slots == 1 else 's'} trained "
+        f"{outcome['wall_s']:.1f} s on the clock; {counted(slots, 'slot')} trained "
         f"for {outcome['train_s']:.1f} s in total ({busy:.0%} busy).",
     ]
 
@@ -197,10 +198,10 @@ def _how_to_continue(
     sentences = []
     n_trials = outcome["trials"]
     if n_trials < args.trials:
-        end = f"Stopped at {n_trials} of {args.trials} trials"
+        end = f"Stopped at {n_trials} of {counted(args.trials, 'trial')}"
         if outcome["timed_out"]:
             limit = f"The time limit of {args.minutes:g} minutes"
-            end = f"{limit} ended the search after {n_trials} trials"
+            end = f"{limit} ended the search after {counted(n_trials, 'trial')}"
         sentences.append(f"{end}; run the same command again to continue.")
     if best and was_pruned_early(best[0]):
         step = best[0].user_attrs["summary"]["history"][-1][0]

@@ -17,6 +17,7 @@ from studies.harness.report.best_so_far import best_at, best_so_far
 from studies.harness.report.results import Results, read_results
 from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.study import format_range
+from studies.harness.store.text import counted
 from studies.harness.store.winner.noise import measure_noise
 from studies.harness.store.winner.race import count_open_repeats
 from studies.harness.store.winner.winner import Winner, describe
@@ -55,7 +56,7 @@ def print_trials(
     if not len(shown):
         return
     order = "the winner first, then by dev loss"
-    heading = f"{len(shown)} of {len(rows)} trials of study {study.study_name}, {order}:"
+    heading = f"{len(shown)} of {counted(len(rows), 'trial')} of study {study.study_name}, {order}:"
     say(console, heading, "bold")
     if markdown:
         cells = shown.drop(columns=["started", "ended"]).round(4).astype(object)

@@ -38,7 +38,7 @@ from studies.harness.store.launches import Launch, requeue_dead
 from studies.harness.store.locks import exclusive
 from studies.harness.store.paths import MLRUNS, check_folders, report_path
 from studies.harness.store.study import format_range, model_name, open_study
-from studies.harness.store.text import without_password
+from studies.harness.store.text import counted, without_password
 from studies.harness.store.winner.follow_ups import summarize
 from studies.harness.tracking.connection.connect import check_default_store, connect, is_default
 from studies.harness.tracking.connection.find import get_experiment
@@ -128,7 +128,7 @@ def open_stores(
             engine.close()
         raise
     place = "Ray" if args.ray else f"the {resolve_device(args.device).type.upper()}"
-    models = f"{engine.capacity} trial{'' if engine.capacity == 1 else 's'}"
+    models = counted(engine.capacity, "trial")
     print(f"Training {models} at a time on {place}.", file=sys.stderr, flush=True)
     return Stores(study, launch, client, corpus, engine, model)
 

@@ -1,10 +1,15 @@
-"""Names and URLs as text: which study names are allowed, and how passwords are masked."""
+"""Text: counted nouns, which study names are allowed, and how passwords are masked."""
 
 from __future__ import annotations
 
 import re
 
 from makemore.errors import UserError, one_line
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, for example "1 trial" or "1,200 trials"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def check_study_name(name: str) -> str:

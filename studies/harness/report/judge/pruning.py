@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studies.harness.report.judge.ranges import N_BEST
+from studies.harness.store.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +87,8 @@ class Pruning:
             return f"{unknown} none of the {self.n_pruned:,} that it stopped was audited; {advice}"
         if self.n_complete < MIN_COMPLETE:
             return (
-                f"{unknown} {self.n_complete} trials are complete, and at least {MIN_COMPLETE} are "
-                f"needed (audited: {self.n_audited}); {advice}"
+                f"{unknown} {counted(self.n_complete, 'complete trial')}, and at least "
+                f"{MIN_COMPLETE} are needed (audited: {self.n_audited}); {advice}"
             )
         conclusion = {
             "harmful": "The pruner is harmful; search with --no-prune.",
@@ -97,7 +98,7 @@ class Pruning:
         return (
             f"{self.n_best} of {self.n_audited:,} audited trials ended among the best {N_BEST} "
             f"(95% interval {self.rate.low:.0%} to {self.rate.high:.0%}): of the best {N_BEST}, "
-            f"pruning {self.n_pruned:,} trials lost about {self.lost.estimate:.0f} "
+            f"pruning {counted(self.n_pruned, 'trial')} lost about {self.lost.estimate:.0f} "
             f"({self.lost.low:.0f} to {self.lost.high:.0f}). {conclusion}"
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from studies.harness.report.judge.pruning import Pruning
 from studies.harness.report.judge.ranges import MIN_MEASURED
+from studies.harness.store.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,9 @@ def judge_stopping(
     order = order_trials(trials)
     complete = order[order.loss.notna()]
     if len(complete) < MIN_MEASURED:
-        return _unknown(f"{len(complete)} trials are complete; at least {MIN_MEASURED} are needed.")
+        return _unknown(
+            f"{counted(len(complete), 'complete trial')}; at least {MIN_MEASURED} are needed."
+        )
     n = len(order)
     first = complete.iloc[0]
     gain = float(first.loss - order.best.iloc[-1])
@@ -76,7 +79,7 @@ def judge_stopping(
         why = "the pruner is harmful"
         if pruning.verdict == "unknown":
             why = "it is unknown whether it stops good ones"
-        hidden = f"The pruner stopped {pruning.n_pruned:,} of {n:,} trials, and {why}."
+        hidden = f"The pruner stopped {pruning.n_pruned:,} of {counted(n, 'trial')}, and {why}."
         return _unknown(f"{hidden} {gains}", gain, late, half)
     if noise_sd is None and gain == 0:
         return _unknown(

@@ -7,6 +7,7 @@ from typing import Any
 from studies.harness.report.judge.findings import Findings, ModelCheck
 from studies.harness.report.page.markup import command, paragraph, text
 from studies.harness.report.page.next_steps import next_steps
+from studies.harness.store.text import counted
 from studies.harness.store.winner.winner import describe
 
 # Fixed fields of the config that are shown next to the searched ones.
@@ -24,8 +25,9 @@ def first_screen(findings: Findings, check: ModelCheck | None, context: dict[str
 def _facts(findings: Findings, context: dict[str, Any]) -> str:
     """Return one line: number of trials, steps, outcomes, file of words."""
     outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in findings.outcomes.items())
-    n_trials = len(findings.results.trials)
-    facts = f"{n_trials:,} trials of {findings.max_steps:,} steps ({outcomes or 'none has ended'})"
+    n_trials = counted(len(findings.results.trials), "trial")
+    steps = counted(findings.max_steps, "step")
+    facts = f"{n_trials} of {steps} ({outcomes or 'none has ended'})"
     if context.get("data"):
         facts += f" on {context['data']}"
     return f"{facts}{findings.results.model_note}."

@@ -10,6 +10,7 @@ from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.next_steps import Step, next_steps
 from studies.harness.report.scales import tick_label
 from studies.harness.store.study import format_range
+from studies.harness.store.text import counted
 from studies.harness.store.winner.winner import describe
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
 
@@ -101,7 +102,7 @@ def _facts(findings: Findings, experiment_id: str) -> str:
         for view in (TRIALS, CHARTS)
     ]
     return (
-        f"{len(results.trials):,} trials of {findings.max_steps:,} steps "
+        f"{counted(len(results.trials), 'trial')} of {counted(findings.max_steps, 'step')} "
         f"({outcomes or 'none has ended'}){results.model_note}. {' · '.join(links)}"
     )
 

@@ -184,7 +184,7 @@ def test_best_five_of_few_trials_are_nothing_special() -> None:
     pruning = judge_pruning(trials_with([2.1, 2.1], [2.2] * 4, n_pruned=20))
 
     assert pruning.verdict == "unknown"
-    assert "6 trials are complete, and at least 10 are needed (audited: 2)" in pruning.sentence
+    assert "6 complete trials, and at least 10 are needed (audited: 2)" in pruning.sentence
 
 
 def test_trials_that_could_not_train_were_not_pruned() -> None:

@@ -72,7 +72,7 @@ def test_empty_study_has_a_note() -> None:
     note = write_note(judge_study(results_of()), {}, "7")
 
     assert note.startswith("## made-up: no trial was measured")
-    assert "0 trials of 1 steps (none has ended)" in note and "nan" not in note
+    assert "0 trials of 1 step (none has ended)" in note and "nan" not in note
 
 
 def test_long_note_is_shortened_at_whole_parts() -> None:
