@@ -36,11 +36,14 @@ from tests.benchmarks.search_replays import (
 # Searches over the model of the curves: sampler, pruner, kind of curve.
 SEARCHES = [
     *((sampler, "none", "average") for sampler in SAMPLERS),
-    ("TPE", "median", "weights"),
-    ("TPE", "median from 60%", "weights"),
-    ("TPE", "median", "average"),
-    ("TPE", "halving 1/4 from 10%", "average"),
-    ("TPE", "halving 1/4 from 20%", "average"),
+    ("TPE, as in studies", "median", "weights"),
+    ("TPE, as in studies", "median from 60%", "weights"),
+    ("TPE, as in studies", "median", "average"),
+    ("TPE, as in studies", "halving 1/2 from 10%", "average"),
+    ("TPE, as in studies", "halving 1/3 from 10%", "average"),
+    ("TPE, as in studies", "halving 1/4 from 10%", "average"),
+    ("TPE, as in studies", "halving 1/4 from 20%", "average"),
+    ("spread, then TPE", "halving 1/4 from 10%", "average"),
 ]
 HAS_CMA = importlib.util.find_spec("cmaes") is not None
 Row = dict[str, float]
