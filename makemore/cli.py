@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from makemore.interrupt import INTERRUPTED, leave
+from makemore.interrupt import BAD_INPUT, INTERRUPTED, leave
 
 import errno
 import inspect
@@ -27,7 +27,6 @@ from makemore.output import drop_lost_output
 
 # Exit codes.
 FAILED = 1
-BAD_INPUT = 2
 
 STORAGE_ERRORS = {
     errno.ENOSPC: "make room and run the same command again",

@@ -80,6 +80,20 @@ def test_copied_script_names_its_own_study(names: Path, workdir: Path) -> None:
     assert "mine.py --study mine" in (workdir / "mlruns/reports/mine.html").read_text()
 
 
+def test_mistyped_field_of_the_base_is_one_sentence(tmp_path: Path) -> None:
+    source = (ROOT / "studies" / "mlp.py").read_text()
+    (tmp_path / "mine.py").write_text(source.replace("optimizer=", "optimzer=", 1))
+    line = next(i for i, text in enumerate(source.splitlines(), 1) if text.startswith("BASE"))
+
+    ran = run("mine.py", "--trials", "1", cwd=tmp_path)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.endswith(
+        f"mine.py, line {line}: optimzer is not a field of Config; did you mean optimizer.\n"
+    )
+    assert len(ran.stderr.splitlines()) == 1 and not (tmp_path / "mlruns").exists()
+
+
 def test_flags_reproduce_the_arguments() -> None:
     args = Args(
         names=Path("my words.txt"),
