@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Space = Callable[[optuna.Trial, Any], Config]  # the base may be of a subclass of Config
 
+StoredChoice = bool | int | float | str | None
+
 # The fields that decide how much memory a model needs.
 SIZE_FIELDS = ("block_size", "n_embd", "n_hidden", "batch_size", "direct", "dropout", "ema")
 
@@ -31,16 +34,18 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
     """Return the distribution of each parameter that the space suggests.
 
     Raises:
-        UserError: the space suggests nothing, returns no config, sets fields that it does not
-            suggest, or changes a suggested value. Then a trial's parameters would not reproduce
-            its config.
+        UserError: the space suggests nothing, returns no config, has choices that a database cannot
+            hold, sets fields that it does not suggest, or changes a suggested value. Then a trial's
+            parameters would not reproduce its config.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     optuna.logging.set_verbosity(verbosity)
 
-    config = space(probe, base)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Choices for a categorical")  # refused below
+        config = space(probe, base)
     if not isinstance(config, Config):
         raise UserError(
             f"the search space returned a {type(config).__name__}; end it with: "
@@ -48,6 +53,13 @@ def distributions(space: Space, base: Config) -> dict[str, BaseDistribution]:
         )
     if not probe.params:
         raise UserError("the search space suggests nothing; call trial.suggest_float(...) in it.")
+    for name, distribution in probe.distributions.items():
+        for choice in getattr(distribution, "choices", ()):
+            if not isinstance(choice, StoredChoice):
+                raise UserError(
+                    f"{name} has the choice {choice!r} of type {type(choice).__name__}; choices "
+                    "must be None, bool, int, float or str."
+                )
     suggested = base.replace(**probe.params)
     if config != suggested:
         expected = suggested.model_dump()

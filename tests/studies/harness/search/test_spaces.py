@@ -61,6 +61,19 @@ def test_range_with_an_invalid_end_is_refused() -> None:
         describe(narrow, BASE, {"n_hiden": 3})
 
 
+@pytest.mark.filterwarnings("error")
+def test_choice_that_a_database_cannot_hold_is_refused() -> None:
+    class Layered(Config):
+        layers: tuple[int, ...] = (100,)
+
+    def deep(trial: optuna.Trial, base: Layered) -> Config:
+        layers = trial.suggest_categorical("layers", [(100,), (100, 50)])  # type: ignore[list-item]
+        return base.replace(layers=layers)
+
+    with pytest.raises(UserError, match=r"layers has the choice \(100,\) of type tuple; choices"):
+        distributions(deep, Layered())
+
+
 def test_fixed_field_in_the_space_is_refused() -> None:
     def hides(trial: optuna.Trial, base: Config) -> Config:
         return narrow(trial, base).replace(n_embd=3, dropout=0.5)
