@@ -78,10 +78,12 @@ def _summary(found: Noise) -> list[str]:
     if found.selection_bias > 0:
         sentences.append(
             f"The means of the repeats are {found.selection_bias:.4f} above the trials' own losses "
-            "on average. This is selection bias: trials are chosen for a low loss, partly luck."
+            "on average. The likely reason is selection bias: a trial is selected for a low loss, "
+            "which is partly luck."
         )
     else:
         sentences.append(
-            "The means of the repeats are not above the trials' own losses: no selection bias."
+            "The means of the repeats are not above the trials' own losses: no sign of selection "
+            "bias."
         )
     return sentences
