@@ -27,7 +27,8 @@ from makemore.engines import Envelope, Outcome, TrainResult
 from makemore.engines.base import RETURN_AFTER
 from studies import mlp
 from studies.harness.cli import terminal
-from studies.harness.search import coordinator, launch, session
+from studies.harness.search import launch, opening
+from studies.harness.search.loop import coordinator
 from tests.benchmarks.bench_overhead import NoEngine
 
 WARM_UP = 20.0  # seconds
@@ -119,7 +120,7 @@ def measure(slots: int, seconds: float, folder: Path) -> Measured:
         engines.append(Sleeping(corpus, slots, seconds))
         return engines[-1]
 
-    session.make_engine = make
+    opening.make_engine = make
     spent = {"cpu": 0.0, "behind": 0, "end": 0.0}
     run = coordinator.Coordinator.run
 

@@ -27,7 +27,8 @@ from makemore.engines import Envelope, EvalPoint, Outcome, TrainResult
 from makemore.model import MLP
 from studies import mlp
 from studies.harness.cli.script import collect_seldom
-from studies.harness.search import launch, queue, session
+from studies.harness.search import launch, opening, session
+from studies.harness.search.loop import queue
 from studies.harness.tracking.sending import thread
 
 
@@ -137,7 +138,7 @@ def train_nothing() -> None:
     ) -> NoEngine:
         return NoEngine(corpus, capacity)
 
-    session.make_engine = make
+    opening.make_engine = make
     session.terminal.print_end = lambda *_: None
 
 

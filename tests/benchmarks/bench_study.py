@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from makemore.engines.cpu import slot
-from studies.harness.search import queue
+from studies.harness.search.loop import queue
 from studies.harness.tracking.sending import thread, tracker
 
 HERE = Path(__file__).resolve().parent
@@ -89,7 +89,8 @@ def time_one_study(trials: int, steps: int) -> None:
     clock, begun = Clock(), time.perf_counter()
     with clock.activity("imports"):
         from studies import mlp
-        from studies.harness.search import coordinator, launch, session, trial_ends
+        from studies.harness.search import launch, session
+        from studies.harness.search.loop import coordinator, trial_ends
 
     files = "a trial's samples, checkpoint and diagnostics"
     ours, theirs = coordinator.Coordinator, tracker.Tracker

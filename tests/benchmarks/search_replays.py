@@ -22,11 +22,11 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from studies import mlp
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.search.samplers.spread import SpreadThenTPE
 from studies.harness.search.samplers.tpe import default_sampler
 from studies.harness.search.samplers.view import SearchSampler, SearchView
 from studies.harness.search.spaces import describe, distributions
-from studies.harness.search.trial_table import TrialTable
 from tests.benchmarks.curve_table import curve_model, read_table
 
 COSTS = (10, 30, 100)  # in whole trials

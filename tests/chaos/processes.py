@@ -28,6 +28,7 @@ PRELOAD = [
     "studies.harness.report.page.note",
     "studies.harness.search.finish",
     "studies.harness.search.launch",
+    "studies.harness.search.opening",
     "studies.harness.search.session",
 ]
 HANG = 120.0  # seconds; a process that takes longer is killed, and the schedule fails

@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from makemore.errors import UserError
-from studies.harness.search.queue import TrialQueue
+from studies.harness.search.loop.queue import TrialQueue
 from studies.harness.store.paths import MLRUNS
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import ranked, was_pruned_early

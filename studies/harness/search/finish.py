@@ -36,7 +36,7 @@ from studies.harness.tracking.runs import (
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
     from studies.harness.report.judge.findings import Findings
-    from studies.harness.search.coordinator import Coordinator
+    from studies.harness.search.loop.coordinator import Coordinator
 
 
 def finish_study(

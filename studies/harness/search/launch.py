@@ -91,9 +91,10 @@ def run_study(
 
         # Only now, because torch takes seconds to import.
         from studies.harness.search import session
+        from studies.harness.search.opening import open_stores
 
         chosen = pruner or default_pruner(base)
-        stores = session.open_stores(args, space, base, first, chosen, ranges, model)
+        stores = open_stores(args, space, base, first, chosen, ranges, model)
     except OtherSettings as error:
         raise UserError(_propose_new_study(args, error)) from None
 

@@ -18,8 +18,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.search.samplers.view import SearchView
-from studies.harness.search.trial_table import TrialTable
 from studies.harness.store.trials import MEASURED, is_follow_up
 
 # Trials of the worse group that TPE compares with. Optuna takes all of them, with weights that fall

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.harness.search.trial_table import TrialTable
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.store.trials import is_follow_up
 
 

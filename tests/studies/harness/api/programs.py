@@ -20,7 +20,7 @@ SMALL = {"names": "names.txt", "trials": 3, "steps": 20, "device": "cpu", "repea
 # Sends SIGNALS interrupts to itself after 20 evaluations of a long study.
 INTERRUPTED = """
 import os, signal, sys
-from studies.harness.search.coordinator import Coordinator
+from studies.harness.search.loop.coordinator import Coordinator
 
 handle = Coordinator._handle
 count = 0

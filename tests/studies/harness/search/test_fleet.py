@@ -14,8 +14,8 @@ from makemore.engines import EvalPoint, HostLost, Outcome, OutOfMemory
 from makemore.engines.cpu.engine import CpuEngine, Slot
 from makemore.engines.fleet.fleet import Fleet
 from makemore.engines.fleet.host import Host, ThreadHost
-from studies.harness.search import session
-from studies.harness.search.coordinator import MAX_HOSTS_LOST
+from studies.harness.search import opening
+from studies.harness.search.loop.coordinator import MAX_HOSTS_LOST
 from studies.harness.store.trials import dev_loss
 from tests.makemore.engines.fleet.process_host import ProcessHost
 from tests.studies.conftest import (
@@ -25,7 +25,7 @@ from tests.studies.conftest import (
     trials_of,
     violations,
 )
-from tests.studies.harness.search.test_coordinator import inject
+from tests.studies.harness.search.loop.test_coordinator import inject
 
 
 class Slow(CpuEngine):
@@ -45,7 +45,7 @@ def use_fleet(monkeypatch: pytest.MonkeyPatch, find_hosts: Callable[[Corpus], Fi
     def make(device: str, corpus: Corpus, capacity: int, *_: object) -> Fleet:
         return Fleet(find_hosts(corpus), len(corpus.vocab))
 
-    monkeypatch.setattr(session, "make_engine", make)
+    monkeypatch.setattr(opening, "make_engine", make)
 
 
 def script(*steps: Callable[[], Sequence[Host]]) -> FindHosts:

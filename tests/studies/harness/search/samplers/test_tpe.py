@@ -13,11 +13,11 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSampler
 from optuna.trial import TrialState
 
 from makemore.config import Config
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.search.samplers import tpe
 from studies.harness.search.samplers.tpe import FastTPE
 from studies.harness.search.samplers.view import SearchSampler, SearchView
 from studies.harness.search.spaces import Space
-from studies.harness.search.trial_table import TrialTable
 from studies.record import BASE
 
 

@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.samplers import BaseSampler, TPESampler
 
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.search.samplers.tpe import default_sampler
 from studies.harness.search.samplers.view import SearchSampler, SearchView
-from studies.harness.search.trial_table import TrialTable
 
 LR: dict[str, optuna.distributions.BaseDistribution] = {
     "lr": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True)

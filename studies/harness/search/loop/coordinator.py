@@ -28,9 +28,9 @@ from makemore.engines import (
 )
 from makemore.errors import ModelTooLarge, UserError
 from makemore.models import ModelClass
+from studies.harness.search.loop.queue import Active, TrialQueue
+from studies.harness.search.loop.trial_ends import TrialEnds
 from studies.harness.search.pruners import is_audited
-from studies.harness.search.queue import Active, TrialQueue
-from studies.harness.search.trial_ends import TrialEnds
 from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord
 from studies.harness.tracking.sending.tracker import Tracker
 

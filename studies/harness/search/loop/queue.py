@@ -14,9 +14,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.config import Config
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.search.samplers.view import SearchSampler, SearchView
 from studies.harness.search.spaces import Space
-from studies.harness.search.trial_table import TrialTable
 from studies.harness.store.launches import Launch, lease_of, requeue_dead, this_host
 from studies.harness.store.locks import exclusive
 from studies.harness.store.trials import (

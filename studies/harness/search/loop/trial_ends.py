@@ -17,8 +17,8 @@ from makemore.diagnostics import diagnose
 from makemore.engines import TrainResult
 from makemore.model import n_params
 from makemore.sampling import sample_words
-from studies.harness.search.queue import Active, TrialQueue
-from studies.harness.search.trial_table import TrialTable
+from studies.harness.search.loop.queue import Active, TrialQueue
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.store.launches import requeue
 from studies.harness.store.trials import OUT_OF_MEMORY, TrialRecord, rank
 from studies.harness.tracking.sending.tracker import Tracker

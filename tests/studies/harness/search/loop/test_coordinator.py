@@ -18,7 +18,7 @@ from makemore.engines import EngineFailed, Outcome
 from makemore.engines.cpu.engine import CpuEngine, Slot
 from makemore.errors import ModelTooLarge, UserError
 from studies.harness.report.results import trials_frame
-from studies.harness.search import session as launch_module
+from studies.harness.search import opening
 from studies.harness.store import launches
 from studies.harness.store.study import load_study
 from studies.harness.store.trials import dev_loss, has_diverged, ranked, was_pruned_early
@@ -220,7 +220,7 @@ def inject(
     def make(device: str, corpus: Corpus, capacity: int, *_: object) -> CpuEngine:
         return Faulty(corpus, capacity)
 
-    monkeypatch.setattr(launch_module, "make_engine", make)
+    monkeypatch.setattr(opening, "make_engine", make)
 
 
 def test_failed_trials_are_trained_again(launch: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +307,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, width: int, error: Exception) -> Non
     def make(device: str, corpus: Corpus, capacity: int, *_: object) -> CpuEngine:
         return Small(corpus, capacity)
 
-    monkeypatch.setattr(launch_module, "make_engine", make)
+    monkeypatch.setattr(opening, "make_engine", make)
 
 
 @pytest.mark.parametrize("error", [ModelTooLarge("128 GiB"), MemoryError()], ids=["check", "numpy"])

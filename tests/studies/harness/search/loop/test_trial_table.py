@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from studies.harness.search.trial_table import TrialTable
+from studies.harness.search.loop.trial_table import TrialTable
 from studies.harness.store.storage import open_storage
 from studies.harness.store.trials import counts, is_follow_up, rank, ranked
 

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.engines import EvalPoint
-from studies.harness.search import queue
-from studies.harness.search.queue import TrialQueue
+from studies.harness.search.loop import queue
+from studies.harness.search.loop.queue import TrialQueue
 from studies.harness.search.samplers.tpe import default_sampler
 from studies.harness.search.spaces import Space, describe
 from studies.harness.store import launches

@@ -1,0 +1,1 @@
+"""The loop of a study: its queue of trials, the coordinator, and what happens when a trial ends."""
