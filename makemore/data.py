@@ -13,7 +13,7 @@ import numpy as np
 
 from makemore.config import MAX_BLOCK_SIZE
 from makemore.errors import UserError
-from makemore.windows import number_windows
+from makemore.windows import number_windows, rank
 from makemore.words import NAMES, Vocab, parse_words, read_bytes, split_words
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Examples:
     stream: np.ndarray
     positions: np.ndarray
     _distinct: dict[int, Distinct] = field(default_factory=dict, repr=False, compare=False)
+    _context_of: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, words: Sequence[str], vocab: Vocab) -> Examples:
@@ -128,6 +129,13 @@ class Examples:
         if block_size not in self._distinct:
             self._distinct[block_size] = self._find_distinct(block_size)
         return self._distinct[block_size]
+
+    def context_of(self, block_size: int) -> np.ndarray:
+        """Return (N,) int64, each example's context as its index in `distinct`; computed once."""
+        if block_size not in self._context_of:
+            numbers, bound = number_windows(self.stream, self.positions, -block_size, 0)
+            self._context_of[block_size], _ = rank(numbers, bound)
+        return self._context_of[block_size]
 
     def _find_distinct(self, block_size: int) -> Distinct:
         keys, _ = number_windows(self.stream, self.positions, -block_size, 1)

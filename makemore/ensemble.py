@@ -22,7 +22,6 @@ from makemore.model import MLP, Predictor
 from makemore.model_class import NeedsClass
 from makemore.models import ModelClass, state_of
 from makemore.tensor_file import TensorFile, read_tensors, write_tensors
-from makemore.windows import number_windows
 from makemore.words import Vocab
 
 FORMAT = "makemore-ensemble/1"
@@ -104,17 +103,17 @@ def likelihoods(model: Predictor, examples: Examples) -> np.ndarray:
     Each different context is computed once.
     """
     T = model.block_size
-    contexts, _ = number_windows(examples.stream, examples.positions, -T, 0)
-    _, first, of_example = np.unique(contexts, return_index=True, return_inverse=True)
+    positions = examples.distinct(T).positions
+    context_of = examples.context_of(T)
     targets = examples.targets.astype(np.int64)
-    order = np.argsort(of_example, kind="stable")
-    ends = np.searchsorted(of_example[order], np.arange(len(first) + 1))
+    order = np.argsort(context_of, kind="stable")
+    ends = np.searchsorted(context_of[order], np.arange(len(positions) + 1))
     result = np.empty(len(examples))
-    for start in range(0, len(first), CHUNK):
-        stop = min(start + CHUNK, len(first))
-        X, _ = examples.tensors(T, first[start:stop])
+    for start in range(0, len(positions), CHUNK):
+        stop = min(start + CHUNK, len(positions))
+        X = torch.from_numpy(examples.windows(T, positions[start:stop]).astype(np.int64))
         rows = order[ends[start] : ends[stop]]  # the examples with these contexts
-        result[rows] = predict(model, X)[of_example[rows] - start, targets[rows]]
+        result[rows] = predict(model, X)[context_of[rows] - start, targets[rows]]
     return np.maximum(result, LEAST)
 
 

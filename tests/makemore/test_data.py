@@ -115,6 +115,7 @@ def test_distinct_contexts_count_every_example_once(words: list[str], block_size
     X, Y = examples.tensors(block_size)
     pairs = [(*x, y) for x, y in zip(X.tolist(), Y.tolist(), strict=True)]
     assert counted == {pair: pairs.count(pair) for pair in pairs}
+    assert contexts[examples.context_of(block_size)].tolist() == X.tolist()
     assert len({tuple(context) for context in contexts.tolist()}) == len(contexts)
     assert distinct.counts.sum() == len(examples)
 

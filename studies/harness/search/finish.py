@@ -173,7 +173,7 @@ def load_winning_model(
         return None, "no trial has a dev loss."
     runs = find_runs(client, experiment_id, trial=winner.number) if experiment_id else []
     for run in runs:
-        if (found := download_model(client, run.info.run_id, model)) is not None:
+        if (found := download_model(client, run, model)) is not None:
             return found, ""
     return None, f"MLflow holds no model of trial {winner.number}, the winner."
 

@@ -38,7 +38,7 @@ def kept_models(
         if found is None and experiment_id:
             # One query a trial, because the caller may stop early: all runs take seconds to read.
             runs = find_runs(client, experiment_id, trial=trial.number)
-            models = (download_model(client, run.info.run_id) for run in runs)
+            models = (download_model(client, run) for run in runs)
             found = next((model for model in models if model is not None), None)
         if found is not None:
             yield trial, found
@@ -55,17 +55,25 @@ def _unsent(outbox: Path | None, number: int) -> MLP | None:
 
 
 @overload
-def download_model(client: Any, run_id: str, model: None = None) -> MLP | None: ...
+def download_model(client: Any, run: Any, model: None = None) -> MLP | None: ...
 @overload
-def download_model(client: Any, run_id: str, model: ModelClass | None) -> Model | None: ...
-def download_model(client: Any, run_id: str, model: ModelClass | None = None) -> Model | None:
+def download_model(client: Any, run: Any, model: ModelClass | None) -> Model | None: ...
+def download_model(client: Any, run: Any, model: ModelClass | None = None) -> Model | None:
     """Return the model among a run's artifacts; None without one.
 
     Args:
         client: an MlflowClient.
-        run_id: of the run.
+        run: the MLflow run.
         model: class of the user's model; None for the MLP.
     """
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    if is_local_uri(run.info.artifact_uri):
+        # MLflow's client would read the run from the database twice, and copy the file.
+        file = Path(local_file_uri_to_path(run.info.artifact_uri), CHECKPOINT)
+        return load_checkpoint(file, model).model if file.exists() else None
+    run_id = run.info.run_id
     if CHECKPOINT not in {item.path for item in client.list_artifacts(run_id)}:
         return None
     with tempfile.TemporaryDirectory() as folder:
