@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.harness.store.journal import Journal
+from studies.harness.store.locks import backend_of
 from studies.harness.store.paths import MLRUNS
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def this_host() -> str:
 
 def journal_path(study: optuna.Study) -> str | None:
     """Return the absolute path of the journal that holds a study; None if a database holds it."""
-    backend = getattr(study._storage, "_backend", None)
+    backend = backend_of(study._storage)
     return str(backend._path.resolve()) if isinstance(backend, Journal) else None
 
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 
+def backend_of(storage: BaseStorage | None) -> Any:
+    """Return the journal or database of a storage; Optuna puts a cache in front of a database."""
+    return getattr(storage, "_backend", storage)
+
+
 @contextmanager
 def exclusive(name: str, storage: BaseStorage | None = None) -> Iterator[None]:
     """Let only one process at a time run the block, among those that share this mlruns/.
@@ -25,9 +30,7 @@ def exclusive(name: str, storage: BaseStorage | None = None) -> Iterator[None]:
     """
     folder = MLRUNS / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    backend: Any = getattr(
-        storage, "_backend", storage
-    )  # Optuna puts a cache in front of a database
+    backend = backend_of(storage)
     database_lock = backend.locked(name) if hasattr(backend, "locked") else nullcontext()
     with FileLock(folder / f"{name}.lock"), database_lock:
         yield

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from optuna.trial import TrialState
 
@@ -31,6 +30,7 @@ from makemore.models import ModelClass
 from studies.harness.search.loop.queue import Active, TrialQueue
 from studies.harness.search.loop.trial_ends import TrialEnds
 from studies.harness.search.pruners import is_audited
+from studies.harness.store.locks import backend_of
 from studies.harness.store.trials import FOLLOW_UP, OUT_OF_MEMORY, TrialRecord
 from studies.harness.tracking.sending.tracker import Tracker
 
@@ -118,9 +118,9 @@ class Coordinator:
     def interrupt(self) -> None:
         """End the loop soon; for a signal handler. Never breaks off a write to a store."""
         self.interrupted = True
-        storage: Any = getattr(self.queue.study._storage, "_backend", None)
-        if hasattr(storage, "hurry"):
-            storage.hurry()
+        backend = backend_of(self.queue.study._storage)
+        if hasattr(backend, "hurry"):
+            backend.hurry()
         if self._interruptible:
             raise KeyboardInterrupt
 
