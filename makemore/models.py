@@ -124,7 +124,7 @@ def build(model: ModelClass, config: Config, vocab_size: int) -> nn.Module:
     Raises:
         ModelTooLarge: the parameters do not fit into memory.
     """
-    if model is MLP:  # checks its memory itself, and has a generator of its own
+    if model is MLP:  # checks its memory itself, and has its own generator
         return MLP(config, vocab_size)
     with GENERATOR, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)

@@ -2,7 +2,7 @@
 
 Each study has its own folder and stores. The two take turns, so that both meet the same load.
 Seconds count from the start of the first trial. "% busy" is the share of the whole script's time in
-which the slots trained. With --confirm, each study then goes on with seed repeats. "confirmed" is
+which the slots trained. With --confirm, each study then continues with seed repeats. "confirmed" is
 the mean of its winner over its seeds, and does not contain the luck of a single seed.
 
     python tests/benchmarks/bench_defaults.py [--trials 1000] [--steps 2000] [--seeds 5] [--confirm]

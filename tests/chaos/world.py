@@ -38,6 +38,6 @@ class World:
 
 
 def mount(folder: Path) -> bool:
-    """Put mlruns/ on a small disk of its own; returns whether this user can."""
+    """Put mlruns/ on its own small disk; returns whether this user can."""
     command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder / "mlruns")]
     return subprocess.run(command, capture_output=True).returncode == 0

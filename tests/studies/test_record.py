@@ -42,7 +42,7 @@ def test_most_trials_stop_before_their_last_step(record: Record) -> None:
 
     study = load_study("record", None)
     steps = [max(t.intermediate_values) for t in study.trials]
-    # A third goes on at 10%, 30% and 90% of the 40 steps.
+    # A third continues at 10%, 30% and 90% of the 40 steps.
     assert set(steps) <= {4, 12, 36, 40} and steps.count(4) >= 4 and steps.count(40) < 6
     assert all(
         (t.state == TrialState.COMPLETE) == (step == 40)

@@ -1,1 +1,1 @@
-"""The fleet: one engine made of several, each on a host of its own."""
+"""The fleet: one engine made of several, each on its own host."""

@@ -76,7 +76,7 @@ class Fleet:
     """An engine whose capacity is the sum of those of its hosts.
 
     Each host trains in its own thread or process, while the fleet waits for the first outcomes of
-    any of them. A lost host is no error: each of its models gets the outcome `HostLost`.
+    any of them. A lost host is not an error: each of its models gets the outcome `HostLost`.
 
     Args:
         find_hosts: returns the hosts that joined since its last call; `advance` calls it, at most

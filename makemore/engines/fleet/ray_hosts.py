@@ -128,7 +128,7 @@ class RayWorker(Worker):
 
 
 def _writable(corpus: Corpus) -> Corpus:
-    """Return a corpus with arrays of its own; numba would compile again for read-only ones."""
+    """Return a corpus with its own arrays; numba would compile again for read-only ones."""
 
     def copy(examples: Examples) -> Examples:
         return Examples(np.array(examples.stream), np.array(examples.positions))

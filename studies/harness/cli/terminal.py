@@ -23,7 +23,7 @@ from studies.harness.store.winner.winner import Winner, choose_winner, describe
 if TYPE_CHECKING:
     from studies.harness.cli.args import StudyArgs
 
-PIPE_WIDTH = 400  # columns where there is no terminal, so that nothing is cut or wrapped
+PIPE_WIDTH = 400  # columns without a terminal, so that nothing is cut or wrapped
 N_BEST = 5  # trials in the table at the end
 
 

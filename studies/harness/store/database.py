@@ -40,7 +40,7 @@ LOCK = text(
     "set_config('tcp_keepalives_interval', '5', true), "
     "set_config('tcp_keepalives_count', '2', true), pg_advisory_xact_lock(:key)"
 )
-# The last one follows where Optuna catches the first one and goes on in the same transaction.
+# The last one follows where Optuna catches the first one and continues in the same transaction.
 OUTAGES = (OperationalError, InterfaceError, PendingRollbackError)
 T = TypeVar("T")
 

@@ -42,7 +42,7 @@ def loss_window(trials: pd.DataFrame) -> tuple[float, float]:
 
 
 def highest_inlier(losses: np.ndarray, low: float) -> float:
-    """Return the highest of some losses that is no outlier.
+    """Return the highest of some losses that is not an outlier.
 
     Args:
         losses: at least one.

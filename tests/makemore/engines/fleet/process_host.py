@@ -27,7 +27,7 @@ def _call(method: str, *args: Any) -> Any:
 
 
 class ProcessHost:
-    """Calls a worker in a process of its own.
+    """Calls a worker in its own process.
 
     Attributes:
         pid: the process.

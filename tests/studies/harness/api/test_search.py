@@ -1,4 +1,4 @@
-"""The function search, in processes of its own: results, refusals, interrupts, what it leaves."""
+"""The function search, in its own processes: results, refusals, interrupts, what it leaves."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_evaluation_has_four_metrics_and_dev_loss_is_the_first() -> None:
     rows = curve_metrics(make_record((2.4,)))
 
     assert rows[0] == ("dev_loss", 2.4, 100, START)
-    # The rate of a step is not the parameter lr, and a mean over minibatches is no train loss.
+    # The rate of a step is not the parameter lr, and a mean over minibatches is not the train loss.
     assert [row[0] for row in rows[1:]] == ["current_dev_loss", "minibatch_loss", "current_lr"]
 
 

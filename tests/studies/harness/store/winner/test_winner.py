@@ -47,7 +47,7 @@ def test_lowest_mean_wins_and_ties_are_named() -> None:
     winner = winner_of(sized(2.05, 9000), sized(2.06, 3000), sized(2.04, 100_000), *repeats)
 
     assert winner.number == 0 and [group.trial for group in winner.tied] == [1, 2]
-    # Trial 2 has the lowest loss of its own, but it is tied, so it is named once.
+    # Trial 2 has the lowest own loss, but it is tied, so it is named once.
     assert describe(winner)[1:] == [
         "Tied with it (95%): trials 1, 2; the smallest model of them is trial 1, with 3,000 "
         "parameters instead of 9,000."

@@ -252,7 +252,7 @@ def test_batch_that_fails_is_sent_one_by_one(sender: Sender) -> None:
 def test_trial_of_a_lost_commit_is_sent_once(sender: Sender, batch: BatchSender) -> None:
     first = ended(sender, 1)
     batch.send([first])
-    # The connection was lost after the commit: nobody knows that MLflow has the run.
+    # The connection was lost after the commit: the launch does not know that MLflow has the run.
     unsure = ended(sender, 1)
     unsure.uncertain = True
     unknown = ended(sender, 2)
