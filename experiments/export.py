@@ -78,6 +78,7 @@ def _report(args: Args, study: optuna.Study, export: Export, path: Path) -> None
     """Print the exported trial and the command that trains it again."""
     from studies.harness.cli.terminal import make_console, say
     from studies.harness.store.trials import dev_loss, trial_config
+    from studies.harness.store.winner.race import open_repeats_sentence
     from studies.harness.store.winner.winner import describe
 
     trial, winner = export.trial, export.winner
@@ -88,8 +89,11 @@ def _report(args: Args, study: optuna.Study, export: Export, path: Path) -> None
     step = trial.user_attrs["summary"]["best_step"]
     losses = f"dev loss {dev_loss(trial):.4f} at step {step:,}"
     say(console, f"Trial {trial.number} of study {args.study}: {losses}.")
-    for sentence in sentences:
-        say(console, sentence)
+    if "repeat_of" in trial.user_attrs:
+        say(console, f"It repeats trial {trial.user_attrs['repeat_of']} with another seed.")
+    for sentence in [*sentences, open_repeats_sentence(study.get_trials(deepcopy=False))]:
+        if sentence:
+            say(console, sentence)
     if trial.state.name == "PRUNED":
         steps = trial_config(study, trial).max_steps
         say(console, f"It was pruned; a retraining continues to step {steps:,}.")

@@ -190,10 +190,11 @@ def _show(args: Args, source: str, names: list[Name]) -> None:
     from rich.text import Text
 
     from studies.harness.cli.terminal import make_console, say
+    from studies.harness.store.text import counted
 
     console = make_console(stderr=args.json)
     settings = f"temperature {args.temperature:g}, seed {args.seed}"
-    say(console, f"{len(names)} names from {source}, {settings}:", "bold")
+    say(console, f"{counted(len(names), 'name')} from {source}, {settings}:", "bold")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("name")
     table.add_column("nats per character", justify="right")
@@ -205,7 +206,9 @@ def _show(args: Args, source: str, names: list[Name]) -> None:
 
     known = sum(bool(row.in_data) for row in names)
     if names and names[0].in_data is not None and not args.new_only:
-        say(console, f"{len(names) - known} are new; {known} are in the data.")
+        new = len(names) - known
+        are, others = ("is" if n == 1 else "are" for n in (new, known))
+        say(console, f"{new} {are} new; {known} {others} in the data.")
 
 
 if __name__ == "__main__":

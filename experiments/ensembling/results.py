@@ -19,6 +19,7 @@ from makemore.selection import (
     ALONE,
     ENSEMBLE,
     ENSEMBLE_MIXED,
+    MIXED,
     Choice,
     choose,
     costs_of_words,
@@ -29,7 +30,12 @@ from makemore.selection import (
 )
 
 # What each combination is compared with, paired by word.
-PAIRS = ((ENSEMBLE, ALONE), (ENSEMBLE_MIXED, ENSEMBLE), (ENSEMBLE_MIXED, ALONE))
+PAIRS = (
+    (ENSEMBLE, ALONE),
+    (ENSEMBLE_MIXED, ENSEMBLE),
+    (ENSEMBLE_MIXED, MIXED),
+    (ENSEMBLE_MIXED, ALONE),
+)
 
 
 @dataclass(frozen=True)

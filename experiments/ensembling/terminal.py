@@ -15,6 +15,7 @@ from experiments.retraining.terminal import serve_command
 from makemore.selection import ENSEMBLE, ENSEMBLE_MIXED, MIXED
 from studies.harness.cli.commands import print_next
 from studies.harness.cli.terminal import say
+from studies.harness.store.text import counted
 
 
 def show(console: Console, selected: Selected, test: Measured) -> None:
@@ -22,7 +23,8 @@ def show(console: Console, selected: Selected, test: Measured) -> None:
     members = selected.members
     total = sum(n for _, n in members)
     n = len(selected.candidates)
-    say(console, f"{len(members)} of {n} kept models, {total} picks with replacement:", "bold")
+    picked = f"{counted(total, 'pick')} with replacement"
+    say(console, f"{len(members)} of {n} kept models, {picked}:", "bold")
     for candidate, picks in members:
         say(console, f"  {picks} x {candidate.name}, dev loss {candidate.dev_loss:.4f}")
 
@@ -53,7 +55,10 @@ def loss_table(selected: Selected, test: Measured) -> Table:
 def sentences(selected: Selected, test: Measured) -> list[str]:
     """Return the sentences below the table."""
     lowest = selected.same_words[ENSEMBLE_MIXED if selected.counts else ENSEMBLE]
-    lines = [
+    lines = []
+    if len(selected.members) == 1:
+        lines.append("No mean of several models is better than this one, so it is alone.")
+    lines += [
         "Dev losses are cross-fitted: members and weights are chosen on one half of the dev words "
         "and measured on the other half, then the reverse.",
         "The saved ensemble is chosen on all dev words. On these words its loss is "
@@ -63,8 +68,10 @@ def sentences(selected: Selected, test: Measured) -> list[str]:
     for split, measured in (("Dev", selected.dev), ("Test", test)):
         for difference in measured.differences:
             lines.append(f"{split} loss: {difference.sentence}; 95% interval, paired by word.")
-    lines.append("The test split was read once, after the selection; nothing was chosen by it.")
-    return lines
+    return [
+        *lines,
+        "This run read the test split once, after the selection; nothing was chosen by it.",
+    ]
 
 
 def show_next(

@@ -84,5 +84,5 @@ def baselines(corpus: Corpus, on: str, test: Sequence[str]) -> list[Baseline]:
     for model, baseline in zip(ladder(corpus), counted, strict=True):
         baseline.losses["dev_loss"] = model.dev_loss
     if corpus.sha256 in NAMES:
-        counted.append(Baseline("the lecture's model", LECTURE))
+        counted.append(Baseline("the lecture's model, on its own file", LECTURE))
     return counted

@@ -46,6 +46,7 @@ def conclude(
     """
     selected = retraining.selected
     taught = {"teacher": retraining.teacher} if retraining.teacher else {}
+    replaces = out.exists()
     with writing(out, "--out"):
         save_checkpoint(
             out,
@@ -65,7 +66,7 @@ def conclude(
         rival_costs = np.stack([seed.word_costs for seed in rival[1]])
         lengths = np.array([len(word) + 1 for word in words])
         difference = compare((retraining.name, rival[0]), costs, rival_costs, lengths)
-    return Outcome(retraining, baselines, rival, difference, out, samples, began)
+    return Outcome(retraining, baselines, rival, difference, out, replaces, samples, began)
 
 
 def finish(args: TrainingArgs, client: Any, experiment_id: str, outcome: Outcome) -> int:

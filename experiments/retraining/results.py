@@ -87,9 +87,9 @@ class Retraining:
 
     @property
     def selected(self) -> SeedResult:
-        """The seed whose model is kept: the median (of two middle ones the better) or the best."""
+        """The seed whose model is kept: the median (of two middle ones the worse) or the best."""
         ordered = sorted(self.seeds, key=lambda seed: seed.losses[self.selection_loss])
-        return ordered[(len(ordered) - 1) // 2 if self.select == "median" else 0]
+        return ordered[len(ordered) // 2 if self.select == "median" else 0]
 
     @property
     def mean_dev_loss(self) -> float | None:
@@ -149,6 +149,7 @@ class Outcome:
             teacher; None without one.
         difference: the losses of the two compared, of the last split of `retraining.losses`.
         checkpoint: file of the selected seed's model.
+        replaces: whether it replaced a file that existed.
         samples: words sampled from that model.
         began: start of the run, in seconds since the epoch.
     """
@@ -158,6 +159,7 @@ class Outcome:
     rival: tuple[str, list[SeedResult]] | None
     difference: Difference | None
     checkpoint: Path
+    replaces: bool
     samples: list[str]
     began: float
 

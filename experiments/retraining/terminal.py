@@ -104,7 +104,8 @@ def _sentences(outcome: Outcome) -> list[str]:
     if len(retraining.seeds) > 1:
         rank = "median" if retraining.select == "median" else "lowest"
         chosen = f", the seed with the {rank} {HEADINGS[retraining.selection_loss]} loss"
-    return [*sentences, f"Saved as {outcome.checkpoint}{chosen}"]
+    replaced = "; it replaces the file that was there" if outcome.replaces else ""
+    return [*sentences, f"Saved as {outcome.checkpoint}{chosen}{replaced}"]
 
 
 def _train_and_dev_sentences(retraining: Retraining) -> list[str]:
@@ -121,16 +122,17 @@ def _train_and_dev_sentences(retraining: Retraining) -> list[str]:
 
 
 def _without_selection(retraining: Retraining) -> list[str]:
-    """Return the mean dev loss of the seeds that the study did not choose the config by."""
+    """Return the dev loss of the seeds with which the study did not find the config."""
     seeds = retraining.seeds[1:]
-    if retraining.reproduced_loss is None or len(seeds) < MIN_REPEATS:
+    if retraining.reproduced_loss is None or not seeds:
         return []
     losses = [seed.losses["dev_loss"] for seed in seeds]
+    why = "The study found this config with the first seed, so that loss is partly luck."
+    if len(losses) < MIN_REPEATS:
+        return [f"{why} The other seed has dev loss {losses[0]:.4f}."]
     margin = t_quantile(len(losses) - 1) * statistics.stdev(losses) / math.sqrt(len(losses))
-    return [
-        "The study chose this config by the first seed, so that loss is partly luck. The other "
-        f"{len(losses)} have mean dev loss {statistics.fmean(losses):.4f} ± {margin:.4f} (95%)."
-    ]
+    mean = f"{statistics.fmean(losses):.4f} ± {margin:.4f} (95%)"
+    return [f"{why} The other {len(losses)} have mean dev loss {mean}."]
 
 
 def _reproduction(loss: float, origin: dict[str, Any]) -> str:

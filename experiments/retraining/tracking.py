@@ -16,7 +16,7 @@ from studies.harness.tracking.whole_runs import FinishedRun, log_run
 EXPERIMENT = "retrain"
 
 
-TEST_SPLIT = "read once, after all training; nothing was chosen by it"
+TEST_SPLIT = "read once in this run, after all training; nothing was chosen by it"
 
 
 def test_use(retraining: Retraining) -> str:

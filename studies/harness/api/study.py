@@ -29,7 +29,7 @@ class Best:
     Attributes:
         config: its config, with the seed of its trial.
         params: its searched parameters.
-        loss: dev loss of its trial, which selected it.
+        loss: dev loss of its trial in the search.
         mean: mean dev loss of its seed repeats; None if it is not confirmed.
         ci: half of the 95% interval of the mean; None if it is not confirmed.
         n: number of seed repeats in the mean.
@@ -246,7 +246,10 @@ class Study:
 
     def _sentences(self) -> list[str]:
         """Return the sentences about the winner."""
+        from studies.harness.store.winner.race import open_repeats_sentence
         from studies.harness.store.winner.winner import describe, find_winner
 
-        winner = find_winner(self._study.get_trials(deepcopy=False))
-        return describe(winner) if winner else ["No trial has a dev loss yet."]
+        trials = self._study.get_trials(deepcopy=False)
+        winner = find_winner(trials)
+        sentences = describe(winner) if winner else ["No trial has a dev loss yet."]
+        return [*sentences, *filter(None, [open_repeats_sentence(trials)])]

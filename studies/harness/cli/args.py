@@ -80,7 +80,8 @@ class StudyArgs:
     0.05 adds at most 5% of the steps of a study without pruning; 0 turns it off."""
     repeats: Annotated[int | None, Parameter(group=STUDY)] = None
     """Most seed repeats of a config, 0 or at least 2; they confirm the winner. The best 3 to 10
-    configs get 2, then those still tied get more. Default: 5, in about 15% of the steps."""
+    configs get 2, then those still tied get more. Default: 5, in about 15% of the steps, or 6
+    trainings if that is more."""
     range: Annotated[tuple[str, ...], Parameter(group=STUDY, negative=(), show_default=False)] = ()
     """NAME=LOW:HIGH, or NAME=A,B,C for choices: replaces a range of the script. Repeatable."""
     finish_best: Annotated[bool, SWITCH, Parameter(group=STUDY)] = False

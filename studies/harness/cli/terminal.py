@@ -17,7 +17,7 @@ from studies.harness.cli.commands import print_next, shell_command, store_flags
 from studies.harness.store.text import counted
 from studies.harness.store.trials import counts, dev_loss, ranked, was_pruned_early
 from studies.harness.store.winner.noise import Group, Noise, measure_noise
-from studies.harness.store.winner.race import count_open_repeats
+from studies.harness.store.winner.race import open_repeats_sentence
 from studies.harness.store.winner.winner import Winner, choose_winner, describe
 
 if TYPE_CHECKING:
@@ -129,12 +129,8 @@ def print_end(args: StudyArgs, study: optuna.Study, outcome: dict[str, Any]) -> 
             say(console, sentence)
     for sentence in [*_counts(args, outcome), *_how_to_continue(args, best, outcome)]:
         say(console, sentence)
-    if n_open := count_open_repeats(trials):
-        say(
-            console,
-            f"{n_open} seed repeats are left, and the winner may change; run the same command "
-            "again to continue.",
-        )
+    if sentence := open_repeats_sentence(trials):
+        say(console, f"{sentence} Run the same command again to continue.")
     if outcome["report"]:
         say(console, f"Report: {outcome['report']}")
     if best:

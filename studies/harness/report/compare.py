@@ -19,7 +19,7 @@ from studies.harness.store.launches import is_alive, lease_of
 from studies.harness.store.study import format_range
 from studies.harness.store.text import counted
 from studies.harness.store.winner.noise import measure_noise
-from studies.harness.store.winner.race import count_open_repeats
+from studies.harness.store.winner.race import open_repeats_sentence
 from studies.harness.store.winner.winner import Winner, describe
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training steps that all compared studies have
@@ -83,8 +83,8 @@ def print_summary(
         )
     for sentence in describe(winner) if winner else ():
         say(console, sentence)
-    if n_open := count_open_repeats(study.get_trials(deepcopy=False)):
-        say(console, f"{n_open} seed repeats are left, and the winner may change.")
+    if sentence := open_repeats_sentence(study.get_trials(deepcopy=False)):
+        say(console, sentence)
 
 
 # ---- several studies

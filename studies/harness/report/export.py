@@ -130,6 +130,7 @@ def _origin(study: optuna.Study, trial: FrozenTrial, arguments: Sequence[str]) -
     origin = {
         "study": study.study_name,
         "trial": trial.number,
+        "repeat_of": trial.user_attrs.get("repeat_of"),
         "state": trial.state.name,
         "dev_loss": summary["dev_loss"],
         "best_step": summary["best_step"],

@@ -24,6 +24,7 @@ from studies.harness.store.trials import (
 )
 from studies.harness.store.winner import CONFIRMED
 from studies.harness.store.winner.noise import Noise, confirmed_means, measure_noise
+from studies.harness.store.winner.race import open_repeats_sentence
 from studies.harness.store.winner.winner import Winner, choose_winner
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Results:
         importances: PED-ANOVA importance of each parameter, sums to 1; empty for too few trials.
         noise: the seed repeats by trial, and the noise between seeds; None without repeats.
         winner: the best config; None if no trial has a dev loss.
+        open_repeats: a sentence if seed repeats are left, otherwise empty.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Results:
     importances: dict[str, float]
     noise: Noise | None
     winner: Winner | None
+    open_repeats: str = ""
 
     @property
     def measured(self) -> pd.DataFrame:
@@ -155,6 +158,7 @@ def read_results(study: optuna.Study) -> Results:
         importances=_importances(searched, space),
         noise=noise,
         winner=choose_winner(stored, noise),
+        open_repeats=open_repeats_sentence(stored),
     )
 
 

@@ -20,6 +20,7 @@ from makemore.models import Model, ModelClass
 from studies.harness.cli.args import script_of
 from studies.harness.cli.commands import model_flags, shell_command, store_flags
 from studies.harness.store.paths import report_path
+from studies.harness.store.study import free_name
 from studies.harness.store.text import without_password
 from studies.harness.store.winner.noise import confirmed_means
 from studies.harness.store.winner.winner import find_winner
@@ -102,6 +103,9 @@ def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
     Args:
         args: flags of the running script; names, storage and tracking_uri are read.
     """
+    from studies.harness.report.page.next_steps import SUFFIXES  # loads scipy
+
+    name = study.study_name
     path = args.names or study.user_attrs.get("names")
     names = ["--names", str(path)] if path else []
     model = model_flags(study)
@@ -113,6 +117,7 @@ def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
         "store_flags": store_flags(args),
         "retrain_flags": [*model, *names, *store_flags(args, storage=False)],
         "again": without_password(again),
+        "new_names": {suffix: free_name(name + suffix, args.storage) for suffix in SUFFIXES},
         "versions": versions(),
     }
 

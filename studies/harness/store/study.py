@@ -54,6 +54,11 @@ def find_study(name: str, storage: str | None) -> optuna.Study | None:
     return study if "base" in study.user_attrs else None
 
 
+def free_name(name: str, storage: str | None) -> str:
+    """Return the name if no study has it, else `unused_name`."""
+    return name if find_study(name, storage) is None else unused_name(name, storage)
+
+
 def unused_name(name: str, storage: str | None) -> str:
     """Return the first of NAME-2, NAME-3 and so on that no study has."""
     numbered = (f"{name[:95]}-{n}" for n in itertools.count(2))

@@ -29,7 +29,7 @@ def make_outcome(corpus: Corpus, *, on: str = "train", seeds: int = 2) -> Outcom
     losses = {name: loss for name, loss in LOSSES.items() if on == "train" or name != "dev_loss"}
     results = [SeedResult(result, losses, np.zeros(1)) for _ in range(seeds)]
     retraining = Retraining("mine", config, ORIGIN, DATASET, results, on)
-    return Outcome(retraining, [], None, None, Path("m.safetensors"), ["ann", "bo"], 0.0)
+    return Outcome(retraining, [], None, None, Path("m.safetensors"), True, ["ann", "bo"], 0.0)
 
 
 @pytest.fixture
@@ -72,6 +72,12 @@ def test_mean_without_the_seed_that_chose_the_config(
 def test_two_seeds_give_no_interval(console: Console, small_corpus: Corpus) -> None:
     show_outcome(console, make_outcome(small_corpus, seeds=2))
 
+    assert "is partly luck. The other seed has dev loss 2.2500." in printed(console)
+
+
+def test_one_seed_has_no_others(console: Console, small_corpus: Corpus) -> None:
+    show_outcome(console, make_outcome(small_corpus, seeds=1))
+
     assert "partly luck" not in printed(console)
 
 
@@ -81,7 +87,7 @@ def test_train_and_dev_shows_no_dev_loss(console: Console, small_corpus: Corpus)
     text = printed(console)
     assert "no dev loss can be measured, and the last step's weights are kept." in text
     assert "On train alone the best step was 10; --steps stops earlier." in text
-    assert text.rstrip().endswith("Saved as m.safetensors")
+    assert text.rstrip().endswith("Saved as m.safetensors; it replaces the file that was there")
 
 
 def test_commands_repeat_names_and_mask_passwords(console: Console, small_corpus: Corpus) -> None:

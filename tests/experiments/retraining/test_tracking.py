@@ -31,7 +31,7 @@ def test_parent_run_has_a_child_per_seed(exported: Path, retrain: Retrain) -> No
     assert parent.data.tags["origin.study"] == "small"
     assert parent.info.run_name.endswith(" · small")
     # The run says how the test split was used.
-    use = "read once, after all training; nothing was chosen by it"
+    use = "read once in this run, after all training; nothing was chosen by it"
     assert parent.data.tags["test_split"] == use
     assert f"The test split was {use}." in ran.err
 

@@ -99,8 +99,8 @@ def draw_best_by_trial(ax: Axes, results: Results, noise_sd: float | None = None
     _draw_order(ax, order)
 
     # The losses of the first tenth of the trials would flatten the rest of the curve.
-    high = float(np.nanmax(best[n // 10 :]))
-    _set_y_axis(ax, best[-1], min(high, loss_window(results.trials)[1]))
+    high = min(float(np.nanmax(best[n // 10 :])), loss_window(results.trials)[1])
+    _set_y_axis(ax, best[-1], max(high, best[-1] + (noise_sd or 0.0)))
     ax.set_xlim(0, n * 1.01)
     _mark_last_quarter(ax, n)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))

@@ -214,7 +214,10 @@ def _beyond(scale: Scale, edge: Any, limit: _Limit) -> Any:
         beyond = rounded
     if not limit.allows(beyond):
         beyond = limit.value if limit.is_inclusive else (edge + limit.value) / 2
-    return round(beyond) if isinstance(edge, int) else beyond
+    if not isinstance(edge, int):
+        return beyond
+    # Half of a range of width 1 rounds to nothing.
+    return edge + sign if round(beyond) == edge and limit.allows(edge + sign) else round(beyond)
 
 
 def _clean(value: Any) -> Any:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 QUARTER = 0.25
 SMALL_SHARE = 0.02  # share of the total gain that is small, if the noise between seeds is unknown
-OPEN = "More trials may or may not lower it further."
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def judge_stopping(
         )
 
     threshold = SMALL_SHARE * gain if noise_sd is None else noise_sd
-    reason = f"{gains} {_compare_with_threshold(half, threshold, noise_sd is not None)} {OPEN}"
+    reason = f"{gains} {_compare_with_threshold(half, threshold, noise_sd is not None)}"
     if half > threshold:
         advice = f"Run {quarter:,} more trials, then judge again."
         return Stopping("continue", gain, late, half, quarter, advice, reason)

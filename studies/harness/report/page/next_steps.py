@@ -15,6 +15,8 @@ from studies.harness.store.text import without_password
 
 MORE_REPEATS = 8  # seed repeats proposed for tied configs
 MIN_TRIALS = 32  # suggested to a study with too few trials for a verdict
+# Added to the study's name, for the new study of a step.
+WIDE, LONGER, SHORTER, UNPRUNED = SUFFIXES = ("-wide", "-longer", "-shorter", "-unpruned")
 REPLACED = ("--steps", "--repeats", "--audit-pruning")  # flags that a proposed command may change
 
 
@@ -41,7 +43,8 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         context: facts that the study does not hold, each optional: script (the study's script,
             relative to the project), flags (further arguments of its command line, such as --names
             and the stores), store_flags (arguments with which other scripts find the stores),
-            retrain_flags (arguments with which the retraining finds the words and MLflow).
+            retrain_flags (arguments with which the retraining finds the words and MLflow),
+            new_names (for each of SUFFIXES, the name of the study that a step proposes).
     """
     if findings.best is None:
         return [_no_loss(findings)]
@@ -49,6 +52,7 @@ def next_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
         search = [_too_few(findings, context)]
     else:
         search = [
+            *_end_repeats(findings, context),
             *_confirm_winner(findings, context),
             *_finish_best(findings, context),
             *_widen_ranges(findings, context),
@@ -73,10 +77,12 @@ def _launch(findings: Findings, context: dict[str, Any], *arguments: str, suffix
         context: see `next_steps`.
         arguments: added to the flags; those in REPLACED, and a --range of the same parameter, take
             the place of the same flag.
-        suffix: added to the study's name, for a new study.
+        suffix: one of SUFFIXES for a new study.
     """
     flags = [*_without_replaced(context.get("flags", []), arguments), *arguments]
-    study = findings.results.name + suffix
+    study = findings.results.name
+    if suffix:
+        study = context.get("new_names", {}).get(suffix, study + suffix)
     if "script" in context:
         return _command(context["script"], ["--study", study, *flags])
     model = findings.results.facts.get("model")
@@ -120,6 +126,14 @@ def _too_few(findings: Findings, context: dict[str, Any]) -> Step:
     return Step(f"Run more trials: {n} are too few for a verdict.", command)
 
 
+def _end_repeats(findings: Findings, context: dict[str, Any]) -> list[Step]:
+    """Continue a study that was interrupted during its seed repeats."""
+    if not findings.results.open_repeats:
+        return []
+    command = _launch(findings, context, "--trials", str(_n_trials(findings)))
+    return [Step("Continue the study.", command, findings.results.open_repeats)]
+
+
 def _confirm_winner(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.noise is not None:
         return []
@@ -150,7 +164,7 @@ def _widen_ranges(findings: Findings, context: dict[str, Any]) -> list[Step]:
     arguments = ["--trials", str(_n_trials(findings))]
     for verdict in wider:
         arguments += ["--range", f"{verdict.name}={verdict.wider}"]
-    return [Step(sentence, _launch(findings, context, *arguments, suffix="-wide"), reason)]
+    return [Step(sentence, _launch(findings, context, *arguments, suffix=WIDE), reason)]
 
 
 def _join(names: list[str]) -> str:
@@ -165,11 +179,11 @@ def _change_steps(findings: Findings, context: dict[str, Any]) -> list[Step]:
     if findings.budget.verdict == "lengthen":
         steps = 2 * steps
         sentence = f"Train longer: {steps:,} steps."
-        suffix = "-longer"
+        suffix = LONGER
     elif findings.budget.verdict == "shorten":
         steps = max(10, steps // 4)
         sentence = f"Train shorter: {steps:,} steps."
-        suffix = "-shorter"
+        suffix = SHORTER
     else:
         return []
     arguments = ["--trials", str(_n_trials(findings)), "--steps", str(steps)]
@@ -182,7 +196,7 @@ def _prune_less(findings: Findings, context: dict[str, Any]) -> list[Step]:
     pruning = findings.pruning
     if pruning.verdict == "harmful":
         arguments = ["--trials", str(_n_trials(findings)), "--no-prune"]
-        command = _launch(findings, context, *arguments, suffix="-unpruned")
+        command = _launch(findings, context, *arguments, suffix=UNPRUNED)
         return [Step("Search without pruning.", command, pruning.sentence)]
     if not pruning.may_hide_best:
         return []

@@ -11,6 +11,7 @@ from studies.harness.report.page.next_steps import Step, next_steps
 from studies.harness.report.scales import tick_label
 from studies.harness.store.study import format_range
 from studies.harness.store.text import counted
+from studies.harness.store.winner.noise import describe_bias
 from studies.harness.store.winner.winner import describe
 from studies.harness.tracking.views import CHARTS, NAMES, TRIALS, view_link
 
@@ -77,12 +78,7 @@ def _noise(findings: Findings) -> list[str]:
         "Two trials of one seed each differ significantly (95%) only from "
         f"{noise.min_difference:.4f} on (sd between seeds {noise.sd:.4f})."
     ]
-    if noise.selection_bias > 0:
-        sentences.append(
-            f"Selection bias: the mean over seed repeats is on average {noise.selection_bias:.4f} "
-            f"above a selected trial's own loss ({len(noise.groups)} trials)."
-        )
-    return sentences
+    return [*sentences, describe_bias(noise)]
 
 
 def _headline(findings: Findings) -> str:

@@ -57,7 +57,8 @@ def summarize(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
 
     best_trial is the winner. best_mean, best_ci (half-width of the 95% interval) and best_n come
     from its seed repeats, and are None and 0 without them. selected_dev_loss is the winner's own
-    loss, and best_dev_loss the lowest loss of a single trial. All in nats per character.
+    loss, and best_dev_loss the lowest loss of a single trial, best_dev_loss_trial. All losses are
+    in nats per character.
     """
     counted = [trial for trial in trials if counts(trial)]
     states = [trial.state for trial in counted]
@@ -77,5 +78,6 @@ def summarize(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "best_tied": [tied.trial for tied in winner.tied] if winner else [],
         "selected_dev_loss": winner.own if winner else None,
         "best_dev_loss": dev_loss(lowest) if lowest else None,
+        "best_dev_loss_trial": lowest.number if lowest else None,
         "best_params": winner.trial.params if winner else None,
     }

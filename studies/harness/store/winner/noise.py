@@ -99,6 +99,32 @@ class Noise:
         finite = [group for group in self.groups if math.isfinite(group.mean)]
         return statistics.fmean(group.mean - group.own for group in finite) if finite else math.nan
 
+    @property
+    def selection_bias_margin(self) -> float:
+        """Half of the 95% interval of `selection_bias`, from the noise of means and own losses."""
+        finite = [group for group in self.groups if math.isfinite(group.mean)]
+        if not finite:
+            return math.nan
+        variance = sum(1 + 1 / group.n for group in finite) / len(finite) ** 2
+        return t_quantile(self.freedom) * self.sd * math.sqrt(variance)
+
+
+def describe_bias(found: Noise) -> str:
+    """Return the sentence about the difference between means and the trials' own losses."""
+    bias, margin = found.selection_bias, found.selection_bias_margin
+    if math.isnan(bias):
+        return "No repeated trial has a loss of its own seed."
+    difference = (
+        f"On average, the means of the repeats are {abs(bias):.4f} ± {margin:.4f} (95%) "
+        f"{'above' if bias > 0 else 'below'} the trials' own losses"
+    )
+    if bias > margin:
+        return (
+            f"{difference}. The likely reason is selection bias: a trial is selected for a low "
+            "loss, which is partly luck."
+        )
+    return f"{difference}, so no selection bias can be seen."
+
 
 @dataclass
 class Repeats:

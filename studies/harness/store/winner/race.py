@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
+from studies.harness.store.text import counted
 from studies.harness.store.trials import is_follow_up, ranked
 from studies.harness.store.winner.noise import MIN_REPEATS, measure_noise
 
@@ -51,6 +52,13 @@ def plan_repeats(trials: Sequence[FrozenTrial], cap: int | None) -> list[int]:
         return []
     more = [group.trial for group in tied if done[group.trial] < limit]
     return more if cap is not None else more[: max(0, affordable - len(repeats))]
+
+
+def open_repeats_sentence(trials: Sequence[FrozenTrial]) -> str:
+    """Return a sentence if seed repeats wait or train, otherwise an empty text."""
+    n = count_open_repeats(trials)
+    verb = "is" if n == 1 else "are"
+    return f"{counted(n, 'seed repeat')} {verb} left, and the winner may change." if n else ""
 
 
 def count_open_repeats(trials: Sequence[FrozenTrial]) -> int:

@@ -141,7 +141,7 @@ def describe(winner: Winner) -> list[str]:
         ]
     sentences = [
         f"Winner: trial {winner.number}, dev loss {winner.loss_text} (95%, mean of {group.n} seed "
-        f"repeats). Its own seed, which selected it, has {winner.own:.4f}."
+        f"repeats). Its own seed, in the search, has {winner.own:.4f}."
     ]
     if winner.tied:
         sentences.append(_describe_ties(winner.tied, group))

@@ -7,7 +7,7 @@ from functools import partial
 from studies.harness.report.figures.noise import draw_noise
 from studies.harness.report.judge.findings import Findings
 from studies.harness.report.page.markup import paragraph, picture, table
-from studies.harness.store.winner.noise import Group, Noise
+from studies.harness.store.winner.noise import Group, Noise, describe_bias
 
 HEADINGS = [
     "trial",
@@ -75,15 +75,5 @@ def _summary(found: Noise) -> list[str]:
         f"A difference between two single trials is significant (95%) if it is at least "
         f"{found.min_difference:.4f}. The table compares means, which vary less.",
     ]
-    if found.selection_bias > 0:
-        sentences.append(
-            f"The means of the repeats are {found.selection_bias:.4f} above the trials' own losses "
-            "on average. The likely reason is selection bias: a trial is selected for a low loss, "
-            "which is partly luck."
-        )
-    else:
-        sentences.append(
-            "The means of the repeats are not above the trials' own losses: no sign of selection "
-            "bias."
-        )
+    sentences.append(describe_bias(found))
     return sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 from studies.harness.report.judge.findings import N_SAMPLED, ModelCheck
 from studies.harness.report.page.markup import paragraph, table, text
 
+NO_WORDS = "The file of words was not available when this page was written."
 NO_MODEL = "The winner's own model was not available"
 
 
@@ -12,7 +13,7 @@ def unseen_words(check: ModelCheck | None) -> str:
     """Return section 6: the dev loss without words that the model may have memorised."""
     head = "<h2>6. Words not in train</h2>"
     if check is None:
-        return head + paragraph("The file of words was not available when this page was written.")
+        return head + paragraph(NO_WORDS)
     share = check.n_new / max(1, check.n_dev)
     note = paragraph(
         f"{check.n_new:,} of {check.n_dev:,} dev words ({share:.1%}) are not in the train split. "
@@ -38,7 +39,9 @@ def unseen_words(check: ModelCheck | None) -> str:
 def samples(check: ModelCheck | None) -> str:
     """Return section 7: names that the winner's model generated."""
     head = "<h2>7. Sampled names</h2>"
-    if check is None or check.share_in_train is None:
+    if check is None:
+        return head + paragraph(NO_WORDS)
+    if check.share_in_train is None:
         return head + paragraph(f"{NO_MODEL}, so no names were sampled.")
     words = "".join(f"<li>{text(word)}</li>" for word in check.words)
     note = (

@@ -18,7 +18,7 @@ def test_best_loss_noise_and_commands_are_shown(rich_study: optuna.Study) -> Non
 
     screen = first_screen(judge_study(results), None, CONTEXT)
 
-    assert f"which selected it, has {results.trials.dev_loss[0]:.4f}." in screen
+    assert f"Its own seed, in the search, has {results.trials.dev_loss[0]:.4f}." in screen
     assert '<div class="score">2.0800<small>± ' in screen
     assert "widen block_size beyond 8" in screen
     assert (

@@ -34,7 +34,7 @@ def test_verdicts_include_noise_and_selection_bias(rich_study: optuna.Study) -> 
     first, second, *rest = verdicts(findings)
 
     assert f"only from {findings.noise.min_difference:.4f} on (sd between seeds 0.0100)" in first
-    assert second.startswith("Selection bias: the mean over seed repeats is on average 0.0")
+    assert second.startswith("On average, the means of the repeats are 0.0151 ± 0.0227 (95%) above")
     assert findings.budget.sentence in rest and findings.pruning.sentence in rest
 
 

@@ -33,9 +33,7 @@ def test_lucky_seed_does_not_win() -> None:
     assert winner.tied == ()
     first, second = describe(winner)
     assert first.startswith("Winner: trial 1, dev loss 2.0650 ± ")
-    assert first.endswith(
-        "(95%, mean of 2 seed repeats). Its own seed, which selected it, has 2.0500."
-    )
+    assert first.endswith("(95%, mean of 2 seed repeats). Its own seed, in the search, has 2.0500.")
     assert second == (
         "Trial 0 has the lowest loss of one seed, 2.0000, but its seed repeats are higher."
     )
