@@ -167,6 +167,8 @@ WIDER: list[tuple[str, BaseDistribution, Any, Any, str]] = [
     ("n_hidden", IntDistribution(128, 1024, step=128), 1024, 256, "128:2048"),
     ("n_embd", IntDistribution(8, 32, step=4), 8, 20, "4:32"),
     ("block_size", IntDistribution(4, 30), 30, 10, "4:32"),
+    ("block_size", IntDistribution(3, 4), 4, 3, "3:5"),
+    ("block_size", IntDistribution(3, 4), 3, 4, "2:4"),
     ("batch_size", CategoricalDistribution([32, 64, 128, 256]), 256, 64, "32,64,128,256,512"),
     ("batch_size", CategoricalDistribution([32, 64, 128, 256]), 32, 64, "16,32,64,128,256"),
     ("dropout", FloatDistribution(0.0, 0.5), 0.5, 0.1, "0:0.75"),

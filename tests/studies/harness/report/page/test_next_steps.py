@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from studies.harness.report.judge.findings import judge_study
-from studies.harness.report.page.next_steps import Step, next_steps
+from studies.harness.report.page.next_steps import LONGER, Step, next_steps
 from tests.studies.synthetic import (
     PARAMS,
     falling,
@@ -73,6 +74,26 @@ def test_narrow_ranges_are_widened_in_a_new_study() -> None:
     assert step.command.endswith(
         "--study made-up-wide --trials 15 --range block_size=2:16 --range n_hidden=50:600"
     )
+
+
+def test_new_study_gets_a_free_name() -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.01 * i)) for i in range(15)]
+    context = {**CONTEXT, "new_names": {LONGER: "made-up-longer-2"}}
+
+    step = find(next_steps(judge_study(results_of(*trials)), context), "Train longer")
+
+    assert "--study made-up-longer-2 " in step.command
+
+
+def test_interrupted_repeats_are_continued_first() -> None:
+    trials = [make_trial(PARAMS, falling(2.1 + 0.001 * i)) for i in range(12)]
+    sentence = "1 seed repeat is left, and the winner may change."
+    results = replace(results_of(*trials, *repeats_of(0, 2.1, 2.2)), open_repeats=sentence)
+
+    step = next_steps(judge_study(results), CONTEXT)[0]
+
+    assert step.command.endswith("--study made-up --trials 12")
+    assert step.reason == sentence
 
 
 def test_wider_ranges_replace_earlier_ones() -> None:
