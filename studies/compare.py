@@ -60,6 +60,7 @@ def _show_trials(args: Args, name: str) -> int:
     from studies.harness.report import compare
     from studies.harness.report.results import trials_frame
     from studies.harness.store.study import load_study
+    from studies.harness.store.text import counted
     from studies.harness.store.winner.follow_ups import summarize
     from studies.harness.store.winner.winner import find_winner
 
@@ -75,7 +76,10 @@ def _show_trials(args: Args, name: str) -> int:
     compare.print_trials(console, study, rows, args.top, markdown=args.markdown)
     compare.print_summary(console, study, states, winner)
     if args.csv is not None:
-        say(console, f"All {len(frame)} trials with all columns: {args.csv}")
+        say(
+            console,
+            f"{counted(len(frame), 'trial')}, with seed repeats and all columns: {args.csv}",
+        )
     if rows.dev_loss.notna().any():
         ui_flags = [name, *store_flags(args, storage=False)]
         print_next(

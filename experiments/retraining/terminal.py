@@ -98,6 +98,10 @@ def _sentences(outcome: Outcome) -> list[str]:
     if retraining.reproduced_loss is not None:
         sentences.append(_reproduction(retraining.reproduced_loss, retraining.origin))
     sentences += _without_selection(retraining)
+    if retraining.teacher is not None:
+        sentences.append(
+            "If the ensemble was chosen on the dev words, these dev losses are slightly too low."
+        )
     sentences.append(f"{len(outcome.samples)} sampled words: {', '.join(outcome.samples)}")
 
     chosen = ""

@@ -178,5 +178,5 @@ def _seed_run(seed: SeedResult, tags: dict[str, str], began: float) -> FinishedR
     }
     rows = [(key, float(value), seed.config.max_steps) for key, value in final.items()] + rows
 
-    name = f"{seed.losses[score]:.4f} · seed {seed.config.seed}"
+    name = f"{seed.losses[score]:.4f} · {tags['config']}, seed {seed.config.seed}"
     return FinishedRun(name, seed.config.model_dump(), rows, tags, started=began)
