@@ -117,7 +117,7 @@ def report_context(args: Any, study: optuna.Study) -> dict[str, Any]:
         "store_flags": store_flags(args),
         "retrain_flags": [*model, *names, *store_flags(args, storage=False)],
         "again": without_password(again),
-        "new_names": {suffix: free_name(name + suffix, args.storage) for suffix in SUFFIXES},
+        "new_names": {suffix: free_name(name + suffix, study, args.storage) for suffix in SUFFIXES},
         "versions": versions(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -54,15 +55,27 @@ def find_study(name: str, storage: str | None) -> optuna.Study | None:
     return study if "base" in study.user_attrs else None
 
 
-def free_name(name: str, storage: str | None) -> str:
-    """Return the name if no study has it, else `unused_name`."""
-    return name if find_study(name, storage) is None else unused_name(name, storage)
-
-
 def unused_name(name: str, storage: str | None) -> str:
     """Return the first of NAME-2, NAME-3 and so on that no study has."""
-    numbered = (f"{name[:95]}-{n}" for n in itertools.count(2))
-    return next(new for new in numbered if find_study(new, storage) is None)
+    return next(new for new in _numbered(name) if find_study(new, storage) is None)
+
+
+def free_name(name: str, study: optuna.Study, storage: str | None) -> str:
+    """Return the name, or the first of NAME-2, NAME-3 and so on, that no study has.
+
+    Args:
+        name: the wanted name.
+        study: an open study of the same storage.
+        storage: of the command line; None has a journal for each study.
+    """
+    if storage is None:
+        return name if find_study(name, None) is None else unused_name(name, None)
+    known = optuna.get_all_study_names(study._storage)  # a new connection would not wait
+    return next(new for new in itertools.chain([name], _numbered(name)) if new not in known)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name[:95]}-{n}" for n in itertools.count(2))
 
 
 def open_study(

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from makemore.config import Config
 from makemore.data import Corpus
 from makemore.errors import UserError
-from studies.harness.store.study import format_range, load_study, open_study
+from studies.harness.store.study import format_range, free_name, load_study, open_study
 
 LR = distribution_to_json(FloatDistribution(1e-3, 1.0, log=True))
 WIDER_LR = distribution_to_json(FloatDistribution(1e-4, 1.0, log=True))
@@ -42,7 +42,8 @@ def opened(corpus: Corpus, name: str = "mlp", **changes: Any) -> optuna.Study:
         "launched_with": {"script": "studies/mlp.py"},
         "first": {"lr": 0.1},
     }
-    return open_study(name, None, **{**settings, **changes})
+    storage = changes.pop("storage", None)
+    return open_study(name, storage, **{**settings, **changes})
 
 
 def test_new_study_stores_its_settings_and_first_trial(small_corpus: Corpus) -> None:
@@ -100,6 +101,18 @@ def test_unknown_study_is_refused_with_the_known_ones(small_corpus: Corpus) -> N
 
     with pytest.raises(UserError, match="no study 'mlp' in this storage; it holds deep."):
         load_study("mlp", journal)
+
+
+@pytest.mark.parametrize("storage", [None, "all.journal", "sqlite:///all.db"])
+def test_free_name_is_that_of_no_study(small_corpus: Corpus, storage: str | None) -> None:
+    study = opened(small_corpus, storage=storage)
+    assert free_name("mlp-wide", study, storage) == "mlp-wide"
+
+    opened(small_corpus, "mlp-wide", storage=storage)
+    assert free_name("mlp-wide", study, storage) == "mlp-wide-2"
+
+    opened(small_corpus, "mlp-wide-2", storage=storage)
+    assert free_name("mlp-wide", study, storage) == "mlp-wide-3"
 
 
 @pytest.mark.parametrize(
