@@ -61,11 +61,11 @@ def judge_budget(
     gain = float(gains.median())
 
     who = f"of the {len(best):,} best complete trials had their lowest dev loss in the"
-    where = f"{late:.0%} {who} last quarter of {max_steps:,} steps"
+    where = f"{(at > LATE).sum():,} {who} last quarter of {max_steps:,} steps"
     if early > 0.5:
         verdict = "shorten"
         sentence = (
-            f"{early:.0%} {who} first tenth of {max_steps:,} steps, and it rose afterwards: "
+            f"{(at <= EARLY).sum():,} {who} first tenth of {max_steps:,} steps, and it rose afterwards: "
             "use fewer steps, or regularise (dropout, weight_decay)."
         )
     elif late <= 0.5:

@@ -97,9 +97,9 @@ class Pruning:
         }[self.verdict]
         return (
             f"{self.n_best} of {self.n_audited:,} audited trials ended among the best {N_BEST} "
-            f"(95% interval {self.rate.low:.0%} to {self.rate.high:.0%}): of the best {N_BEST}, "
-            f"pruning {counted(self.n_pruned, 'trial')} lost about {self.lost.estimate:.0f} "
-            f"({self.lost.low:.0f} to {self.lost.high:.0f}). {conclusion}"
+            f"(95% interval {self.rate.low:.0%} to {self.rate.high:.0%}), so "
+            f"pruning {counted(self.n_pruned, 'trial')} lost about {self.lost.estimate:.0f} of the "
+            f"best {N_BEST} ({self.lost.low:.0f} to {self.lost.high:.0f}). {conclusion}"
         )
 
     @property

@@ -33,7 +33,7 @@ def test_falling_losses_need_more_steps() -> None:
     # At 700 of 1000 steps the loss was 0.5 * 0.6**6 above the end.
     assert budget.late_gain == pytest.approx(0.5 * 0.6**6)
     assert budget.sentence == (
-        "100% of the 4 best complete trials had their lowest dev loss in the last quarter of 1,000 "
+        "4 of the 4 best complete trials had their lowest dev loss in the last quarter of 1,000 "
         "steps, which lowered it by 0.0233 nats (median): train longer, for example 2,000 steps."
     )
 
@@ -64,7 +64,7 @@ def test_best_step_in_the_middle_is_sufficient() -> None:
     budget = judge(results_of(*[make_trial(PARAMS, curve)] * 4))
 
     assert budget.verdict == "sufficient"
-    assert budget.sentence.startswith("Only 0% of the 4 best complete trials")
+    assert budget.sentence.startswith("Only 0 of the 4 best complete trials")
 
 
 def test_too_few_complete_trials_give_no_verdict() -> None:

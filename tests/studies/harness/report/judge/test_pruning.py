@@ -152,8 +152,9 @@ def test_only_audited_trials_decide() -> None:
     # 18 hidden trials and the best five: each of the 23 is equally likely to be among the best.
     assert pruning.lost is not None and pruning.lost.estimate == pytest.approx(5 * 18 / 23)
     assert pruning.sentence == (
-        "2 of 4 audited trials ended among the best 5 (95% interval 7% to 93%): of the best 5, "
-        "pruning 36 trials lost about 4 (2 to 4). The pruner is harmful; search with --no-prune."
+        "2 of 4 audited trials ended among the best 5 (95% interval 7% to 93%), so pruning 36 "
+        "trials lost about 4 of the best 5 (2 to 4). The pruner is harmful; search with "
+        "--no-prune."
     )
 
 
