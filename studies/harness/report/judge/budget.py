@@ -65,8 +65,8 @@ def judge_budget(
     if early > 0.5:
         verdict = "shorten"
         sentence = (
-            f"{(at <= EARLY).sum():,} {who} first tenth of {max_steps:,} steps, and it rose afterwards: "
-            "use fewer steps, or regularise (dropout, weight_decay)."
+            f"{(at <= EARLY).sum():,} {who} first tenth of {max_steps:,} steps, and it rose "
+            "afterwards: use fewer steps, or regularise (dropout, weight_decay)."
         )
     elif late <= 0.5:
         verdict = "sufficient"
