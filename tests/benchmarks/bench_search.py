@@ -23,6 +23,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 import numpy as np
 import optuna
+from threadpoolctl import threadpool_limits
 
 from tests.benchmarks.curve_table import FILES, KINDS, curve_model, rank_correlations, read_table
 from tests.benchmarks.search_replays import (
@@ -62,6 +63,11 @@ def main(args: argparse.Namespace) -> None:
         for which, values in rank_correlations(table, kind).items()
     }
     print_table("evaluated at", correlations, ["10%", "20%", "40%", "50%", "60%"])
+    if samplers:
+        # Before the processes start, which then have the models. More threads of the linear algebra
+        # library would wait for each other.
+        with threadpool_limits(1):
+            good = ", ".join(f"{curve_model(kind).held_out:.2f} ({kind})" for kind in KINDS)
     with ProcessPoolExecutor(args.processes, initializer=_be_quiet) as pool:
         pruning = {
             f"{name}, {kind}": [
@@ -85,7 +91,6 @@ def main(args: argparse.Namespace) -> None:
             print(f"\nPruners, up to {args.trials:,} trials, medians of {args.seeds} seeds:")
             print_results("pruner, evaluated", pruning)
         if samplers:
-            good = ", ".join(f"{curve_model(kind).held_out:.2f} ({kind})" for kind in KINDS)
             print(f"\nSamplers, {args.trials:,} trials, medians of {args.seeds} seeds. Rank")
             print(f"correlation of the model with held-out trainings, best quarter: {good}")
             print_results("sampler; pruner, evaluated", proposing)
@@ -95,25 +100,31 @@ def main(args: argparse.Namespace) -> None:
 
 
 def print_results(first: str, started: dict[str, list[Future[Row]]]) -> None:
-    """Print the medians of the searches, one row for each kind of search."""
-    results = {name: [future.result() for future in futures] for name, futures in started.items()}
-    columns = list(next(iter(results.values()))[0])
+    """Print the medians of the searches, one row for each kind of search, once it is done."""
+    columns = list(next(iter(started.values()))[0].result())
     digits = [0 if column.startswith("cost") or "%" in column else 4 for column in columns]
-    cells = {
-        name: [
+    print_table(first, {}, columns)
+    for name, futures in started.items():
+        rows = [future.result() for future in futures]
+        medians = [
             f"{np.median([row[column] for row in rows]):.{n}f}{'%' * ('%' in column)}"
             for column, n in zip(columns, digits, strict=True)
         ]
-        for name, rows in results.items()
-    }
-    print_table(first, cells, columns)
+        print_row(name, medians)
 
 
 def print_table(first: str, rows: dict[str, list[str]], columns: list[str]) -> None:
     """Print a Markdown table; `first` is the title of the rows' names."""
-    print("\n| " + " | ".join([first, *columns]) + " |\n|" + "---|" * (len(columns) + 1))
+    print()
+    print_row(first, columns)
+    print("|" + "---|" * (len(columns) + 1), flush=True)
     for name, values in rows.items():
-        print("| " + " | ".join([name, *values]) + " |", flush=True)
+        print_row(name, values)
+
+
+def print_row(name: str, values: list[str]) -> None:
+    """Print a row of a Markdown table."""
+    print("| " + " | ".join([name, *values]) + " |", flush=True)
 
 
 def _be_quiet() -> None:

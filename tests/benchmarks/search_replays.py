@@ -192,10 +192,13 @@ class TpeThenCma(BaseSampler):
 
 
 class TpeInStudies(BaseSampler):
-    """TPE as the studies of this project use it: the worse group is limited to the last trials."""
+    """A sampler as the studies of this project use it: it reads the trials from columns.
 
-    def __init__(self, seed: int) -> None:
-        self._tpe = default_sampler(seed)
+    The default is TPE, whose worse group is limited to the last trials.
+    """
+
+    def __init__(self, seed: int, make: Callable[[int], BaseSampler] = default_sampler) -> None:
+        self._tpe = make(seed)
         self._inner: BaseSampler = self._tpe
         self._table: TrialTable | None = None
 
@@ -217,8 +220,8 @@ SAMPLERS: dict[str, tuple[Callable[[int], BaseSampler], dict[str, BaseDistributi
     "random": (lambda seed: RandomSampler(seed=seed), SPACE),
     "TPE": (lambda seed: TPESampler(seed=seed), SPACE),
     "TPE, as in studies": (TpeInStudies, SPACE),
-    "TPE, log2 of batch_size": (lambda seed: TPESampler(seed=seed), LOG2),
-    "spread, then TPE": (SpreadThenTPE, SPACE),
+    "TPE, log2 of batch_size": (TpeInStudies, LOG2),
+    "spread, then TPE": (lambda seed: TpeInStudies(seed, SpreadThenTPE), SPACE),
     "TPE, then CMA-ES": (TpeThenCma, LOG2),
 }
 
