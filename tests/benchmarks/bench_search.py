@@ -103,7 +103,7 @@ def print_results(first: str, started: dict[str, list[Future[Row]]]) -> None:
     """Print the medians of the searches, one row for each kind of search, once it is done."""
     columns = list(next(iter(started.values()))[0].result())
     digits = [0 if column.startswith("cost") or "%" in column else 4 for column in columns]
-    print_table(first, {}, columns)
+    print_head(first, columns)
     for name, futures in started.items():
         rows = [future.result() for future in futures]
         medians = [
@@ -115,11 +115,16 @@ def print_results(first: str, started: dict[str, list[Future[Row]]]) -> None:
 
 def print_table(first: str, rows: dict[str, list[str]], columns: list[str]) -> None:
     """Print a Markdown table; `first` is the title of the rows' names."""
+    print_head(first, columns)
+    for name, values in rows.items():
+        print_row(name, values)
+
+
+def print_head(first: str, columns: list[str]) -> None:
+    """Print the head of a Markdown table."""
     print()
     print_row(first, columns)
     print("|" + "---|" * (len(columns) + 1), flush=True)
-    for name, values in rows.items():
-        print_row(name, values)
 
 
 def print_row(name: str, values: list[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from makemore.config import Config
 from makemore.errors import ModelTooLarge
 from makemore.model import MLP
 from makemore.models import Network, build, class_of, config_class_of, count_params, state_of, wrap
+from tests.conftest import ROOT
 from tests.own_model import OwnConfig, OwnModel
 
 CONFIG = OwnConfig(n_hidden=6, n_layers=2, seed=4)
@@ -68,6 +72,22 @@ def test_buffers_are_part_of_the_state() -> None:
     assert model.is_finite()
     next(model.module.buffers()).fill_(torch.nan)
     assert not model.is_finite()
+
+
+def test_mlp_is_built_without_the_compiler_of_torch() -> None:
+    # On torch's meta device, drawing the weights would import it, which takes a second.
+    program = """
+import sys
+from makemore.config import Config
+from makemore.model import MLP
+from makemore.models import build
+build(MLP, Config(), 27)
+print("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "False\n"
 
 
 def test_mlp_needs_no_wrapper() -> None:

@@ -75,11 +75,10 @@ def print_summary(
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     say(console, counts or f"Study {study.study_name} has no trials yet.")
     if n_stopped := count_stopped(study):
-        plural = "s" if n_stopped > 1 else ""
         say(
             console,
-            f"The launch of {n_stopped} running trial{plural} has ended; the study's next launch "
-            "trains them again.",
+            f"The launch of {counted(n_stopped, 'running trial')} has ended; the study's next "
+            "launch trains them again.",
         )
     for sentence in describe(winner) if winner else ():
         say(console, sentence)

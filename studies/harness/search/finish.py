@@ -26,7 +26,7 @@ from studies.harness.store.winner.noise import confirmed_means
 from studies.harness.store.winner.winner import find_winner
 from studies.harness.tracking.connection.connect import connect
 from studies.harness.tracking.connection.find import find_runs
-from studies.harness.tracking.models import download_model, kept_models
+from studies.harness.tracking.models import CHECKPOINT, download_model, kept_models
 from studies.harness.tracking.runs import (
     BEST_FILE,
     CONFIRMED_FILE,
@@ -131,7 +131,7 @@ def winning_model(coordinator: Coordinator) -> Model | None:
     tracker = coordinator.tracker
     try:
         for folder in tracker.outbox.glob(f"{winner.number:05d}-*"):
-            return load_checkpoint(folder / "model.safetensors", coordinator.model).model
+            return load_checkpoint(folder / CHECKPOINT, coordinator.model).model
     except (OSError, UserError):
         pass  # it has no model, or the tracker has just sent it
     try:

@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import optuna
 
+from studies.harness.report.results import read_results
 from studies.harness.store.trials import ranked
-from studies.harness.store.winner.race import plan_repeats
+from studies.harness.store.winner.race import open_repeats_sentence, plan_repeats
 from studies.harness.store.winner.winner import find_winner
 from tests.studies.synthetic import PARAMS, falling, make_study, make_trial, repeats_of
 
@@ -77,6 +78,18 @@ def test_default_budget_ends_the_race() -> None:
     repeats = run_race(study, None, {0: 2.0, 1: 2.0, 2: 2.0})
 
     assert sum(repeats.values()) == 9  # 15% of 60 trainings
+
+
+def test_open_repeats_are_counted_in_a_sentence() -> None:
+    study = study_of(12)
+    assert open_repeats_sentence(study.get_trials()) == ""
+
+    study.enqueue_trial(PARAMS, user_attrs={"repeat_of": 0})
+    assert open_repeats_sentence(study.get_trials()).startswith("1 seed repeat is left, and")
+
+    study.enqueue_trial(PARAMS, user_attrs={"repeat_of": 1})
+    assert open_repeats_sentence(study.get_trials()).startswith("2 seed repeats are left, and")
+    assert read_results(study).open_repeats == open_repeats_sentence(study.get_trials())
 
 
 def test_no_plan_while_repeats_are_open() -> None:
